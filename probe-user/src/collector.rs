@@ -1,0 +1,51 @@
+//! Collectors: one subject a file. A collector turns what was read of its subject into samples and does nothing
+//! else: it does not log its own failure, time itself, know HTTP, sleep, or invent a value. The runner does those.
+
+use std::fmt;
+
+use crate::metric::{Descriptor, sink::Sink};
+
+/// Whether a collector can work on this node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Support {
+    /// Everything it describes can be measured.
+    Yes,
+    /// Some of it cannot; the reason is a short fixed phrase, exported as a label.
+    Degraded(&'static str),
+    /// None of it can; the same.
+    No(&'static str),
+}
+
+/// Why a collection gave nothing. The runner omits the collector's series and counts the failure.
+#[derive(Debug)]
+pub struct CollectError(pub Box<dyn std::error::Error + Send + Sync>);
+
+impl fmt::Display for CollectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for CollectError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source()
+    }
+}
+
+/// A running collector.
+pub trait Collector: Send + Sync {
+    /// The file name, the configuration key and the `collector` label.
+    fn name(&self) -> &'static str;
+
+    /// Every family this collector may export.
+    fn descriptors(&self) -> &'static [&'static Descriptor];
+
+    /// How far it can work, as of now: a collector may learn more while it runs.
+    fn support(&self) -> Support;
+
+    /// Writes the samples of this moment. Called from several scrapes at once; must not block on I/O.
+    ///
+    /// # Errors
+    /// When the subject could not be read; whatever was written is then discarded.
+    fn collect(&self, sink: &mut Sink<'_>) -> Result<(), CollectError>;
+}

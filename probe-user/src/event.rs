@@ -1,0 +1,1 @@
+//! The one ordered timeline of what happened on this node.

@@ -1,0 +1,1 @@
+//! Facts about this node, and pure decisions from them.

@@ -1,0 +1,24 @@
+//! Whose traffic a cgroup's is: a pod, a host unit, or the kernel.
+
+/// The owner of a cgroup. Names that are not known (yet) are absent, never made up.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Owner {
+    /// A pod; one owner for all its containers.
+    Pod {
+        /// The UID of the cgroup path in canonical form (with dashes); for static pods the config hash.
+        uid: String,
+    },
+    /// A systemd service or slice of the host; scopes are folded into the slice that holds them.
+    Unit(String),
+    /// The kernel's own sockets: the root cgroup.
+    Kernel,
+}
+
+/// Names of a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodName {
+    /// Kubernetes namespace.
+    pub namespace: String,
+    /// Pod name.
+    pub pod: String,
+}

@@ -1,0 +1,11 @@
+//! Leadline, the agent's library. Reading order: `metric` and `event` are leaves; `host`, `identity` and `peer` turn
+//! facts into decisions; `source` and `kernel` read the world; `collector` turns all of that into series; `http`
+//! serves them; `agent` wires everything, and is the only place that does.
+
+pub mod collector;
+pub mod event;
+pub mod host;
+pub mod identity;
+pub mod metric;
+pub mod peer;
+pub mod source;

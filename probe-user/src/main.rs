@@ -1,0 +1,3 @@
+//! The `leadline` binary: arguments, logging, dispatch.
+
+fn main() {}

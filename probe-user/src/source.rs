@@ -1,0 +1,1 @@
+//! Readers of the world, each with an injectable root or address.

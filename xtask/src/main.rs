@@ -1,0 +1,3 @@
+//! Developer commands of Leadline: `cargo xtask <command>`.
+
+fn main() {}
