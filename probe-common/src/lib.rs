@@ -5,4 +5,17 @@
 //! otherwise. A field that may be unknown has a documented sentinel.
 #![no_std]
 
+pub mod cgroup;
+pub mod control;
+pub mod overlay;
 pub mod peer;
+pub mod prefix;
+pub mod tcp;
+pub mod traffic;
+
+/// Raised with every change of a layout or of a meaning in this crate; the agent compares it at load with the
+/// number that was compiled into the object.
+pub const ABI_VERSION: u32 = 1;
+
+/// Shards of a counter array at most: one per CPU up to this many, then CPUs share.
+pub const SHARDS_MAX: u32 = 16;

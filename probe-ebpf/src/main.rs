@@ -1,6 +1,22 @@
-//! The BPF programs of Leadline. This file holds attributes and the module list only.
+//! The BPF programs of Leadline. This file holds attributes, the module list, the licence and the panic handler only.
 #![cfg_attr(target_arch = "bpf", no_std)]
 #![cfg_attr(target_arch = "bpf", no_main)]
+// `lock *(u64 *)` is the only way to an atomic addition on this target: core has no AtomicU64 for it.
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
+#![expect(unsafe_code, reason = "helpers and kernel memory have no safe interface in BPF; the verifier checks each access")]
+#![cfg_attr(
+    not(target_arch = "bpf"),
+    expect(dead_code, reason = "the host build only checks types; the programs are entered by the kernel")
+)]
+
+mod atomic;
+mod cgroup;
+mod maps;
+mod overlay;
+mod packet;
+mod slot;
+mod tcp;
+mod traffic;
 
 #[cfg(not(target_arch = "bpf"))]
 fn main() {}
@@ -10,3 +26,9 @@ fn main() {}
 fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
     loop {}
 }
+
+/// Helpers that read kernel memory are for GPL-compatible programs only.
+#[cfg(target_arch = "bpf")]
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,0 +1,129 @@
+//! What the wire sees of an skb: number of packets and bytes after segmentation, addresses and protocol. All reads go
+//! through `bpf_skb_load_bytes_relative` from the network header, so that they work in tc and cgroup programs alike.
+
+use aya_ebpf::bindings::{__sk_buff, bpf_hdr_start_off::BPF_HDR_START_NET};
+use aya_ebpf::helpers::generated::bpf_skb_load_bytes_relative;
+
+const IPPROTO_TCP: u8 = 6;
+const IPPROTO_UDP: u8 = 17;
+const IPPROTO_UDPLITE: u8 = 136;
+/// IPv6 extension headers followed at most; more than any stack sends.
+const EXTENSIONS_MAX: usize = 4;
+
+/// Packets and layer 3 bytes on the wire.
+#[derive(Clone, Copy)]
+pub(crate) struct WireSize {
+    pub(crate) packets: u64,
+    pub(crate) bytes: u64,
+}
+
+/// Where the transport header is and which one it is.
+#[derive(Clone, Copy)]
+pub(crate) struct Transport {
+    pub(crate) protocol: u8,
+    /// From the network header.
+    pub(crate) offset: u32,
+    pub(crate) ipv6: bool,
+}
+
+/// Loads `N` bytes at `offset` from the network header.
+#[inline(always)]
+fn load<const N: usize>(skb: *mut __sk_buff, offset: u32) -> Option<[u8; N]> {
+    let mut bytes = [0u8; N];
+    // SAFETY: `bytes` has N bytes; the helper checks the offset against the packet.
+    let result = unsafe {
+        bpf_skb_load_bytes_relative(skb.cast(), offset, bytes.as_mut_ptr().cast(), N as u32, BPF_HDR_START_NET)
+    };
+    (result == 0).then_some(bytes)
+}
+
+/// Finds the transport header. `None`: the packet is too short, or is not IP.
+#[inline(always)]
+pub(crate) fn transport(skb: *mut __sk_buff) -> Option<Transport> {
+    let head: [u8; 10] = load(skb, 0)?;
+    match head[0] >> 4 {
+        4 => Some(Transport { protocol: head[9], offset: u32::from(head[0] & 15) * 4, ipv6: false }),
+        6 => extensions(skb, head[6]),
+        _ => None,
+    }
+}
+
+#[inline(always)]
+fn extensions(skb: *mut __sk_buff, first: u8) -> Option<Transport> {
+    let (mut protocol, mut offset) = (first, 40u32);
+    for _ in 0..EXTENSIONS_MAX {
+        let length = match protocol {
+            // Hop-by-hop options, routing, destination options (RFC 8200 section 4).
+            0 | 43 | 60 => {
+                let next: [u8; 2] = load(skb, offset)?;
+                protocol = next[0];
+                (u32::from(next[1]) + 1) * 8
+            }
+            44 => {
+                let next: [u8; 2] = load(skb, offset)?;
+                protocol = next[0];
+                8
+            }
+            _ => break,
+        };
+        offset += length;
+    }
+    Some(Transport { protocol, offset, ipv6: true })
+}
+
+/// Bytes of the headers that every segment of a GSO packet repeats.
+#[inline(never)]
+fn header_length(skb: *mut __sk_buff) -> u32 {
+    let Some(transport) = transport(skb) else { return 0 };
+    match transport.protocol {
+        IPPROTO_TCP => match load::<1>(skb, transport.offset + 12) {
+            Some(data_offset) => transport.offset + u32::from(data_offset[0] >> 4) * 4,
+            None => 0,
+        },
+        IPPROTO_UDP | IPPROTO_UDPLITE => transport.offset + 8,
+        _ => transport.offset,
+    }
+}
+
+/// Size on the wire of an skb whose network header starts after `link_header` bytes of its length.
+///
+/// # Safety
+/// `skb` is the context of this program run.
+#[inline(always)]
+pub(crate) unsafe fn wire_size(skb: *mut __sk_buff, link_header: u32) -> WireSize {
+    // SAFETY: the caller's promise; these are fields of the program's context.
+    let (length, gso_size, gso_segs) = unsafe { ((*skb).len, (*skb).gso_size, (*skb).gso_segs) };
+    let length = u64::from(length.saturating_sub(link_header));
+    if gso_size == 0 {
+        return WireSize { packets: 1, bytes: length };
+    }
+    let header = u64::from(header_length(skb));
+    let packets = if gso_segs != 0 {
+        u64::from(gso_segs)
+    } else {
+        // From TUN and virtio: the sender gave a size and left the counting to whoever segments.
+        let payload = length.saturating_sub(header);
+        (payload + u64::from(gso_size) - 1).checked_div(u64::from(gso_size)).unwrap_or(1)
+    };
+    let packets = if packets == 0 { 1 } else { packets };
+    WireSize { packets, bytes: length + (packets - 1) * header }
+}
+
+/// Address of the peer, IPv4 mapped into IPv6: the destination of what is sent, the source of what is received.
+#[inline(always)]
+pub(crate) fn peer_address(skb: *mut __sk_buff, ipv6: bool, egress: bool) -> Option<[u8; 16]> {
+    if ipv6 {
+        return load(skb, if egress { 24 } else { 8 });
+    }
+    let [a, b, c, d] = load::<4>(skb, if egress { 16 } else { 12 })?;
+    Some([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d])
+}
+
+/// Whether this is neighbour discovery or multicast listener discovery (RFC 4861, 2710, 3810), which the kernel sends
+/// by itself.
+#[inline(always)]
+pub(crate) fn is_neighbour_control(skb: *mut __sk_buff, transport: Transport) -> bool {
+    const ICMPV6: u8 = 58;
+    transport.protocol == ICMPV6
+        && load::<1>(skb, transport.offset).is_some_and(|[kind]| matches!(kind, 130..=137 | 143))
+}

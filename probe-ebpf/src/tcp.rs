@@ -1,0 +1,330 @@
+//! `sock_ops` at the root of cgroup v2, and samples of connections that are older than the agent.
+//!
+//! The round trip that tells of the network is the handshake's, and each connection's windowed minimum
+//! (`tcp_sock.rtt_min`); what the kernel takes from ordinary acknowledgements includes delayed ones and, for answers
+//! that carry the acknowledgement, the peer's thinking, and is kept apart.
+
+use aya_ebpf::Global;
+use aya_ebpf::bindings::{
+    BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, BPF_SOCK_OPS_RETRANS_CB,
+    BPF_SOCK_OPS_RETRANS_CB_FLAG, BPF_SOCK_OPS_RTO_CB, BPF_SOCK_OPS_RTO_CB_FLAG, BPF_SOCK_OPS_RTT_CB,
+    BPF_SOCK_OPS_RTT_CB_FLAG, BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_STATE_CB_FLAG, BPF_SOCK_OPS_TCP_CONNECT_CB,
+    bpf_sock,
+};
+use aya_ebpf::helpers::bpf_ktime_get_ns;
+use aya_ebpf::helpers::generated::{bpf_skc_to_tcp_sock, bpf_tcp_sock};
+use aya_ebpf::macros::sock_ops;
+use aya_ebpf::programs::SockOpsContext;
+use probe_common::tcp::{BOUNDS_MICROSECONDS, BUCKETS, ConnectFailure, Durations, TcpCell};
+use probe_common::traffic::{HANDSHAKE_PENDING, SocketState};
+
+use crate::{atomic, maps, slot};
+
+/// A connection's minimum is sampled this often at most.
+const SAMPLE_INTERVAL: u64 = 1_000_000_000;
+/// `enum tcp_state`.
+const TCP_ESTABLISHED: u32 = 1;
+const TCP_SYN_SENT: u32 = 2;
+const TCP_CLOSE: u32 = 7;
+const TCP_CLOSE_WAIT: u32 = 8;
+const EPIPE: u32 = 32;
+const ENETUNREACH: u32 = 101;
+const ECONNRESET: u32 = 104;
+const ETIMEDOUT: u32 = 110;
+const ECONNREFUSED: u32 = 111;
+const EHOSTUNREACH: u32 = 113;
+
+/// `OFFSET_SK_ERR` of a kernel without BTF.
+const NO_OFFSET: u32 = u32::MAX;
+/// Offset of `sk_err` in `struct sock`, from the running kernel's BTF.
+#[unsafe(no_mangle)]
+static OFFSET_SK_ERR: Global<u32> = Global::new(NO_OFFSET);
+
+/// Adds a sample in microseconds.
+///
+/// # Safety
+/// `histogram` points into a map value.
+#[inline(always)]
+unsafe fn observe(histogram: *mut Durations, microseconds: u32) {
+    let mut bucket = 0usize;
+    for bound in BOUNDS_MICROSECONDS {
+        if microseconds > bound {
+            bucket += 1;
+        }
+    }
+    if bucket < BUCKETS {
+        // SAFETY: the bucket is inside the array, the histogram inside a map value.
+        unsafe {
+            atomic::add((&raw mut (*histogram).buckets).cast::<u64>().add(bucket), 1);
+            atomic::add(&raw mut (*histogram).sum, u64::from(microseconds));
+        }
+    }
+}
+
+/// Adds one to the counter that `field` chooses in the slot's cell.
+#[inline(always)]
+fn bump(slot: u32, amount: u64, field: impl FnOnce(*mut TcpCell) -> *mut u64) {
+    if let Some(cell) = maps::tcp_cell(slot) {
+        // SAFETY: `field` projects into the map value.
+        unsafe { atomic::add(field(cell), amount) };
+    }
+}
+
+/// A handshake that waited for its slot, and the minimum of a connection without callbacks.
+///
+/// # Safety
+/// `socket` is a non-null socket of this run, `state` its storage.
+#[inline(never)]
+pub(crate) unsafe fn sample_connection(socket: *mut bpf_sock, state: *mut SocketState, slot: u32) {
+    let Some(cell) = maps::tcp_cell(slot) else { return };
+    // SAFETY: storage of the socket; the histogram is in a map value.
+    unsafe {
+        let handshake = (*state).handshake;
+        if handshake != 0 {
+            (*state).handshake = 0;
+            let round_trip = handshake & !HANDSHAKE_PENDING;
+            // A SYN-ACK that was sent twice gives no sample (Karn's algorithm).
+            if round_trip != 0 {
+                observe(&raw mut (*cell).rtt, round_trip);
+            }
+            atomic::add(&raw mut (*cell).accepts, 1);
+        }
+        if (*state).callbacks != 0 {
+            return;
+        }
+        let now = bpf_ktime_get_ns();
+        if now - (*state).sampled < SAMPLE_INTERVAL {
+            return;
+        }
+        let first = (*state).sampled == 0;
+        let tcp = bpf_tcp_sock(socket);
+        if tcp.is_null() {
+            return;
+        }
+        (*state).sampled = now;
+        let (minimum, retransmits) = ((*tcp).rtt_min, (*tcp).total_retrans);
+        // ~0 is the kernel's word for "no sample yet" (tcp_init_sock).
+        if minimum != 0 && minimum != u32::MAX {
+            observe(&raw mut (*cell).rtt, minimum);
+        }
+        // What was sent again before the agent saw the connection is not counted.
+        if !first {
+            atomic::add(&raw mut (*cell).retransmit_segments, u64::from(retransmits.wrapping_sub((*state).retransmits)));
+        }
+        (*state).retransmits = retransmits;
+    }
+}
+
+/// Callbacks of TCP sockets.
+#[sock_ops]
+pub(crate) fn leadline_tcp(ctx: SockOpsContext) -> u32 {
+    let ops = ctx.ops;
+    // SAFETY: fields of the context.
+    let (full, socket) = unsafe { ((*ops).is_fullsock, (*ops).__bindgen_anon_2.sk) };
+    if full == 0 || socket.is_null() {
+        return 1;
+    }
+    match ctx.op() {
+        BPF_SOCK_OPS_TCP_CONNECT_CB => {
+            // SAFETY: the socket was checked.
+            if let Some(state) = unsafe { watch(&ctx, socket) } {
+                // SAFETY: storage of the socket.
+                unsafe { (*state).connect_started = bpf_ktime_get_ns() };
+            }
+        }
+        // SAFETY: the socket was checked, the context is this run's.
+        BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB => unsafe { active_established(&ctx, socket) },
+        BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB => {
+            // SAFETY: the socket was checked.
+            if let Some(state) = unsafe { watch(&ctx, socket) } {
+                // The slot comes with the first packet that is sent; until then the sample waits here.
+                // SAFETY: storage of the socket, a field of the context.
+                unsafe { (*state).handshake = HANDSHAKE_PENDING | ((*ops).srtt_us >> 3) };
+            }
+        }
+        op @ (BPF_SOCK_OPS_RTT_CB | BPF_SOCK_OPS_RETRANS_CB | BPF_SOCK_OPS_RTO_CB | BPF_SOCK_OPS_STATE_CB) => {
+            // SAFETY: the socket was checked.
+            let state = unsafe { maps::socket_state(socket, None) };
+            if !state.is_null() {
+                // SAFETY: storage of the socket.
+                unsafe { callback(&ctx, op, socket, state) };
+            }
+        }
+        _ => {}
+    }
+    1
+}
+
+/// Turns callbacks on, leaving on what others turned on, and gives the socket storage.
+///
+/// # Safety
+/// `socket` is the non-null socket of the context.
+#[inline(always)]
+unsafe fn watch(ctx: &SockOpsContext, socket: *mut bpf_sock) -> Option<*mut SocketState> {
+    let wanted = BPF_SOCK_OPS_RTO_CB_FLAG
+        | BPF_SOCK_OPS_RETRANS_CB_FLAG
+        | BPF_SOCK_OPS_STATE_CB_FLAG
+        | BPF_SOCK_OPS_RTT_CB_FLAG;
+    let mut initial = SocketState::default();
+    // SAFETY: the caller's promise.
+    let state = unsafe { maps::socket_state(socket, Some(&mut initial)) };
+    if state.is_null() {
+        maps::count_loss(|control| {
+            // SAFETY: a projection into the map value.
+            unsafe { &raw mut (*control).storage_refused }
+        });
+        return None;
+    }
+    if ctx.set_cb_flags((ctx.cb_flags() | wanted) as i32).is_ok() {
+        // SAFETY: storage of the socket.
+        unsafe { (*state).callbacks = 1 };
+    }
+    Some(state)
+}
+
+/// Slot of a socket in a callback; `None` before its first packet.
+///
+/// # Safety
+/// `state` is storage of a socket.
+#[inline(always)]
+unsafe fn slot_in_callback(state: *mut SocketState) -> Option<u32> {
+    let control = maps::control()?;
+    // SAFETY: storage and map value; the agent is the only writer of the generation.
+    let (current, known) = unsafe {
+        (core::ptr::read_volatile(&raw const (*control).generation) as u32, (*state).generation)
+    };
+    if known == 0 {
+        // SAFETY: a counter of the map value.
+        unsafe { atomic::add(&raw mut (*control).tcp_unattributed, 1) };
+        return None;
+    }
+    // SAFETY: storage of the socket.
+    unsafe {
+        if known == current {
+            Some((*state).slot)
+        } else {
+            Some(slot::slot_of((*state).cgroup, (*state).class, (*state).protocol))
+        }
+    }
+}
+
+/// # Safety
+/// `socket` is the non-null socket of the context.
+#[inline(always)]
+unsafe fn active_established(ctx: &SockOpsContext, socket: *mut bpf_sock) {
+    // SAFETY: the caller's promise.
+    let Some(state) = (unsafe { watch(ctx, socket) }) else { return };
+    // SAFETY: storage of the socket.
+    let Some(slot) = (unsafe { slot_in_callback(state) }) else { return };
+    let Some(cell) = maps::tcp_cell(slot) else { return };
+    // SAFETY: storage of the socket, fields of the context, a map value.
+    unsafe {
+        atomic::add(&raw mut (*cell).connects, 1);
+        let round_trip = (*ctx.ops).srtt_us >> 3;
+        if round_trip != 0 {
+            observe(&raw mut (*cell).rtt, round_trip);
+        }
+        let now = bpf_ktime_get_ns();
+        (*state).sampled = now;
+        if (*state).connect_started != 0 {
+            let microseconds = (now - (*state).connect_started) / 1_000;
+            let limit = u64::from(u32::MAX);
+            observe(&raw mut (*cell).connect, if microseconds > limit { u32::MAX } else { microseconds as u32 });
+            (*state).connect_started = 0;
+        }
+    }
+}
+
+/// # Safety
+/// `socket` is the non-null socket of the context, `state` its storage.
+#[inline(always)]
+unsafe fn callback(ctx: &SockOpsContext, op: u32, socket: *mut bpf_sock, state: *mut SocketState) {
+    // SAFETY: the caller's promise.
+    let Some(slot) = (unsafe { slot_in_callback(state) }) else { return };
+    match op {
+        // SAFETY: as above.
+        BPF_SOCK_OPS_RTT_CB => unsafe { round_trip(ctx, state, slot) },
+        // SAFETY: projections into a map value.
+        BPF_SOCK_OPS_RETRANS_CB => {
+            bump(slot, u64::from(ctx.arg(1)), |cell| unsafe { &raw mut (*cell).retransmit_segments });
+        }
+        // SAFETY: as above.
+        BPF_SOCK_OPS_RTO_CB => bump(slot, 1, |cell| unsafe { &raw mut (*cell).retransmit_timeouts }),
+        // SAFETY: as above.
+        _ => unsafe { state_change(ctx, socket, slot) },
+    }
+}
+
+/// # Safety
+/// `state` is storage of the context's socket.
+#[inline(always)]
+unsafe fn round_trip(ctx: &SockOpsContext, state: *mut SocketState, slot: u32) {
+    let Some(cell) = maps::tcp_cell(slot) else { return };
+    // SAFETY: a map value, storage of the socket, fields of the context.
+    unsafe {
+        // args[0] is this sample in microseconds (tcp_rtt_estimator, bpf_tcp_rtt).
+        observe(&raw mut (*cell).ack, ctx.arg(0));
+        let now = bpf_ktime_get_ns();
+        if now - (*state).sampled < SAMPLE_INTERVAL {
+            return;
+        }
+        (*state).sampled = now;
+        let minimum = (*ctx.ops).rtt_min;
+        if minimum != 0 && minimum != u32::MAX {
+            observe(&raw mut (*cell).rtt, minimum);
+        }
+    }
+}
+
+/// # Safety
+/// `socket` is the non-null socket of the context.
+#[inline(always)]
+unsafe fn state_change(ctx: &SockOpsContext, socket: *mut bpf_sock, slot: u32) {
+    let (from, to) = (ctx.arg(0), ctx.arg(1));
+    if to != TCP_CLOSE {
+        return;
+    }
+    // SAFETY: the caller's promise.
+    let error = unsafe { socket_error(socket) };
+    if from == TCP_SYN_SENT {
+        let reason = match error {
+            Some(ECONNREFUSED) => ConnectFailure::Refused,
+            Some(ETIMEDOUT) => ConnectFailure::TimedOut,
+            Some(EHOSTUNREACH | ENETUNREACH) => ConnectFailure::Unreachable,
+            Some(0) => ConnectFailure::Aborted,
+            _ => ConnectFailure::Other,
+        };
+        // SAFETY: a projection into the map value; reasons index the array by definition.
+        bump(slot, 1, |cell| unsafe { (&raw mut (*cell).connect_failures).cast::<u64>().add(reason as usize) });
+        return;
+    }
+    match error {
+        // SAFETY: projections into the map value.
+        Some(ECONNRESET | EPIPE) => bump(slot, 1, |cell| unsafe { &raw mut (*cell).resets_received }),
+        // SAFETY: as above.
+        Some(0) if from == TCP_ESTABLISHED || from == TCP_CLOSE_WAIT => {
+            bump(slot, 1, |cell| unsafe { &raw mut (*cell).resets_sent });
+        }
+        _ => {}
+    }
+}
+
+/// `sk->sk_err`, which the kernel sets before it closes the socket (tcp_reset, tcp_write_err); `None` without BTF.
+///
+/// # Safety
+/// `socket` is a non-null socket of this run.
+#[inline(always)]
+unsafe fn socket_error(socket: *mut bpf_sock) -> Option<u32> {
+    let offset = OFFSET_SK_ERR.load();
+    if offset == NO_OFFSET {
+        return None;
+    }
+    // SAFETY: the caller's promise.
+    let tcp = unsafe { bpf_skc_to_tcp_sock(socket.cast()) };
+    if tcp.is_null() {
+        return None;
+    }
+    // SAFETY: a direct load through a BTF pointer: struct tcp_sock begins with its struct sock, and the verifier
+    // knows the frozen offset and checks that an int is there.
+    Some(unsafe { core::ptr::read_volatile(tcp.cast::<u8>().add(offset as usize).cast::<u32>()) })
+}

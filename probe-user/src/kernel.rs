@@ -1,0 +1,22 @@
+//! The only place that names aya: loads the programs, attaches them, reads their maps, receives their records.
+//!
+//! One thread makes every bpf(2) call and is the only one that keeps capabilities (`thread`); what other threads get
+//! are memory-mapped counters (`slots`) that need no system call to read. Nothing is pinned: when the process ends,
+//! however it ends, the kernel removes everything.
+#![expect(unsafe_code, reason = "mapped kernel memory and plain-old-data promises; each block says why it holds")]
+
+pub mod btf;
+pub mod error;
+mod load;
+mod mapped;
+mod overlay;
+mod prefix;
+mod record;
+pub mod slots;
+pub mod thread;
+mod wire;
+
+pub use error::KernelError;
+pub use record::CgroupEvent;
+pub use slots::Slots;
+pub use thread::{KernelHandle, KernelOptions, OverlayTarget};

@@ -1,0 +1,81 @@
+//! What can go wrong between the agent and the kernel. Each variant names the object and carries the cause.
+
+use std::io;
+use std::path::PathBuf;
+
+/// An error of the kernel side.
+#[derive(Debug, thiserror::Error)]
+pub enum KernelError {
+    /// The object that is compiled into the binary does not load.
+    #[error("the BPF object could not be loaded: {0}")]
+    Object(#[from] aya::EbpfError),
+    /// A program is missing from the object, or is of another type: a defect of the build.
+    #[error("program {program} is not in the BPF object, or not of the expected type")]
+    Missing {
+        /// Name of the program or map.
+        program: &'static str,
+    },
+    /// The verifier or the kernel's configuration refused a program.
+    #[error("program {program} could not be loaded: {}", chain(source))]
+    Program {
+        /// Name of the program.
+        program: &'static str,
+        /// The kernel's answer.
+        source: aya::programs::ProgramError,
+    },
+    /// An attachment was refused.
+    #[error("program {program} could not be attached to {target}: {}", chain(source))]
+    Attach {
+        /// Name of the program.
+        program: &'static str,
+        /// The cgroup, tracepoint or device.
+        target: String,
+        /// The kernel's answer.
+        source: aya::programs::ProgramError,
+    },
+    /// A map operation failed.
+    #[error("map {map}: {}", chain(source))]
+    Map {
+        /// Name of the map.
+        map: &'static str,
+        /// The kernel's answer.
+        source: aya::maps::MapError,
+    },
+    /// A map could not be mapped into memory.
+    #[error("map {map} could not be mapped into memory: {source}")]
+    Mapping {
+        /// Name of the map.
+        map: &'static str,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// The cgroup root could not be opened.
+    #[error("cgroup v2 root {}: {source}", path.display())]
+    CgroupRoot {
+        /// Its path.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// The kernel thread could not be started, or ended early.
+    #[error("the kernel thread could not be started: {0}")]
+    Thread(#[source] io::Error),
+    /// The kernel thread ended without an answer.
+    #[error("the kernel thread ended without an answer")]
+    ThreadGone,
+}
+
+/// An error with all its causes in one line: aya's own text often says only "system call failed".
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}

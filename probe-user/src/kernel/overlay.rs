@@ -1,0 +1,120 @@
+//! Attaches the overlay programs to devices that come and go.
+
+use std::collections::BTreeMap;
+
+use aya::Ebpf;
+use aya::maps::{HashMap, MapData};
+use aya::programs::SchedClassifier;
+use aya::programs::tc::{SchedClassifierLink, TcAttachType, qdisc_add_clsact};
+use probe_common::overlay::{DEVICES_MAX, OverlayDevice};
+
+use super::error::KernelError;
+use super::load::program;
+use super::wire::Wire;
+
+const PROGRAMS: [(&str, TcAttachType); 2] =
+    [("leadline_ovrx", TcAttachType::Ingress), ("leadline_ovtx", TcAttachType::Egress)];
+
+/// An overlay device to count on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OverlayTarget {
+    /// Interface index.
+    pub index: u32,
+    /// Interface name.
+    pub name: String,
+    /// Bytes before the network header: 14 on Ethernet devices, 0 on point-to-point ones.
+    pub link_header: u32,
+}
+
+/// An attached device. Dropping it detaches.
+struct Attached {
+    row: u32,
+    name: String,
+    _links: Vec<SchedClassifierLink>,
+}
+
+/// The attached devices.
+pub(super) struct Overlays {
+    devices: HashMap<MapData, u32, Wire<OverlayDevice>>,
+    attached: BTreeMap<u32, Attached>,
+    /// Rows by device name: a device that is made again goes on counting where it stopped.
+    rows: Vec<String>,
+    loaded: bool,
+}
+
+impl Overlays {
+    pub(super) fn new(devices: HashMap<MapData, u32, Wire<OverlayDevice>>) -> Self {
+        Self { devices, attached: BTreeMap::new(), rows: Vec::new(), loaded: false }
+    }
+
+    /// Makes exactly the `wanted` devices attached; what fails is named and left out.
+    pub(super) fn replace(&mut self, ebpf: &mut Ebpf, wanted: &[OverlayTarget]) -> Vec<KernelError> {
+        let mut errors = Vec::new();
+        self.attached.retain(|index, device| {
+            wanted.iter().any(|target| target.index == *index && target.name == device.name)
+        });
+        for target in wanted {
+            if self.attached.contains_key(&target.index) {
+                continue;
+            }
+            match self.attach(ebpf, target) {
+                Ok(attached) => {
+                    self.attached.insert(target.index, attached);
+                }
+                Err(error) => errors.push(error),
+            }
+        }
+        errors
+    }
+
+    /// Names and rows of the devices that were ever attached.
+    pub(super) fn rows(&self) -> &[String] {
+        &self.rows
+    }
+
+    /// Whether anything is attached now.
+    pub(super) fn any(&self) -> bool {
+        !self.attached.is_empty()
+    }
+
+    fn row(&mut self, name: &str) -> u32 {
+        let position = self.rows.iter().position(|known| known == name).unwrap_or_else(|| {
+            self.rows.push(name.to_owned());
+            self.rows.len() - 1
+        });
+        u32::try_from(position).unwrap_or(u32::MAX).min(DEVICES_MAX - 1)
+    }
+
+    fn attach(&mut self, ebpf: &mut Ebpf, target: &OverlayTarget) -> Result<Attached, KernelError> {
+        let row = self.row(&target.name);
+        let device = OverlayDevice { row, link_header: target.link_header };
+        self.devices
+            .insert(target.index, Wire(device), 0)
+            .map_err(|source| KernelError::Map { map: "leadline_ovdev", source })?;
+        // Needed before Linux 6.6 only, where programs hang on clsact; there it may exist already, and is never
+        // removed by us. On newer kernels TCX needs no qdisc.
+        if !tcx_available() {
+            let _exists = qdisc_add_clsact(&target.name);
+        }
+        let mut links = Vec::new();
+        for (name, direction) in PROGRAMS {
+            let classifier: &mut SchedClassifier = program(ebpf, name)?;
+            if !self.loaded {
+                classifier.load().map_err(|source| KernelError::Program { program: name, source })?;
+            }
+            let refused =
+                |source| KernelError::Attach { program: name, target: target.name.clone(), source };
+            let id = classifier.attach(&target.name, direction).map_err(refused)?;
+            links.push(classifier.take_link(id).map_err(refused)?);
+        }
+        self.loaded = true;
+        Ok(Attached { row, name: target.name.clone(), _links: links })
+    }
+}
+
+/// Whether the kernel has TCX links (Linux 6.6).
+fn tcx_available() -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release.split(['.', '-', '+']).map(|part| part.trim().parse::<u32>().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (6, 6)
+}
