@@ -1,4 +1,15 @@
 //! Whose traffic a cgroup's is: a pod, a host unit, or the kernel.
+//!
+//! `cgroup_path` turns a path into an owner, `registry` remembers which cgroup id has which owner and when it went,
+//! `pod_names` gives pods their names. The Kubernetes API joins through [`PodSource`], and nowhere else.
+
+mod cgroup_path;
+mod pod_names;
+mod registry;
+
+pub use cgroup_path::parse_cgroup_path;
+pub use pod_names::{LogDirectory, PodNames, PodSource};
+pub use registry::{CgroupRegistry, Change};
 
 /// The owner of a cgroup. Names that are not known (yet) are absent, never made up.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

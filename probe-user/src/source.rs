@@ -1,1 +1,5 @@
 //! Readers of the world, each with an injectable root or address.
+
+pub mod cgroupfs;
+pub mod flannel;
+pub mod netlink;
