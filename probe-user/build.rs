@@ -23,11 +23,14 @@ fn has_library_source(toolchain: &str) -> bool {
         })
 }
 
+/// `-Z build-std` and aya-ebpf's `asm_experimental_arch` need the first on a stable compiler; the host crates never
+/// see it. Without the second every line of the nested cargo's progress becomes a warning of this package.
 #[expect(unsafe_code, reason = "env::set_var is unsafe; this is a build script with one thread")]
-fn allow_unstable_features_in_nested_cargo() {
-    // SAFETY: no other thread runs. `-Z build-std` and aya-ebpf's `asm_experimental_arch` need it on a stable
-    // compiler; the host crates never see it.
-    unsafe { env::set_var("RUSTC_BOOTSTRAP", "1") };
+fn prepare_nested_cargo() {
+    for (name, value) in [("RUSTC_BOOTSTRAP", "1"), ("CARGO_TERM_QUIET", "true")] {
+        // SAFETY: no other thread runs.
+        unsafe { env::set_var(name, value) };
+    }
 }
 
 fn main() -> anyhow::Result<()> {
@@ -36,7 +39,7 @@ fn main() -> anyhow::Result<()> {
     let chosen = env::var("EBPF_TOOLCHAIN")
         .ok()
         .or_else(|| CANDIDATES.iter().find(|name| has_library_source(name)).map(|name| (*name).to_owned()));
-    allow_unstable_features_in_nested_cargo();
+    prepare_nested_cargo();
     let toolchain = chosen.as_deref().map_or(Toolchain::Nightly, Toolchain::Custom);
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../probe-ebpf");
     aya_build::build_ebpf([Package { name: "probe-ebpf", root_dir: root, ..Default::default() }], toolchain)

@@ -1,6 +1,10 @@
 //! Collectors: one subject a file. A collector turns what was read of its subject into samples and does nothing
 //! else: it does not log its own failure, time itself, know HTTP, sleep, or invent a value. The runner does those.
 
+pub mod overlay;
+pub mod tcp;
+pub mod traffic;
+
 use std::fmt;
 
 use crate::metric::{Descriptor, sink::Sink};

@@ -3,10 +3,12 @@
 //! `cgroup_path` turns a path into an owner, `registry` remembers which cgroup id has which owner and when it went,
 //! `pod_names` gives pods their names. The Kubernetes API joins through [`PodSource`], and nowhere else.
 
+mod census;
 mod cgroup_path;
 mod pod_names;
 mod registry;
 
+pub use census::Census;
 pub use cgroup_path::parse_cgroup_path;
 pub use pod_names::{LogDirectory, PodNames, PodSource};
 pub use registry::{CgroupRegistry, Change};

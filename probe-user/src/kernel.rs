@@ -3,7 +3,10 @@
 //! One thread makes every bpf(2) call and is the only one that keeps capabilities (`thread`); what other threads get
 //! are memory-mapped counters (`slots`) that need no system call to read. Nothing is pinned: when the process ends,
 //! however it ends, the kernel removes everything.
-#![expect(unsafe_code, reason = "mapped kernel memory and plain-old-data promises; each block says why it holds")]
+#![expect(
+    unsafe_code,
+    reason = "mapped kernel memory and plain-old-data promises; each block says why it holds"
+)]
 
 pub mod btf;
 pub mod error;

@@ -6,6 +6,8 @@ pub mod collector;
 pub mod event;
 pub mod host;
 pub mod identity;
+pub mod kernel;
+pub mod ledger;
 pub mod metric;
 pub mod peer;
 pub mod source;

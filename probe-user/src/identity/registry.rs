@@ -1,7 +1,7 @@
 //! Which cgroup id belongs to whom: in memory, no I/O. Filled by a scan of cgroupfs and by the kernel's notices of
 //! directories made and removed; the two may arrive in any order.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use super::{Owner, parse_cgroup_path};
@@ -121,6 +121,26 @@ impl CgroupRegistry {
     pub fn gone_ids(&self, now: Instant, age: Duration) -> impl Iterator<Item = u64> {
         let is_old = move |entry: &Entry| entry.gone.is_some_and(|gone| now.duration_since(gone) >= age);
         self.entries.iter().filter(move |(_, entry)| is_old(entry)).map(|(id, _)| *id)
+    }
+
+    /// Owners whose last cgroup went at least `age` ago.
+    #[must_use]
+    pub fn expired_owners(&self, now: Instant, age: Duration) -> HashSet<Owner> {
+        let is_old = |gone: &Instant| now.duration_since(*gone) >= age;
+        let old = |entry: &&Entry| entry.gone.as_ref().is_some_and(is_old);
+        let mut expired: HashSet<Owner> =
+            self.entries.values().filter(old).map(|entry| entry.owner.clone()).collect();
+        for entry in self.entries.values().filter(|entry| !old(entry)) {
+            expired.remove(&entry.owner);
+        }
+        expired
+    }
+
+    /// Forgets every cgroup of an owner that has none left.
+    pub fn forget_owner(&mut self, owner: &Owner) {
+        if !self.is_live(owner) {
+            self.entries.retain(|_, entry| entry.owner != *owner);
+        }
     }
 
     /// Forgets an id that is gone; an id that lives is kept.

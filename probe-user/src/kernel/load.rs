@@ -107,9 +107,12 @@ pub(super) fn load(cgroup_root: &Path, slots: u32, log_level: u8) -> Result<Load
         free.push(slot, 0).map_err(map_error("leadline_free"))?;
     }
     let trie = LpmTrie::try_from(take(&mut ebpf, "leadline_peers")?).map_err(map_error("leadline_peers"))?;
-    let slot_of = HashMap::try_from(take(&mut ebpf, "leadline_slots")?).map_err(map_error("leadline_slots"))?;
-    let devices = HashMap::try_from(take(&mut ebpf, "leadline_ovdev")?).map_err(map_error("leadline_ovdev"))?;
-    let records = RingBuf::try_from(take(&mut ebpf, "leadline_events")?).map_err(map_error("leadline_events"))?;
+    let slot_of =
+        HashMap::try_from(take(&mut ebpf, "leadline_slots")?).map_err(map_error("leadline_slots"))?;
+    let devices =
+        HashMap::try_from(take(&mut ebpf, "leadline_ovdev")?).map_err(map_error("leadline_ovdev"))?;
+    let records =
+        RingBuf::try_from(take(&mut ebpf, "leadline_events")?).map_err(map_error("leadline_events"))?;
     let cgroup_tracking = follow_cgroups(&mut ebpf, &offsets);
     attach_to_root(&mut ebpf, &root, cgroup_root)?;
     let socket_errors = offsets.sk_err != NO_OFFSET;
@@ -194,17 +197,16 @@ where
 fn follow_cgroups(ebpf: &mut Ebpf, offsets: &Offsets) -> Result<(), String> {
     offsets.cgroup.as_ref().map_err(ToString::to_string)?;
     for (name, tracepoint) in [("leadline_mkdir", "cgroup_mkdir"), ("leadline_rmdir", "cgroup_rmdir")] {
-        let attach = || -> Result<(), KernelError> {
-            let program: &mut RawTracePoint = program(ebpf, name)?;
-            program.load().map_err(|source| KernelError::Program { program: name, source })?;
-            let target = format!("tracepoint {tracepoint}");
-            program
-                .attach(tracepoint)
-                .map_err(|source| KernelError::Attach { program: name, target, source })?;
-            Ok(())
-        };
-        attach().map_err(|error| error.to_string())?;
+        attach_tracepoint(ebpf, name, tracepoint).map_err(|error| error.to_string())?;
     }
+    Ok(())
+}
+
+fn attach_tracepoint(ebpf: &mut Ebpf, name: &'static str, tracepoint: &str) -> Result<(), KernelError> {
+    let program: &mut RawTracePoint = program(ebpf, name)?;
+    program.load().map_err(|source| KernelError::Program { program: name, source })?;
+    let target = format!("tracepoint {tracepoint}");
+    program.attach(tracepoint).map_err(|source| KernelError::Attach { program: name, target, source })?;
     Ok(())
 }
 

@@ -28,7 +28,6 @@ pub struct OverlayTarget {
 
 /// An attached device. Dropping it detaches.
 struct Attached {
-    row: u32,
     name: String,
     _links: Vec<SchedClassifierLink>,
 }
@@ -102,13 +101,12 @@ impl Overlays {
             if !self.loaded {
                 classifier.load().map_err(|source| KernelError::Program { program: name, source })?;
             }
-            let refused =
-                |source| KernelError::Attach { program: name, target: target.name.clone(), source };
+            let refused = |source| KernelError::Attach { program: name, target: target.name.clone(), source };
             let id = classifier.attach(&target.name, direction).map_err(refused)?;
             links.push(classifier.take_link(id).map_err(refused)?);
         }
         self.loaded = true;
-        Ok(Attached { row, name: target.name.clone(), _links: links })
+        Ok(Attached { name: target.name.clone(), _links: links })
     }
 }
 

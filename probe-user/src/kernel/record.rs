@@ -51,10 +51,7 @@ mod tests {
     #[test]
     fn a_created_cgroup_keeps_id_path_and_time() {
         let event = decode(record(CREATED, "/kubepods/podx/y").as_bytes()).unwrap();
-        assert_eq!(
-            event,
-            CgroupEvent { created: true, id: 77, path: "kubepods/podx/y".into(), time: 5 }
-        );
+        assert_eq!(event, CgroupEvent { created: true, id: 77, path: "kubepods/podx/y".into(), time: 5 });
     }
 
     #[test]

@@ -3,10 +3,12 @@
 
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+use aya::maps::{HashMap, MapData, MapError, Queue, RingBuf};
 use aya_log::EbpfLogger;
 use caps::{CapSet, Capability, CapsHashSet};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -22,14 +24,13 @@ use super::record::{self, CgroupEvent};
 use super::slots::Slots;
 use super::wire::Wire;
 use crate::collector::overlay::{OverlayCount, OverlayCounters};
+use crate::ledger::SlotControl;
 use crate::peer::PrefixClass;
 
 /// What the kernel thread keeps.
 const KEPT: [Capability; 3] = [Capability::CAP_BPF, Capability::CAP_PERFMON, Capability::CAP_NET_ADMIN];
 /// Records that wait for the agent at most.
 pub const EVENTS_WAITING: usize = 16_384;
-/// How often kernel log records are looked at when nothing else happens.
-const LOG_INTERVAL_MS: u16 = 500;
 
 /// What the kernel side needs to know.
 #[derive(Clone, Debug)]
@@ -61,7 +62,8 @@ pub struct Status {
 
 enum Command {
     Prefixes(Vec<PrefixClass>),
-    Retire(Vec<SlotKey>),
+    /// Keys, and the number of the batch.
+    Retire(Vec<SlotKey>, u64),
     Release(Vec<u32>),
     Overlays(Vec<OverlayTarget>),
     Stop,
@@ -75,6 +77,8 @@ pub struct KernelHandle {
     nodes: NodeNumbers,
     status: Arc<Mutex<Status>>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    batches: AtomicU64,
+    retired: Arc<AtomicU64>,
 }
 
 impl KernelHandle {
@@ -92,9 +96,11 @@ impl KernelHandle {
         let (commands, inbox) = channel();
         let (ready, answer) = channel();
         let nodes = NodeNumbers::default();
+        let retired = Arc::new(AtomicU64::new(0));
         let status = Arc::new(Mutex::new(Status::default()));
         let worker = Starting {
             wake: Arc::clone(&wake),
+            retired: Arc::clone(&retired),
             nodes: nodes.clone(),
             status: Arc::clone(&status),
             inbox,
@@ -112,7 +118,8 @@ impl KernelHandle {
             })
             .map_err(KernelError::Thread)?;
         let slots = answer.recv().map_err(|_gone| KernelError::ThreadGone)??;
-        Ok(Self { commands, wake, slots, nodes, status, thread: Mutex::new(Some(thread)) })
+        let (thread, batches) = (Mutex::new(Some(thread)), AtomicU64::new(0));
+        Ok(Self { commands, wake, slots, nodes, status, thread, batches, retired })
     }
 
     fn send(&self, command: Command) {
@@ -127,16 +134,6 @@ impl KernelHandle {
     /// Replaces the prefix trie; sockets look up again if that changed anything.
     pub fn set_prefixes(&self, prefixes: Vec<PrefixClass>) {
         self.send(Command::Prefixes(prefixes));
-    }
-
-    /// Takes keys out of use: from the next generation on no packet is counted into their slots.
-    pub fn retire(&self, keys: Vec<SlotKey>) {
-        self.send(Command::Retire(keys));
-    }
-
-    /// Gives cleared slots back for new keys.
-    pub fn release(&self, slots: Vec<u32>) {
-        self.send(Command::Release(slots));
     }
 
     /// Makes exactly these overlay devices counted.
@@ -168,6 +165,22 @@ impl KernelHandle {
     }
 }
 
+impl SlotControl for KernelHandle {
+    fn retire(&self, keys: Vec<SlotKey>) -> u64 {
+        let batch = self.batches.fetch_add(1, Ordering::Relaxed) + 1;
+        self.send(Command::Retire(keys, batch));
+        batch
+    }
+
+    fn retired(&self) -> u64 {
+        self.retired.load(Ordering::Acquire)
+    }
+
+    fn release(&self, slots: Vec<u32>) {
+        self.send(Command::Release(slots));
+    }
+}
+
 impl OverlayCounters for KernelHandle {
     fn read(&self) -> Vec<OverlayCount> {
         let rows = self.status().overlay_rows;
@@ -196,6 +209,7 @@ impl OverlayCounters for KernelHandle {
 /// What the thread starts with.
 struct Starting {
     wake: Arc<EventFd>,
+    retired: Arc<AtomicU64>,
     nodes: NodeNumbers,
     status: Arc<Mutex<Status>>,
     inbox: Receiver<Command>,
@@ -206,7 +220,8 @@ impl Starting {
     fn load(self, options: &KernelOptions) -> Result<(Worker, Arc<Slots>), KernelError> {
         keep_only_needed_capabilities();
         let mut loaded = load::load(&options.cgroup_root, options.slots, options.log_level)?;
-        let logger = (options.log_level != 0).then(|| EbpfLogger::init(&mut loaded.ebpf)).and_then(Result::ok);
+        let logger =
+            (options.log_level != 0).then(|| EbpfLogger::init(&mut loaded.ebpf)).and_then(Result::ok);
         let Loaded { ebpf, slots, trie, slot_of, free, devices, records, cgroup_tracking, socket_errors } =
             loaded;
         let worker = Worker {
@@ -219,6 +234,7 @@ impl Starting {
             records,
             logger,
             wake: self.wake,
+            retired: self.retired,
             status: self.status,
             inbox: self.inbox,
             events: self.events,
@@ -236,9 +252,10 @@ impl Starting {
 fn keep_only_needed_capabilities() {
     let permitted = caps::read(None, CapSet::Permitted).unwrap_or_default();
     let kept: CapsHashSet = KEPT.into_iter().filter(|capability| permitted.contains(capability)).collect();
-    for set in [CapSet::Effective, CapSet::Permitted, CapSet::Inheritable] {
-        let value = if set == CapSet::Inheritable { CapsHashSet::new() } else { kept.clone() };
-        if let Err(error) = caps::set(None, set, &value) {
+    let none = CapsHashSet::new();
+    for (set, value) in [(CapSet::Inheritable, &none), (CapSet::Effective, &kept), (CapSet::Permitted, &kept)]
+    {
+        if let Err(error) = caps::set(None, set, value) {
             tracing::warn!(%error, "capabilities of the kernel thread could not be reduced");
         }
     }
@@ -248,12 +265,13 @@ struct Worker {
     ebpf: aya::Ebpf,
     slots: Arc<Slots>,
     prefixes: Prefixes,
-    slot_of: aya::maps::HashMap<aya::maps::MapData, Wire<SlotKey>, u32>,
-    free: aya::maps::Queue<aya::maps::MapData, u32>,
+    slot_of: HashMap<MapData, Wire<SlotKey>, u32>,
+    free: Queue<MapData, u32>,
     overlays: Overlays,
-    records: aya::maps::RingBuf<aya::maps::MapData>,
+    records: RingBuf<MapData>,
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
     wake: Arc<EventFd>,
+    retired: Arc<AtomicU64>,
     status: Arc<Mutex<Status>>,
     inbox: Receiver<Command>,
     events: tokio::sync::mpsc::Sender<CgroupEvent>,
@@ -292,13 +310,13 @@ impl Worker {
 
     /// Sleeps until a command or a record comes.
     fn wait(&self) {
-        let timeout = if self.logger.is_some() { PollTimeout::from(LOG_INTERVAL_MS) } else { PollTimeout::NONE };
-        let mut descriptors = [
+        let mut descriptors = vec![
             PollFd::new(self.wake.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.records.as_fd(), PollFlags::POLLIN),
         ];
-        // EINTR and time-outs only mean one more look. The counter is cleared so that poll sleeps again.
-        if poll(&mut descriptors, timeout).is_ok() {
+        descriptors.extend(self.logger.as_ref().map(|logger| PollFd::new(logger.as_fd(), PollFlags::POLLIN)));
+        // EINTR only means one more look. The counter is cleared so that poll sleeps again.
+        if poll(&mut descriptors, PollTimeout::NONE).is_ok() {
             let _cleared = self.wake.read();
         }
     }
@@ -321,14 +339,15 @@ impl Worker {
                     self.slots.raise_generation();
                 }
             }
-            Command::Retire(keys) => {
+            Command::Retire(keys, batch) => {
                 for key in keys {
                     match self.slot_of.remove(&Wire(key)) {
-                        Ok(()) | Err(aya::maps::MapError::KeyNotFound) => {}
+                        Ok(()) | Err(MapError::KeyNotFound) => {}
                         Err(source) => return Err(KernelError::Map { map: "leadline_slots", source }),
                     }
                 }
                 self.slots.raise_generation();
+                self.retired.store(batch, Ordering::Release);
             }
             Command::Release(slots) => {
                 for slot in slots {

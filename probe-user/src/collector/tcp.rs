@@ -1,0 +1,138 @@
+//! TCP health per pod: round trips, retransmissions, connects and their failures, resets.
+
+mod descriptor;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use probe_common::tcp::{BUCKETS, ConnectFailure, Durations, TcpCell};
+use probe_common::traffic::Protocol;
+
+use self::descriptor::{CONNECT_FAILURES, COUNTERS, HISTOGRAMS, NODE_RTT, TRANSMIT_SEGMENTS};
+use super::traffic::{Detail, pod_labels};
+use super::{CollectError, Collector, Support};
+use crate::identity::{Census, Owner};
+use crate::ledger::{Account, Counts, Holder, Ledger, SlotSource, add_durations};
+use crate::metric::Descriptor;
+use crate::metric::sink::{Buckets, Sink, Value};
+use crate::peer::PeerClass;
+
+pub use self::descriptor::DESCRIPTORS;
+
+/// Upper bounds in seconds: powers of two, 2^-14 … 2^2 by 4. The kernel side compares whole microseconds with the
+/// floor of these, which is the same.
+const BOUNDS: [f64; BUCKETS - 1] =
+    [1.0 / 16_384.0, 1.0 / 4_096.0, 1.0 / 1_024.0, 1.0 / 256.0, 1.0 / 64.0, 1.0 / 16.0, 0.25, 1.0, 4.0];
+
+/// The collector.
+pub struct Tcp<S> {
+    ledger: Arc<Ledger<S>>,
+    census: Arc<Census>,
+    detail: Detail,
+    support: Support,
+}
+
+impl<S> Tcp<S> {
+    /// A collector over these books and names.
+    pub fn new(ledger: Arc<Ledger<S>>, census: Arc<Census>, detail: Detail, support: Support) -> Self {
+        Self { ledger, census, detail, support }
+    }
+}
+
+/// Sums of one collection.
+#[derive(Default)]
+struct Series {
+    pods: BTreeMap<(String, String), Counts>,
+    node: BTreeMap<PeerClass, Durations>,
+}
+
+impl Series {
+    fn add(&mut self, account: &Account, counts: &Counts, census: &Census) {
+        add_durations(self.node.entry(account.class).or_default(), &counts.tcp.rtt);
+        if let Holder::Owner(Owner::Pod { uid }) = &account.holder {
+            *self.pods.entry(pod_labels(census, uid)).or_default() += counts;
+        }
+    }
+}
+
+fn write_durations(family: &mut crate::metric::sink::Family<'_>, labels: &[&str], durations: &Durations) {
+    #[expect(clippy::cast_precision_loss, reason = "a sum of microseconds is exact up to 285 years")]
+    let sum = durations.sum as f64 / 1e6;
+    family.histogram(labels, &Buckets { bounds: &BOUNDS, counts: &durations.buckets, sum });
+}
+
+impl<S: SlotSource> Collector for Tcp<S> {
+    fn name(&self) -> &'static str {
+        "tcp"
+    }
+
+    fn descriptors(&self) -> &'static [&'static Descriptor] {
+        DESCRIPTORS
+    }
+
+    fn support(&self) -> Support {
+        self.support.clone()
+    }
+
+    fn collect(&self, sink: &mut Sink<'_>) -> Result<(), CollectError> {
+        let totals = self.census.with_registry(|registry| self.ledger.totals(registry));
+        let mut series = Series::default();
+        for class in PeerClass::ALL {
+            series.node.insert(class, Durations::default());
+        }
+        for (account, counts) in totals.iter().filter(|(account, _)| account.protocol == Protocol::Tcp) {
+            series.add(account, counts, &self.census);
+        }
+        let mut family = sink.family(&NODE_RTT);
+        for (class, durations) in &series.node {
+            write_durations(&mut family, &[class.as_str()], durations);
+        }
+        if self.detail != Detail::Minimal {
+            write_pods(sink, &series.pods);
+        }
+        Ok(())
+    }
+}
+
+fn write_pods(sink: &mut Sink<'_>, pods: &BTreeMap<(String, String), Counts>) {
+    for (descriptor, read) in &HISTOGRAMS {
+        let mut family = sink.family(descriptor);
+        for ((namespace, pod), counts) in pods {
+            write_durations(&mut family, &[namespace, pod], read(&counts.tcp));
+        }
+    }
+    let mut family = sink.family(&TRANSMIT_SEGMENTS);
+    for ((namespace, pod), counts) in pods {
+        family.value(&[namespace, pod], Value::Integer(counts.traffic.transmit_packets));
+    }
+    for (descriptor, read) in &COUNTERS {
+        let mut family = sink.family(descriptor);
+        for ((namespace, pod), counts) in pods {
+            family.value(&[namespace, pod], Value::Integer(read(&counts.tcp)));
+        }
+    }
+    let mut family = sink.family(&CONNECT_FAILURES);
+    for ((namespace, pod), counts) in pods {
+        for (reason, failures) in ConnectFailure::ALL.iter().zip(failures(&counts.tcp)) {
+            family.value(&[namespace, pod, reason.as_str()], Value::Integer(failures));
+        }
+    }
+}
+
+fn failures(cell: &TcpCell) -> [u64; ConnectFailure::ALL.len()] {
+    cell.connect_failures
+}
+
+#[cfg(test)]
+mod tests {
+    use probe_common::tcp::BOUNDS_MICROSECONDS;
+
+    use super::*;
+
+    #[test]
+    fn bounds_in_seconds_and_microseconds_cut_whole_microseconds_alike() {
+        for (seconds, microseconds) in BOUNDS.iter().zip(BOUNDS_MICROSECONDS) {
+            assert!((seconds * 1e6).floor() == f64::from(microseconds), "{seconds}");
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! The families of TCP health.
+
+use probe_common::tcp::{Durations, TcpCell};
+
+use crate::metric::{Descriptor, Kind};
+
+const POD: &[&str] = &["namespace", "pod"];
+
+const fn seconds(
+    name: &'static str,
+    help: &'static str,
+    source: &'static str,
+    witness: &'static str,
+) -> Descriptor {
+    Descriptor { name, kind: Kind::Histogram, unit: Some("seconds"), help, labels: POD, source, witness }
+}
+
+const fn counter(
+    name: &'static str,
+    help: &'static str,
+    source: &'static str,
+    witness: &'static str,
+) -> Descriptor {
+    Descriptor { name, kind: Kind::Counter, unit: None, help, labels: POD, source, witness }
+}
+
+const RTT_SOURCE: &str = "srtt_us at BPF_SOCK_OPS_*_ESTABLISHED_CB, tcp_sock.rtt_min afterwards";
+const RTT_WITNESS: &str = "injected delay of 20 ms while the server thinks for 30 ms: within 0.2 ms";
+
+/// Round trips, acknowledgement times, connect times.
+pub(super) static HISTOGRAMS: [(Descriptor, fn(&TcpCell) -> &Durations); 3] = [
+    (
+        seconds(
+            "leadline_tcp_rtt_seconds",
+            "Network round trip of the pod's TCP connections: the handshake, and each connection's windowed minimum at most once a second. Free of delayed acknowledgements and of the peer's thinking.",
+            RTT_SOURCE,
+            RTT_WITNESS,
+        ),
+        |cell| &cell.rtt,
+    ),
+    (
+        seconds(
+            "leadline_tcp_ack_seconds",
+            "Every acknowledgement time that the kernel sampled, delayed acknowledgements and answers that the peer thought about included. Not network latency.",
+            "BPF_SOCK_OPS_RTT_CB (tcp_rtt_estimator)",
+            "`ss -ti` of the same connections: srtt within the range of the samples",
+        ),
+        |cell| &cell.ack,
+    ),
+    (
+        seconds(
+            "leadline_tcp_connect_seconds",
+            "Time from the first SYN to the established connection, as the connecting pod sees it, lost SYNs included.",
+            "BPF_SOCK_OPS_TCP_CONNECT_CB to BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB",
+            "connect(2) timed by the client: within 1 ms",
+        ),
+        |cell| &cell.connect,
+    ),
+];
+
+/// The same round trips, node-wide.
+pub(super) static NODE_RTT: Descriptor = Descriptor {
+    name: "leadline_tcp_node_rtt_seconds",
+    kind: Kind::Histogram,
+    unit: Some("seconds"),
+    help: "Network round trip of all TCP connections of local sockets by class of peer.",
+    labels: &["peer_class"],
+    source: RTT_SOURCE,
+    witness: RTT_WITNESS,
+};
+
+/// Segments, retransmitted ones included.
+pub(super) static TRANSMIT_SEGMENTS: Descriptor = counter(
+    "leadline_tcp_transmit_segments_total",
+    "TCP segments that the pod sent, retransmitted ones included.",
+    "cgroup_skb egress, skb gso_segs",
+    "OutSegs + RetransSegs of the pod's network namespace: difference 0",
+);
+
+/// Plain counters.
+pub(super) static COUNTERS: [(Descriptor, fn(&TcpCell) -> u64); 6] = [
+    (
+        counter(
+            "leadline_tcp_retransmit_segments_total",
+            "TCP segments that the pod sent again.",
+            "BPF_SOCK_OPS_RETRANS_CB (__tcp_retransmit_skb); tcp_sock.total_retrans of connections older than the agent",
+            "RetransSegs of the pod's network namespace: difference 0, SYN-ACKs excepted",
+        ),
+        |cell| cell.retransmit_segments,
+    ),
+    (
+        counter(
+            "leadline_tcp_retransmit_timeouts_total",
+            "Retransmission timeouts of the pod's connections.",
+            "BPF_SOCK_OPS_RTO_CB (tcp_retransmit_timer)",
+            "TCPTimeouts of the pod's network namespace",
+        ),
+        |cell| cell.retransmit_timeouts,
+    ),
+    (
+        counter(
+            "leadline_tcp_connects_total",
+            "Connections that the pod opened.",
+            "BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB",
+            "number of connect(2) calls of the test: difference 0",
+        ),
+        |cell| cell.connects,
+    ),
+    (
+        counter(
+            "leadline_tcp_accepts_total",
+            "Connections that the pod accepted, from its first answer on.",
+            "BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB",
+            "number of accept(2) calls of the test: difference 0",
+        ),
+        |cell| cell.accepts,
+    ),
+    (
+        counter(
+            "leadline_tcp_resets_received_total",
+            "Established connections of the pod that a RST of the peer ended.",
+            "BPF_SOCK_OPS_STATE_CB with sk_err ECONNRESET or EPIPE (tcp_reset)",
+            "EstabResets of the pod's network namespace",
+        ),
+        |cell| cell.resets_received,
+    ),
+    (
+        counter(
+            "leadline_tcp_resets_sent_total",
+            "Established connections that the pod gave up with a RST.",
+            "BPF_SOCK_OPS_STATE_CB from ESTABLISHED or CLOSE_WAIT to CLOSE without an error (tcp_close, tcp_disconnect)",
+            "OutRsts of the pod's network namespace",
+        ),
+        |cell| cell.resets_sent,
+    ),
+];
+
+/// Failed attempts by reason.
+pub(super) static CONNECT_FAILURES: Descriptor = Descriptor {
+    name: "leadline_tcp_connect_failures_total",
+    kind: Kind::Counter,
+    unit: None,
+    help: "Connection attempts of the pod that failed after a SYN was sent: refused, timed_out, unreachable, aborted by the program, other.",
+    labels: &["namespace", "pod", "reason"],
+    source: "BPF_SOCK_OPS_STATE_CB from SYN_SENT to CLOSE, reason from sk_err",
+    witness: "errno of connect(2) in the test: difference 0",
+};
+
+/// What the collector describes.
+pub static DESCRIPTORS: &[&Descriptor] = &[
+    &NODE_RTT,
+    &HISTOGRAMS[0].0,
+    &HISTOGRAMS[1].0,
+    &HISTOGRAMS[2].0,
+    &TRANSMIT_SEGMENTS,
+    &COUNTERS[0].0,
+    &COUNTERS[1].0,
+    &COUNTERS[2].0,
+    &COUNTERS[3].0,
+    &COUNTERS[4].0,
+    &COUNTERS[5].0,
+    &CONNECT_FAILURES,
+];

@@ -1,0 +1,242 @@
+//! The books of the counters: which slot is whose, what retired slots had counted, and when a slot may be used again.
+//!
+//! Totals never go backwards: what a slot counted is carried over before it is cleared, under the lock that readers
+//! take. A slot is cleared only after the programs can no longer count into it: its key is removed, the generation is
+//! raised, and a pass later every program run that could have known the old slot has ended.
+
+mod books;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::ops::AddAssign;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use probe_common::peer::PeerClass;
+use probe_common::tcp::{Durations, TcpCell};
+use probe_common::traffic::{CGROUP_KERNEL, Cell, Protocol, SLOTS_RESERVED, SlotKey};
+
+use crate::identity::{CgroupRegistry, Owner};
+use books::Books;
+
+/// How long a removed cgroup's slots stay as they are: its sockets still close.
+const LINGER: Duration = Duration::from_secs(5);
+/// How long a cgroup may be unknown before it counts as gone; a scan comes every few seconds.
+const UNKNOWN: Duration = Duration::from_secs(15);
+/// How long a retired slot waits after the programs stopped using it.
+const QUARANTINE: Duration = Duration::from_secs(1);
+
+/// The counters as memory.
+pub trait SlotSource: Send + Sync {
+    /// Number of slots, reserved ones included.
+    fn slots(&self) -> u32;
+    /// What a slot counts; `None` while it is free or reserved.
+    fn key(&self, slot: u32) -> Option<SlotKey>;
+    /// Traffic of a slot over all shards.
+    fn cell(&self, slot: u32) -> Cell;
+    /// TCP health of a slot over all shards.
+    fn tcp(&self, slot: u32) -> TcpCell;
+    /// Zeroes a slot and its key. Only for slots that nothing counts into any more.
+    fn clear(&self, slot: u32);
+}
+
+impl<T: SlotSource + ?Sized> SlotSource for std::sync::Arc<T> {
+    fn slots(&self) -> u32 {
+        (**self).slots()
+    }
+    fn key(&self, slot: u32) -> Option<SlotKey> {
+        (**self).key(slot)
+    }
+    fn cell(&self, slot: u32) -> Cell {
+        (**self).cell(slot)
+    }
+    fn tcp(&self, slot: u32) -> TcpCell {
+        (**self).tcp(slot)
+    }
+    fn clear(&self, slot: u32) {
+        (**self).clear(slot);
+    }
+}
+
+/// What the ledger asks of the kernel side.
+pub trait SlotControl {
+    /// Takes keys out of use; answers with a number that `retired` reaches once that is done.
+    fn retire(&self, keys: Vec<SlotKey>) -> u64;
+    /// Batches done so far.
+    fn retired(&self) -> u64;
+    /// Offers cleared slots for new keys.
+    fn release(&self, slots: Vec<u32>);
+}
+
+/// Traffic and TCP health of something.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Bytes and packets.
+    pub traffic: Cell,
+    /// TCP health; zero for other protocols.
+    pub tcp: TcpCell,
+}
+
+/// Adds one histogram to another.
+pub fn add_durations(sum: &mut Durations, more: &Durations) {
+    for (sum, more) in sum.buckets.iter_mut().zip(more.buckets) {
+        *sum += more;
+    }
+    sum.sum += more.sum;
+}
+
+/// Adds the traffic of one to another.
+pub fn add_traffic(sum: &mut Cell, more: &Cell) {
+    sum.receive_packets += more.receive_packets;
+    sum.receive_bytes += more.receive_bytes;
+    sum.transmit_packets += more.transmit_packets;
+    sum.transmit_bytes += more.transmit_bytes;
+}
+
+/// Adds the TCP health of one to another.
+pub fn add_tcp(sum: &mut TcpCell, more: &TcpCell) {
+    add_durations(&mut sum.rtt, &more.rtt);
+    add_durations(&mut sum.ack, &more.ack);
+    add_durations(&mut sum.connect, &more.connect);
+    sum.retransmit_segments += more.retransmit_segments;
+    sum.retransmit_timeouts += more.retransmit_timeouts;
+    for (sum, more) in sum.connect_failures.iter_mut().zip(more.connect_failures) {
+        *sum += more;
+    }
+    sum.resets_received += more.resets_received;
+    sum.resets_sent += more.resets_sent;
+    sum.connects += more.connects;
+    sum.accepts += more.accepts;
+}
+
+impl AddAssign<&Self> for Counts {
+    fn add_assign(&mut self, other: &Self) {
+        add_traffic(&mut self.traffic, &other.traffic);
+        add_tcp(&mut self.tcp, &other.tcp);
+    }
+}
+
+/// Whose counts an entry holds.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Holder {
+    /// A pod, a host unit or the kernel.
+    Owner(Owner),
+    /// What found no free slot.
+    Overflow,
+    /// Owners that are gone, and cgroups that nobody knows (yet).
+    Departed,
+}
+
+/// One entry of the books.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Account {
+    /// Whose.
+    pub holder: Holder,
+    /// With whom.
+    pub class: PeerClass,
+    /// Over what.
+    pub protocol: Protocol,
+}
+
+/// The books.
+pub struct Ledger<S> {
+    source: S,
+    books: Mutex<Books>,
+}
+
+impl<S: SlotSource> Ledger<S> {
+    /// Empty books over a set of counters.
+    pub fn new(source: S) -> Self {
+        Self { source, books: Mutex::default() }
+    }
+
+    fn books(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All counts of this moment. Every packet is in exactly one entry.
+    pub fn totals(&self, registry: &CgroupRegistry) -> BTreeMap<Account, Counts> {
+        let books = self.books();
+        let mut totals = books.carried.clone();
+        for slot in 0..self.source.slots() {
+            let Some(account) = self.account(slot, registry) else { continue };
+            *totals.entry(account).or_default() += &self.counts(slot);
+        }
+        totals
+    }
+
+    fn counts(&self, slot: u32) -> Counts {
+        Counts { traffic: self.source.cell(slot), tcp: self.source.tcp(slot) }
+    }
+
+    /// What a slot counts now, `None` for a free one.
+    fn account(&self, slot: u32, registry: &CgroupRegistry) -> Option<Account> {
+        if slot < SLOTS_RESERVED {
+            let class = PeerClass::from_number(u8::try_from(slot).ok()?)?;
+            return Some(Account { holder: Holder::Overflow, class, protocol: Protocol::Other });
+        }
+        account_of(self.source.key(slot)?, registry)
+    }
+
+    /// Slots in use, reserved ones not counted.
+    pub fn slots_used(&self) -> u32 {
+        let used = (SLOTS_RESERVED..self.source.slots()).filter(|slot| self.source.key(*slot).is_some());
+        u32::try_from(used.count()).unwrap_or(u32::MAX)
+    }
+
+    /// One pass over all slots: retires those of cgroups that are gone, carries and frees those that were retired.
+    /// Says whether there are cgroups that the registry does not know, so that it should be filled again.
+    pub fn reconcile(&self, registry: &CgroupRegistry, control: &impl SlotControl, now: Instant) -> bool {
+        let mut books = self.books();
+        let ready = books.take_ready(control.retired(), now);
+        let mut free = Vec::new();
+        for (slot, key) in ready {
+            if let Some(account) = account_of(key, registry) {
+                *books.carried.entry(account).or_default() += &self.counts(slot);
+            }
+            self.source.clear(slot);
+            free.push(slot);
+        }
+        let mut due = Vec::new();
+        let mut unknown = false;
+        for slot in SLOTS_RESERVED..self.source.slots() {
+            let Some(key) = self.source.key(slot) else { continue };
+            if key.cgroup == CGROUP_KERNEL || books.is_quarantined(slot) {
+                continue;
+            }
+            let is_known = registry.owner(key.cgroup).is_some();
+            unknown |= !is_known;
+            let is_dead = !is_known || registry.is_gone(key.cgroup);
+            let patience = if is_known { LINGER } else { UNKNOWN };
+            if books.is_due(slot, is_dead, patience, now) {
+                due.push((slot, key));
+            }
+        }
+        if !free.is_empty() {
+            control.release(free);
+        }
+        if !due.is_empty() {
+            let batch = control.retire(due.iter().map(|(_, key)| *key).collect());
+            books.quarantine(due, batch, now);
+        }
+        unknown
+    }
+
+    /// Ends the series of owners for which `keep` is false: their counts go on in the node's totals only.
+    pub fn forget_owners(&self, keep: impl Fn(&Owner) -> bool) {
+        self.books().fold(keep);
+    }
+}
+
+/// The account of a key; `None` for numbers that no class or protocol has.
+fn account_of(key: SlotKey, registry: &CgroupRegistry) -> Option<Account> {
+    let class = PeerClass::from_number(key.class)?;
+    let protocol = Protocol::from_number(key.protocol)?;
+    let holder = if key.cgroup == CGROUP_KERNEL {
+        Holder::Owner(Owner::Kernel)
+    } else {
+        registry.owner(key.cgroup).map_or(Holder::Departed, |owner| Holder::Owner(owner.clone()))
+    };
+    Some(Account { holder, class, protocol })
+}

@@ -1,0 +1,82 @@
+//! What the ledger remembers between passes.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, Instant};
+
+use probe_common::traffic::SlotKey;
+
+use super::{Account, Counts, Holder, QUARANTINE};
+use crate::identity::Owner;
+
+/// A slot that waits until nothing counts into it.
+struct Quarantined {
+    key: SlotKey,
+    batch: u64,
+    since: Instant,
+}
+
+/// Carried totals, and slots on their way out.
+#[derive(Default)]
+pub(super) struct Books {
+    /// Counts of retired slots.
+    pub(super) carried: BTreeMap<Account, Counts>,
+    quarantine: HashMap<u32, Quarantined>,
+    /// Since when a slot's cgroup is dead.
+    dead: HashMap<u32, Instant>,
+}
+
+impl Books {
+    pub(super) fn is_quarantined(&self, slot: u32) -> bool {
+        self.quarantine.contains_key(&slot)
+    }
+
+    /// Whether a slot's cgroup has been dead for long enough.
+    pub(super) fn is_due(&mut self, slot: u32, is_dead: bool, patience: Duration, now: Instant) -> bool {
+        if !is_dead {
+            self.dead.remove(&slot);
+            return false;
+        }
+        let since = *self.dead.entry(slot).or_insert(now);
+        now.duration_since(since) >= patience
+    }
+
+    pub(super) fn quarantine(&mut self, slots: Vec<(u32, SlotKey)>, batch: u64, now: Instant) {
+        for (slot, key) in slots {
+            self.dead.remove(&slot);
+            self.quarantine.insert(slot, Quarantined { key, batch, since: now });
+        }
+    }
+
+    /// Takes the slots whose batch was done at least one quarantine ago, as seen from here.
+    pub(super) fn take_ready(&mut self, done: u64, now: Instant) -> Vec<(u32, SlotKey)> {
+        let mut ready = Vec::new();
+        self.quarantine.retain(|slot, entry| {
+            if entry.batch > done {
+                // The wait begins when the kernel side has done its part.
+                entry.since = now;
+                return true;
+            }
+            let is_ready = now.duration_since(entry.since) >= QUARANTINE;
+            if is_ready {
+                ready.push((*slot, entry.key));
+            }
+            !is_ready
+        });
+        ready
+    }
+
+    /// Moves the counts of owners that are not kept to the departed.
+    pub(super) fn fold(&mut self, keep: impl Fn(&Owner) -> bool) {
+        let is_kept = |account: &Account| match &account.holder {
+            Holder::Owner(owner) => keep(owner),
+            Holder::Overflow | Holder::Departed => true,
+        };
+        let all = std::mem::take(&mut self.carried);
+        for (mut account, counts) in all {
+            if !is_kept(&account) {
+                account.holder = Holder::Departed;
+            }
+            *self.carried.entry(account).or_default() += &counts;
+        }
+    }
+}
