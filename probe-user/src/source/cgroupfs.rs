@@ -58,10 +58,21 @@ impl CgroupTree {
     /// # Errors
     /// When the list cannot be read or names no cgroup v2 mount.
     pub fn find() -> Result<Self, CgroupError> {
-        let path = Path::new("/proc/self/mountinfo");
-        let mounts =
-            fs::read_to_string(path).map_err(|source| CgroupError::Mounts { path: path.into(), source })?;
-        parse_mountinfo(&mounts).map(|root| Self { root }).ok_or(CgroupError::NotMounted)
+        Self::find_below(Path::new("/"))
+    }
+
+    /// The same in a tree that stands for the file system's root.
+    ///
+    /// # Errors
+    /// As [`CgroupTree::find`].
+    pub fn find_below(root: &Path) -> Result<Self, CgroupError> {
+        let path = root.join("proc/self/mountinfo");
+        let mounts = match fs::read_to_string(&path) {
+            Ok(mounts) => mounts,
+            Err(source) => return Err(CgroupError::Mounts { path, source }),
+        };
+        let mount = parse_mountinfo(&mounts).ok_or(CgroupError::NotMounted)?;
+        Ok(Self { root: root.join(mount.strip_prefix("/").unwrap_or(&mount)) })
     }
 
     /// The hierarchy below a directory that is known already.

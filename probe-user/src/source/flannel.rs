@@ -1,5 +1,5 @@
 //! What flanneld writes for the CNI plugin: `/run/flannel/subnet.env`. It names the networks and this node's part
-//! of them; it does not name the backend (see `host::overlay` for that).
+//! of them; it does not name the backend (`peer` decides that from links and routes).
 
 use std::fs;
 use std::io;

@@ -1,0 +1,137 @@
+//! Where all sources of knowledge about nodes meet and readers follow the result.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::{Node, PeerConfig, Registry, decide_peers};
+use crate::source::flannel::read_flannel;
+use crate::source::netlink::NetworkFacts;
+
+/// How often `subnet.env` is looked at without any change of the network.
+const FLANNEL_PERIOD: Duration = Duration::from_secs(30);
+
+/// Who knows something about nodes. Names of a later source win over those of an earlier one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PeerSource {
+    /// Probes between nodes.
+    Path,
+    /// Tunnel daemons.
+    Tunnel,
+    /// The Kubernetes API.
+    Kubernetes,
+}
+
+/// The registry that everyone reads and every source fills.
+#[derive(Debug, Default)]
+pub struct Peers {
+    registry: watch::Sender<Arc<Registry>>,
+    parts: Mutex<Parts>,
+}
+
+#[derive(Debug, Default)]
+struct Parts {
+    network: Registry,
+    others: BTreeMap<PeerSource, Vec<Node>>,
+}
+
+impl Peers {
+    /// The registry, now and whenever it changes.
+    #[must_use]
+    pub fn receiver(&self) -> watch::Receiver<Arc<Registry>> {
+        self.registry.subscribe()
+    }
+
+    /// Replaces what the network's state says. What the one before knew of a node that is still there fills gaps.
+    pub fn fill_network(&self, network: Registry) {
+        self.update(|parts| parts.network = network.completed_from(&parts.network));
+    }
+
+    /// Replaces everything that one other source says.
+    pub fn fill(&self, source: PeerSource, nodes: Vec<Node>) {
+        self.update(|parts| {
+            parts.others.insert(source, nodes);
+        });
+    }
+
+    fn update(&self, change: impl FnOnce(&mut Parts)) {
+        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut parts);
+        let mut merged = parts.network.clone();
+        for node in parts.others.values().flatten() {
+            merged.merge(node.clone());
+        }
+        // Under the lock, so that two updates are published in the order in which they were made.
+        self.registry.send_if_modified(|current| {
+            let changed = **current != merged;
+            if changed {
+                *current = Arc::new(merged);
+            }
+            changed
+        });
+    }
+}
+
+/// Follows the network's state and keeps the registry's network part current; ends when the feed does. `root` is
+/// where `/run/flannel/subnet.env` is looked for: flanneld writes it before its routes, so every change that matters
+/// is followed by a fresh look.
+pub async fn keep_peers(
+    mut facts: watch::Receiver<Arc<NetworkFacts>>,
+    peers: Arc<Peers>,
+    config: PeerConfig,
+    root: PathBuf,
+) {
+    loop {
+        let config = with_flannel(&config, &root);
+        let snapshot = Arc::clone(&facts.borrow_and_update());
+        peers.fill_network(decide_peers(&snapshot, &config));
+        if let Ok(Err(_closed)) = tokio::time::timeout(FLANNEL_PERIOD, facts.changed()).await {
+            return;
+        }
+    }
+}
+
+/// The configuration with what flanneld says at this moment; a file that cannot be used is left aside with a warning.
+#[must_use]
+pub fn with_flannel(config: &PeerConfig, root: &std::path::Path) -> PeerConfig {
+    let flannel = read_flannel(root).unwrap_or_else(|error| {
+        tracing::warn!(err = &error as &dyn std::error::Error, "flannel's subnet file not used");
+        None
+    });
+    PeerConfig { flannel: flannel.or_else(|| config.flannel.clone()), ..config.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(name: Option<&str>, underlay: &str) -> Node {
+        Node { name: name.map(Into::into), underlay: vec![underlay.parse().unwrap()], ..Node::default() }
+    }
+
+    fn labels(receiver: &watch::Receiver<Arc<Registry>>) -> Vec<String> {
+        receiver.borrow().nodes.iter().filter_map(Node::label).map(|label| label.to_string()).collect()
+    }
+
+    #[test]
+    fn sources_join_and_leave_again() {
+        let peers = Peers::default();
+        let mut receiver = peers.receiver();
+        let mut network = Registry::default();
+        network.merge(node(None, "192.168.56.12"));
+        peers.fill_network(network);
+        assert_eq!(labels(&receiver), ["192.168.56.12"]);
+        peers.fill(PeerSource::Kubernetes, vec![node(Some("node2"), "192.168.56.12")]);
+        peers.fill(PeerSource::Path, vec![node(Some("probe2"), "192.168.56.12")]);
+        assert_eq!(labels(&receiver), ["node2"]);
+        peers.fill(PeerSource::Kubernetes, Vec::new());
+        peers.fill(PeerSource::Path, Vec::new());
+        assert_eq!(labels(&receiver), ["192.168.56.12"]);
+        receiver.mark_unchanged();
+        peers.fill(PeerSource::Path, Vec::new());
+        assert!(!receiver.has_changed().unwrap());
+    }
+}
