@@ -64,9 +64,9 @@ impl Timeline {
     #[must_use]
     pub fn since(&self, sequence: u64, limit: usize) -> Page {
         let ring = self.lock();
-        let last = *self.last.borrow();
-        let position = if sequence > last { 0 } else { sequence };
-        let oldest = ring.front().map_or(last + 1, |event| event.sequence);
+        let newest = *self.last.borrow();
+        let position = if sequence > newest { 0 } else { sequence };
+        let oldest = ring.front().map_or(newest + 1, |event| event.sequence);
         let lost = oldest.saturating_sub(position + 1);
         let skip = usize::try_from((position + 1).saturating_sub(oldest)).unwrap_or(usize::MAX);
         let events: Vec<Event> = ring.iter().skip(skip).take(limit).cloned().collect();

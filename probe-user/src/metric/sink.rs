@@ -105,6 +105,11 @@ impl<'a> Sink<'a> {
         self
     }
 
+    /// Takes the cap away for what follows: families whose label sets are bounded by the agent itself.
+    pub fn lift_cap(&mut self) {
+        self.rules.max_series = usize::MAX;
+    }
+
     /// Starts a family. All samples of a family are written through one call of this.
     pub fn family(&mut self, descriptor: &'static Descriptor) -> Family<'_> {
         self.close();
