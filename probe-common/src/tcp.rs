@@ -42,8 +42,7 @@ pub enum ConnectFailure {
 
 impl ConnectFailure {
     /// All reasons, in the order of their numbers.
-    pub const ALL: [Self; 5] =
-        [Self::Refused, Self::TimedOut, Self::Unreachable, Self::Aborted, Self::Other];
+    pub const ALL: [Self; 5] = [Self::Refused, Self::TimedOut, Self::Unreachable, Self::Aborted, Self::Other];
 
     /// The value of the `reason` label.
     #[must_use]

@@ -15,7 +15,9 @@ pub const SLOTS_MAX: u32 = 65_536;
 pub const CGROUP_KERNEL: u64 = u64::MAX;
 
 /// What a slot counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct SlotKey {
     /// Id of the cgroup v2 directory, which is its inode number; never reused by the kernel. 0: slot not in use.

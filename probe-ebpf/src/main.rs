@@ -3,7 +3,10 @@
 #![cfg_attr(target_arch = "bpf", no_main)]
 // `lock *(u64 *)` is the only way to an atomic addition on this target: core has no AtomicU64 for it.
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
-#![expect(unsafe_code, reason = "helpers and kernel memory have no safe interface in BPF; the verifier checks each access")]
+#![expect(
+    unsafe_code,
+    reason = "helpers and kernel memory have no safe interface in BPF; the verifier checks each access"
+)]
 #![cfg_attr(
     not(target_arch = "bpf"),
     expect(dead_code, reason = "the host build only checks types; the programs are entered by the kernel")

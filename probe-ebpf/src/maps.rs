@@ -103,7 +103,10 @@ pub(crate) fn processor() -> u32 {
 /// # Safety
 /// `socket` is a non-null socket pointer that the kernel gave to this program run.
 #[inline(always)]
-pub(crate) unsafe fn socket_state(socket: *mut bpf_sock, initial: Option<&mut SocketState>) -> *mut SocketState {
+pub(crate) unsafe fn socket_state(
+    socket: *mut bpf_sock,
+    initial: Option<&mut SocketState>,
+) -> *mut SocketState {
     let map = (&raw const SOCKETS).cast_mut().cast();
     let (value, flags) = match initial {
         Some(state) => ((&raw mut *state).cast(), 1), // BPF_SK_STORAGE_GET_F_CREATE

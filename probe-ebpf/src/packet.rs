@@ -32,7 +32,13 @@ fn load<const N: usize>(skb: *mut __sk_buff, offset: u32) -> Option<[u8; N]> {
     let mut bytes = [0u8; N];
     // SAFETY: `bytes` has N bytes; the helper checks the offset against the packet.
     let result = unsafe {
-        bpf_skb_load_bytes_relative(skb.cast(), offset, bytes.as_mut_ptr().cast(), N as u32, BPF_HDR_START_NET)
+        bpf_skb_load_bytes_relative(
+            skb.cast(),
+            offset,
+            bytes.as_mut_ptr().cast(),
+            N as u32,
+            BPF_HDR_START_NET,
+        )
     };
     (result == 0).then_some(bytes)
 }

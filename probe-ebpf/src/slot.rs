@@ -105,7 +105,9 @@ unsafe fn facts(skb: *mut __sk_buff, socket: *mut bpf_sock, egress: bool) -> Opt
     // SAFETY: checked not to be null.
     let (kind, number, state) = unsafe { ((*full).type_, (*full).protocol, (*full).state) };
     let protocol = Protocol::from_ip(transport.protocol);
-    if !egress && (number != u32::from(transport.protocol) || (kind == SOCK_RAW && protocol != Protocol::Icmp)) {
+    if !egress
+        && (number != u32::from(transport.protocol) || (kind == SOCK_RAW && protocol != Protocol::Icmp))
+    {
         // A raw socket got a copy of a packet that another socket counts.
         return None;
     }
@@ -113,8 +115,8 @@ unsafe fn facts(skb: *mut __sk_buff, socket: *mut bpf_sock, egress: bool) -> Opt
     // SAFETY: fields of the context.
     let (ifindex, cgroup) = unsafe { ((*skb).ifindex, bpf_skb_cgroup_id(skb)) };
     let by_kernel = egress && kind == SOCK_RAW && packet::is_neighbour_control(skb, transport);
-    let connected = kind != SOCK_RAW
-        && if kind == SOCK_STREAM { state != TCP_LISTEN } else { state == TCP_ESTABLISHED };
+    let connected =
+        kind != SOCK_RAW && if kind == SOCK_STREAM { state != TCP_LISTEN } else { state == TCP_ESTABLISHED };
     Some(Facts {
         // Discovery is charged to whoever made the network namespace (a container runtime), not to the pod.
         cgroup: if by_kernel { CGROUP_KERNEL } else { cgroup },

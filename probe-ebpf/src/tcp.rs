@@ -109,7 +109,10 @@ pub(crate) unsafe fn sample_connection(socket: *mut bpf_sock, state: *mut Socket
         }
         // What was sent again before the agent saw the connection is not counted.
         if !first {
-            atomic::add(&raw mut (*cell).retransmit_segments, u64::from(retransmits.wrapping_sub((*state).retransmits)));
+            atomic::add(
+                &raw mut (*cell).retransmit_segments,
+                u64::from(retransmits.wrapping_sub((*state).retransmits)),
+            );
         }
         (*state).retransmits = retransmits;
     }
@@ -142,7 +145,8 @@ pub(crate) fn leadline_tcp(ctx: SockOpsContext) -> u32 {
                 unsafe { (*state).handshake = HANDSHAKE_PENDING | ((*ops).srtt_us >> 3) };
             }
         }
-        op @ (BPF_SOCK_OPS_RTT_CB | BPF_SOCK_OPS_RETRANS_CB | BPF_SOCK_OPS_RTO_CB | BPF_SOCK_OPS_STATE_CB) => {
+        op
+        @ (BPF_SOCK_OPS_RTT_CB | BPF_SOCK_OPS_RETRANS_CB | BPF_SOCK_OPS_RTO_CB | BPF_SOCK_OPS_STATE_CB) => {
             // SAFETY: the socket was checked.
             let state = unsafe { maps::socket_state(socket, None) };
             if !state.is_null() {
@@ -190,9 +194,8 @@ unsafe fn watch(ctx: &SockOpsContext, socket: *mut bpf_sock) -> Option<*mut Sock
 unsafe fn slot_in_callback(state: *mut SocketState) -> Option<u32> {
     let control = maps::control()?;
     // SAFETY: storage and map value; the agent is the only writer of the generation.
-    let (current, known) = unsafe {
-        (core::ptr::read_volatile(&raw const (*control).generation) as u32, (*state).generation)
-    };
+    let (current, known) =
+        unsafe { (core::ptr::read_volatile(&raw const (*control).generation) as u32, (*state).generation) };
     if known == 0 {
         // SAFETY: a counter of the map value.
         unsafe { atomic::add(&raw mut (*control).tcp_unattributed, 1) };
@@ -229,7 +232,10 @@ unsafe fn active_established(ctx: &SockOpsContext, socket: *mut bpf_sock) {
         if (*state).connect_started != 0 {
             let microseconds = (now - (*state).connect_started) / 1_000;
             let limit = u64::from(u32::MAX);
-            observe(&raw mut (*cell).connect, if microseconds > limit { u32::MAX } else { microseconds as u32 });
+            observe(
+                &raw mut (*cell).connect,
+                if microseconds > limit { u32::MAX } else { microseconds as u32 },
+            );
             (*state).connect_started = 0;
         }
     }
@@ -295,7 +301,9 @@ unsafe fn state_change(ctx: &SockOpsContext, socket: *mut bpf_sock, slot: u32) {
             _ => ConnectFailure::Other,
         };
         // SAFETY: a projection into the map value; reasons index the array by definition.
-        bump(slot, 1, |cell| unsafe { (&raw mut (*cell).connect_failures).cast::<u64>().add(reason as usize) });
+        bump(slot, 1, |cell| unsafe {
+            (&raw mut (*cell).connect_failures).cast::<u64>().add(reason as usize)
+        });
         return;
     }
     match error {

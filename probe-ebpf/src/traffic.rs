@@ -74,7 +74,8 @@ unsafe fn account(skb: *mut __sk_buff, egress: bool) {
     }
     if egress && !state.is_null() {
         // SAFETY: storage of the socket.
-        let (protocol, callbacks, handshake) = unsafe { ((*state).protocol, (*state).callbacks, (*state).handshake) };
+        let (protocol, callbacks, handshake) =
+            unsafe { ((*state).protocol, (*state).callbacks, (*state).handshake) };
         if protocol == Protocol::Tcp.number() && (callbacks == 0 || handshake != 0) {
             // SAFETY: non-null socket and its storage.
             unsafe { tcp::sample_connection(socket, state, slot) };

@@ -1,7 +1,9 @@
 //! Collectors: one subject a file. A collector turns what was read of its subject into samples and does nothing
 //! else: it does not log its own failure, time itself, know HTTP, sleep, or invent a value. The runner does those.
 
+pub mod agent_self;
 pub mod overlay;
+pub mod runner;
 pub mod tcp;
 pub mod traffic;
 

@@ -1,0 +1,189 @@
+//! Times. The kernel stamps its records with `CLOCK_MONOTONIC`; people and logs use UTC. A record is converted once,
+//! when it enters the timeline, and never again: later steps of the wall clock must not move old events.
+
+use std::fmt;
+
+use nix::time::{ClockId, clock_gettime};
+use serde::{Serialize, Serializer};
+
+const NANOS_PER_SECOND: u64 = 1_000_000_000;
+
+/// A moment in UTC, in nanoseconds since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(u64);
+
+impl Timestamp {
+    /// The moment that many nanoseconds after 1970-01-01T00:00:00Z.
+    #[must_use]
+    pub const fn from_unix_nanos(nanos: u64) -> Self {
+        Self(nanos)
+    }
+
+    /// Nanoseconds since 1970-01-01T00:00:00Z.
+    #[must_use]
+    pub const fn unix_nanos(self) -> u64 {
+        self.0
+    }
+
+    /// This moment.
+    #[must_use]
+    pub fn now() -> Self {
+        Self(read(ClockId::CLOCK_REALTIME))
+    }
+}
+
+/// RFC 3339 in UTC with nine digits of a second, so that texts sort like times.
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.0 / NANOS_PER_SECOND;
+        let (year, month, day) = date_of(seconds / 86_400);
+        let of_day = seconds % 86_400;
+        let (hour, minute, second) = (of_day / 3_600, of_day / 60 % 60, of_day % 60);
+        let nanos = self.0 % NANOS_PER_SECOND;
+        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{nanos:09}Z")
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// The Gregorian date of a day counted from 1970-01-01.
+fn date_of(mut day: u64) -> (u64, u64, u64) {
+    // 400 years always have the same number of days, which keeps the loop short.
+    let mut year = 1970 + 400 * (day / 146_097);
+    day %= 146_097;
+    while day >= days_in(year) {
+        day -= days_in(year);
+        year += 1;
+    }
+    let february = if is_leap(year) { 29 } else { 28 };
+    let mut month = 1;
+    for days in [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31] {
+        if day < days {
+            break;
+        }
+        day -= days;
+        month += 1;
+    }
+    (year, month, day + 1)
+}
+
+fn days_in(year: u64) -> u64 {
+    if is_leap(year) { 366 } else { 365 }
+}
+
+fn is_leap(year: u64) -> bool {
+    year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
+}
+
+/// The relation of the kernel's monotonic clock to UTC at one moment.
+///
+/// Sample it when a batch of records is read: the wall clock may have been stepped, and the monotonic clock stands
+/// still while the machine is suspended, so an old sample gives wrong times.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Clock {
+    /// UTC minus monotonic.
+    offset: i128,
+    error: u64,
+}
+
+impl Clock {
+    /// Reads both clocks, one between two readings of the other. The tightest of a few tries counts: a thread that is
+    /// preempted in between would shift every event of the batch.
+    #[must_use]
+    pub fn sample() -> Self {
+        let mut best = Self::read_once();
+        for _ in 0..4 {
+            let next = Self::read_once();
+            if next.error < best.error {
+                best = next;
+            }
+        }
+        best
+    }
+
+    fn read_once() -> Self {
+        let before = read(ClockId::CLOCK_MONOTONIC);
+        let wall = read(ClockId::CLOCK_REALTIME);
+        let after = read(ClockId::CLOCK_MONOTONIC);
+        Self::bracket(before, wall, after)
+    }
+
+    fn bracket(before: u64, wall: u64, after: u64) -> Self {
+        let error = after.saturating_sub(before).div_ceil(2);
+        let middle = i128::from(before) + i128::from(after.saturating_sub(before) / 2);
+        Self { offset: i128::from(wall) - middle, error }
+    }
+
+    /// UTC of a monotonic time in nanoseconds, as `bpf_ktime_get_ns` gives it.
+    #[must_use]
+    pub fn to_utc(&self, monotonic_nanos: u64) -> Timestamp {
+        let nanos = i128::from(monotonic_nanos) + self.offset;
+        Timestamp(u64::try_from(nanos.max(0)).unwrap_or(u64::MAX))
+    }
+
+    /// How far off the conversion can be, in nanoseconds.
+    #[must_use]
+    pub const fn error_nanos(&self) -> u64 {
+        self.error
+    }
+}
+
+/// Reads a clock; these two exist on every Linux, so the error branch is never taken.
+fn read(clock: ClockId) -> u64 {
+    clock_gettime(clock).map_or(0, |time| {
+        let [seconds, nanos] =
+            [time.tv_sec(), time.tv_nsec()].map(|part| u64::try_from(part).unwrap_or_default());
+        seconds.saturating_mul(NANOS_PER_SECOND).saturating_add(nanos)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(seconds: u64) -> String {
+        Timestamp::from_unix_nanos(seconds * NANOS_PER_SECOND + 5).to_string()
+    }
+
+    #[test]
+    fn dates_across_leap_years() {
+        let cases = [
+            (0, "1970-01-01T00:00:00"),
+            (951_782_399, "2000-02-28T23:59:59"),
+            (951_782_400, "2000-02-29T00:00:00"),
+            (951_868_800, "2000-03-01T00:00:00"),
+            (1_735_689_599, "2024-12-31T23:59:59"),
+            (4_107_542_400, "2100-03-01T00:00:00"),
+            (17_179_869_183, "2514-05-30T01:53:03"),
+        ];
+        for (seconds, expected) in cases {
+            assert_eq!(text(seconds), format!("{expected}.000000005Z"));
+        }
+    }
+
+    #[test]
+    fn the_offset_is_taken_at_the_middle_of_the_bracket() {
+        let clock = Clock::bracket(1_000, 50_000, 1_300);
+        assert_eq!(clock.to_utc(1_150), Timestamp::from_unix_nanos(50_000));
+        assert_eq!(clock.error_nanos(), 150);
+    }
+
+    #[test]
+    fn a_time_before_the_epoch_stays_at_the_epoch() {
+        assert_eq!(Clock::bracket(1_000, 10, 1_000).to_utc(5), Timestamp::from_unix_nanos(0));
+    }
+
+    #[test]
+    fn a_sample_of_this_machine_agrees_with_its_wall_clock() {
+        let before = Timestamp::now();
+        let converted = Clock::sample().to_utc(read(ClockId::CLOCK_MONOTONIC));
+        let after = Timestamp::now();
+        let slack = 1_000_000;
+        assert!(converted.unix_nanos() + slack >= before.unix_nanos());
+        assert!(converted.unix_nanos() <= after.unix_nanos() + slack);
+    }
+}
