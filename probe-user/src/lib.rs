@@ -3,6 +3,7 @@
 //! serves them; `agent` wires everything, and is the only place that does.
 
 pub mod collector;
+pub mod config;
 pub mod event;
 pub mod host;
 pub mod identity;
