@@ -2,6 +2,7 @@
 //! facts into decisions; `source` and `kernel` read the world; `collector` turns all of that into series; `http`
 //! serves them; `agent` wires everything, and is the only place that does.
 
+pub mod cli;
 pub mod collector;
 pub mod config;
 pub mod event;
