@@ -11,3 +11,4 @@ pub mod identity;
 pub mod metric;
 pub mod peer;
 pub mod source;
+pub mod telemetry;
