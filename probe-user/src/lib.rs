@@ -2,7 +2,9 @@
 //! facts into decisions; `source` and `kernel` read the world; `collector` turns all of that into series; `http`
 //! serves them; `agent` wires everything, and is the only place that does.
 
+pub mod cli;
 pub mod collector;
+pub mod config;
 pub mod event;
 pub mod host;
 pub mod identity;
@@ -11,3 +13,4 @@ pub mod ledger;
 pub mod metric;
 pub mod peer;
 pub mod source;
+pub mod telemetry;

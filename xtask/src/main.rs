@@ -1,3 +1,51 @@
 //! Developer commands of Leadline: `cargo xtask <command>`.
+//!
+//! This crate depends on nothing of ours, so that `cargo xtask` starts on a machine that cannot build the agent yet.
+#![expect(clippy::print_stdout, reason = "a command line tool talks to its user")]
 
-fn main() {}
+mod process;
+mod progress;
+mod run;
+mod setup;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Developer commands of Leadline.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Install what building and testing need; does nothing twice
+    Setup,
+    /// Run every check and test, or only the tests whose names contain a filter
+    Test(test::Arguments),
+    /// Build the agent and run it on this machine
+    Run(run::Arguments),
+    /// Check the rules of the repository
+    Tidy,
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Setup => setup::run(),
+        Command::Test(arguments) => test::run(&arguments),
+        Command::Run(arguments) => run::run(&arguments),
+        Command::Tidy => tidy::run(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            progress::failure(&error);
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,337 @@
+//! The flags of `leadline run` and their environment variables: a field `a.b_c` of the file is `--a.b-c` and
+//! `LEADLINE_A_B_C`. A flag beats its variable, and both beat the file.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::{Args, CommandFactory as _, value_parser};
+use ipnet::IpNet;
+
+use super::Cli;
+use crate::config::{
+    self, Collectors, Config, ConfigError, Log, LogFormat, MAX_CONNECTIONS, Mode, NodeAddresses, Peers,
+    Profile, SERIES_LIMIT, SLOTS, Web, nearest,
+};
+
+const PREFIX: &str = "LEADLINE_";
+
+const EXAMPLES: &str = "\
+Examples:
+  leadline run
+  leadline run --log.level=info,leadline::kernel=debug
+  leadline run --web.listen-address=127.0.0.1:9843 --web.listen-address='[::1]:9843'
+  LEADLINE_PROFILE=minimal leadline run
+  leadline run --peers.pod-cidrs=10.42.0.0/16 --peers.nodes=edge-1=192.0.2.7,2001:db8::7
+
+Every default and its meaning: leadline config default";
+
+/// Flags of `leadline run`; what is absent leaves the file or the default in force.
+#[derive(Clone, Debug, Default, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Flags {
+    /// Read this YAML file
+    #[arg(long = "config.file", env = "LEADLINE_CONFIG_FILE", value_name = "FILE")]
+    pub config_file: Option<PathBuf>,
+
+    /// Listen here; may be repeated [default: [::]:9843, which takes IPv4 as well]
+    #[arg(long = "web.listen-address", env = "LEADLINE_WEB_LISTEN_ADDRESS", value_name = "IP:PORT")]
+    #[arg(value_delimiter = ',', value_parser = config::listen_address)]
+    pub web_listen_address: Option<Vec<SocketAddr>>,
+
+    /// Serve this many connections at once [default: 128]
+    #[arg(long = "web.max-connections", env = "LEADLINE_WEB_MAX_CONNECTIONS", value_name = "N")]
+    #[arg(value_parser = value_parser!(u32).range(bounds(&MAX_CONNECTIONS)))]
+    pub web_max_connections: Option<u32>,
+
+    /// Log from this level on: off, error, warn, info, debug, trace; also per module [default: info]
+    #[arg(long = "log.level", env = "LEADLINE_LOG_LEVEL", value_name = "LEVEL", value_parser = config::log_level)]
+    pub log_level: Option<String>,
+
+    /// Log in this form [default: logfmt]
+    #[arg(long = "log.format", env = "LEADLINE_LOG_FORMAT", value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
+
+    /// Bytes and packets per pod, host unit and class of peer [default: auto]
+    #[arg(long = "collector.traffic", env = "LEADLINE_COLLECTOR_TRAFFIC", value_name = "MODE")]
+    pub collector_traffic: Option<Mode>,
+
+    /// Round trips, retransmits, connects and resets per pod [default: auto]
+    #[arg(long = "collector.tcp", env = "LEADLINE_COLLECTOR_TCP", value_name = "MODE")]
+    pub collector_tcp: Option<Mode>,
+
+    /// Devices, MTU and per-node bytes of the overlay network [default: auto]
+    #[arg(long = "collector.overlay", env = "LEADLINE_COLLECTOR_OVERLAY", value_name = "MODE")]
+    pub collector_overlay: Option<Mode>,
+
+    /// The agent itself [default: auto]
+    #[arg(long = "collector.self", env = "LEADLINE_COLLECTOR_SELF", value_name = "MODE")]
+    pub collector_self: Option<Mode>,
+
+    /// Export this many series [default: standard]
+    #[arg(long, env = "LEADLINE_PROFILE", value_name = "PROFILE")]
+    pub profile: Option<Profile>,
+
+    /// Export the series of a pod that is gone for this long [default: 5m]
+    #[arg(long, env = "LEADLINE_POD_RETENTION", value_name = "DURATION", value_parser = config::retention)]
+    pub pod_retention: Option<Duration>,
+
+    /// Learn pod names from the log directories here [default: /var/log/pods]
+    #[arg(long, env = "LEADLINE_POD_LOG_DIRECTORY", value_name = "DIRECTORY")]
+    pub pod_log_directory: Option<PathBuf>,
+
+    /// The root of cgroup v2 [default: the mount that is found]
+    #[arg(long, env = "LEADLINE_CGROUP_ROOT", value_name = "DIRECTORY")]
+    pub cgroup_root: Option<PathBuf>,
+
+    /// Networks of pods, besides those found
+    #[arg(long = "peers.pod-cidrs", env = "LEADLINE_PEERS_POD_CIDRS", value_name = "CIDR")]
+    #[arg(value_delimiter = ',', value_parser = config::network)]
+    pub peers_pod_cidrs: Option<Vec<IpNet>>,
+
+    /// Networks of services, besides those found
+    #[arg(long = "peers.service-cidrs", env = "LEADLINE_PEERS_SERVICE_CIDRS", value_name = "CIDR")]
+    #[arg(value_delimiter = ',', value_parser = config::network)]
+    pub peers_service_cidrs: Option<Vec<IpNet>>,
+
+    /// Another node; may be repeated, in the environment with ; between
+    #[arg(long = "peers.nodes", env = "LEADLINE_PEERS_NODES", value_name = "NAME=IP,IP")]
+    #[arg(value_delimiter = ';', value_parser = config::node)]
+    pub peers_nodes: Option<Vec<NodeAddresses>>,
+
+    /// Count this many pairs of owner and peer at once in the kernel [default: 4096]
+    #[arg(long, env = "LEADLINE_SLOTS", value_name = "N", value_parser = value_parser!(u32).range(bounds(&SLOTS)))]
+    pub slots: Option<u32>,
+
+    /// Export at most this many series of one family [default: 10000]
+    #[arg(long, env = "LEADLINE_SERIES_LIMIT", value_name = "N")]
+    #[arg(value_parser = value_parser!(u32).range(bounds(&SERIES_LIMIT)))]
+    pub series_limit: Option<u32>,
+}
+
+fn bounds(range: &std::ops::RangeInclusive<u32>) -> std::ops::RangeInclusive<i64> {
+    i64::from(*range.start())..=i64::from(*range.end())
+}
+
+impl Flags {
+    /// The configuration in force: defaults, file, environment, flags.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or a field of it does not exist or does not fit.
+    pub fn config(&self) -> Result<Config, ConfigError> {
+        Config::load(self.config_file.as_deref()).map(|base| self.overlay(base))
+    }
+
+    /// A configuration with what was given here in place of what it had.
+    #[must_use]
+    pub fn overlay(&self, base: Config) -> Config {
+        let given = self.clone();
+        Config {
+            web: Web {
+                listen_address: given.web_listen_address.unwrap_or(base.web.listen_address),
+                max_connections: given.web_max_connections.unwrap_or(base.web.max_connections),
+            },
+            log: Log {
+                level: given.log_level.unwrap_or(base.log.level),
+                format: given.log_format.unwrap_or(base.log.format),
+            },
+            collector: Collectors {
+                traffic: given.collector_traffic.unwrap_or(base.collector.traffic),
+                tcp: given.collector_tcp.unwrap_or(base.collector.tcp),
+                overlay: given.collector_overlay.unwrap_or(base.collector.overlay),
+                self_: given.collector_self.unwrap_or(base.collector.self_),
+            },
+            profile: given.profile.unwrap_or(base.profile),
+            pod_retention: given.pod_retention.unwrap_or(base.pod_retention),
+            pod_log_directory: given.pod_log_directory.unwrap_or(base.pod_log_directory),
+            cgroup_root: given.cgroup_root.or(base.cgroup_root),
+            peers: Peers {
+                pod_cidrs: given.peers_pod_cidrs.unwrap_or(base.peers.pod_cidrs),
+                service_cidrs: given.peers_service_cidrs.unwrap_or(base.peers.service_cidrs),
+                nodes: given.peers_nodes.unwrap_or(base.peers.nodes),
+            },
+            slots: given.slots.unwrap_or(base.slots),
+            series_limit: given.series_limit.unwrap_or(base.series_limit),
+        }
+    }
+}
+
+/// One line for each variable of the environment that looks like ours and is not. They are worth a warning only:
+/// Kubernetes sets some for every service, and a service may be named like the agent.
+#[must_use]
+pub fn unknown_variables(names: impl IntoIterator<Item = String>) -> Vec<String> {
+    let known = known_variables();
+    let ours = names.into_iter().filter(|name| name.starts_with(PREFIX));
+    let mut unknown: Vec<String> = ours
+        .filter(|name| !known.contains(name) && !is_service_link(name))
+        .map(|name| match nearest(&name, known.iter().map(String::as_str)) {
+            Some(meant) => format!("unknown variable {name}: did you mean {meant}?"),
+            None => format!("unknown variable {name}: the known ones are in leadline run --help"),
+        })
+        .collect();
+    unknown.sort();
+    unknown
+}
+
+/// Whether Kubernetes sets a variable of this name for a service: `X_SERVICE_HOST`, `X_PORT_9843_TCP_ADDR`.
+fn is_service_link(name: &str) -> bool {
+    name.contains("_SERVICE_HOST")
+        || name.contains("_SERVICE_PORT")
+        || name.contains("_PORT_")
+        || name.ends_with("_PORT")
+}
+
+fn known_variables() -> Vec<String> {
+    let command = Cli::command();
+    let run = command.find_subcommand("run").into_iter();
+    run.flat_map(clap::Command::get_arguments)
+        .filter_map(|argument| argument.get_env())
+        .map(|name| name.to_string_lossy().into_owned())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+    use serde_yaml_ng::Value;
+
+    use super::*;
+    use crate::{cli::Command, config::DEFAULT_TEXT};
+
+    fn flags(arguments: &[&str]) -> Flags {
+        let line = ["leadline", "run"].iter().chain(arguments);
+        match Cli::try_parse_from(line).unwrap().command {
+            Command::Run(flags) => *flags,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn refused(argument: &str) -> String {
+        Cli::try_parse_from(["leadline", "run", argument]).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn no_flag_changes_nothing() {
+        let base = Config::parse(std::path::Path::new("x"), "slots: 77\ncgroup_root: /cg\n").unwrap();
+        assert_eq!(Flags::default().overlay(base.clone()), base);
+    }
+
+    #[test]
+    fn every_flag_lands_in_its_field() {
+        let given = flags(&[
+            "--web.listen-address=127.0.0.1:1",
+            "--web.listen-address=[::1]:2",
+            "--web.max-connections=3",
+            "--log.level=debug",
+            "--log.format=json",
+            "--collector.traffic=on",
+            "--collector.tcp=off",
+            "--collector.overlay=on",
+            "--collector.self=off",
+            "--profile=detailed",
+            "--pod-retention=90s",
+            "--pod-log-directory=/logs",
+            "--cgroup-root=/cg",
+            "--peers.pod-cidrs=10.42.0.0/16,10.52.0.0/16",
+            "--peers.service-cidrs=10.43.0.0/16",
+            "--peers.nodes=b=192.0.2.7,2001:db8::7",
+            "--peers.nodes=c=192.0.2.8",
+            "--slots=64",
+            "--series-limit=9",
+        ]);
+        let text = "
+web: {listen_address: ['127.0.0.1:1', '[::1]:2'], max_connections: 3}
+log: {level: debug, format: json}
+collector: {traffic: on, tcp: off, overlay: on, self: off}
+profile: detailed
+pod_retention: 90s
+pod_log_directory: /logs
+cgroup_root: /cg
+peers:
+  pod_cidrs: [10.42.0.0/16, 10.52.0.0/16]
+  service_cidrs: [10.43.0.0/16]
+  nodes: [{name: b, addresses: [192.0.2.7, '2001:db8::7']}, {name: c, addresses: [192.0.2.8]}]
+slots: 64
+series_limit: 9
+";
+        let expected = Config::parse(std::path::Path::new("x"), text).unwrap();
+        assert_eq!(given.overlay(Config::default()), expected);
+    }
+
+    #[test]
+    fn file_environment_and_flags_use_the_same_names() {
+        let command = Cli::command();
+        let run = command.find_subcommand("run").unwrap();
+        let mut paths = Vec::new();
+        leaves("", &serde_yaml_ng::from_str(DEFAULT_TEXT).unwrap(), &mut paths);
+        paths.push("config.file".to_owned());
+        paths.sort();
+        let mut named: Vec<String> = Vec::new();
+        for argument in run.get_arguments().filter(|argument| argument.get_env().is_some()) {
+            let flag = argument.get_long().unwrap();
+            let field = flag.replace('-', "_");
+            let variable = format!("{PREFIX}{}", field.replace('.', "_").to_uppercase());
+            assert_eq!(argument.get_env().unwrap().to_str(), Some(variable.as_str()), "{flag}");
+            named.push(field);
+        }
+        named.sort();
+        assert_eq!(named, paths);
+    }
+
+    fn leaves(prefix: &str, value: &Value, found: &mut Vec<String>) {
+        let Value::Mapping(fields) = value else { return found.push(prefix.to_owned()) };
+        for (key, value) in fields {
+            let separator = if prefix.is_empty() { "" } else { "." };
+            leaves(&format!("{prefix}{separator}{}", key.as_str().unwrap()), value, found);
+        }
+    }
+
+    #[test]
+    fn the_help_states_the_defaults_in_force() {
+        let help = Cli::command().find_subcommand_mut("run").unwrap().render_help().to_string();
+        let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+        let default = Config::default();
+        for stated in [
+            format!("[default: {}, which", default.web.listen_address[0]),
+            format!("[default: {}]", default.web.max_connections),
+            format!("[default: {}]", default.slots),
+            format!("[default: {}]", default.series_limit),
+            format!("[default: {}]", default.pod_log_directory.display()),
+            format!("[default: {}]", default.log.level),
+        ] {
+            assert!(help.contains(&stated), "{stated} in {help}");
+        }
+    }
+
+    #[test]
+    fn a_value_that_does_not_fit_is_refused_with_what_fits() {
+        assert!(refused("--slots=4").contains("4 is not in 16..=16384"), "{}", refused("--slots=4"));
+        assert!(refused("--collector.tcp=maybe").contains("[possible values: auto, on, off]"));
+        assert!(refused("--log.level=inof").contains("did you mean `info`?"));
+        assert!(refused("--pod-retention=5").contains("write 5s"));
+        assert!(refused("--collector.tpc=on").contains("'--collector.tcp'"));
+    }
+
+    #[test]
+    fn a_misspelt_variable_is_pointed_out() {
+        let names = ["LEADLINE_LOG_LEVL", "LEADLINE_WHATEVER", "LEADLINE_SLOTS", "PATH"].map(str::to_owned);
+        assert_eq!(
+            unknown_variables(names),
+            [
+                "unknown variable LEADLINE_LOG_LEVL: did you mean LEADLINE_LOG_LEVEL?",
+                "unknown variable LEADLINE_WHATEVER: the known ones are in leadline run --help"
+            ]
+        );
+    }
+
+    #[test]
+    fn variables_of_a_service_named_leadline_are_not_ours() {
+        let names = [
+            "LEADLINE_SERVICE_HOST",
+            "LEADLINE_SERVICE_PORT",
+            "LEADLINE_SERVICE_PORT_METRICS",
+            "LEADLINE_PORT",
+            "LEADLINE_PORT_9843_TCP_ADDR",
+            "LEADLINE_METRICS_SERVICE_HOST",
+        ];
+        assert_eq!(unknown_variables(names.map(str::to_owned)), Vec::<String>::new());
+    }
+}

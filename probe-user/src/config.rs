@@ -1,0 +1,416 @@
+//! The agent's configuration: defaults < file < environment < flags, with the same names everywhere.
+//!
+//! Values are checked where they are read, so that an error can name file, line and column. The environment and the
+//! flags are read by `cli`, which overlays them on what [`Config::load`] gives.
+
+mod error;
+mod value;
+
+use std::{
+    fs, io,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use ipnet::IpNet;
+use serde::Deserialize;
+
+pub use error::{ConfigError, nearest};
+pub use value::{listen_address, log_level, network, node, retention};
+
+/// The documented defaults: the text that `leadline config default` prints.
+pub const DEFAULT_TEXT: &str = include_str!("config/default.yaml");
+
+/// The port of the agent.
+pub const PORT: u16 = 9843;
+
+/// What `web.max_connections` may be.
+pub const MAX_CONNECTIONS: RangeInclusive<u32> = 1..=10_000;
+
+/// What `slots` may be: beyond it the maps of the kernel would not fit their 32 MiB.
+pub const SLOTS: RangeInclusive<u32> = 16..=16_384;
+
+/// What `series_limit` may be.
+pub const SERIES_LIMIT: RangeInclusive<u32> = 1..=1_000_000;
+
+/// The longest `pod_retention`.
+pub const MAX_RETENTION: Duration = Duration::from_hours(24);
+
+/// The whole configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The HTTP server.
+    #[serde(deserialize_with = "value::section")]
+    pub web: Web,
+    /// The agent's log.
+    #[serde(deserialize_with = "value::section")]
+    pub log: Log,
+    /// Which collectors run.
+    #[serde(deserialize_with = "value::section")]
+    pub collector: Collectors,
+    /// How many series are exported. Default: standard.
+    pub profile: Profile,
+    /// How long the series of a pod that is gone are still exported, at most a day. Default: 5 minutes.
+    #[serde(deserialize_with = "value::read_retention")]
+    pub pod_retention: Duration,
+    /// Where the kubelet keeps its log directories (`NAMESPACE_POD_UID`). Default: /var/log/pods.
+    pub pod_log_directory: PathBuf,
+    /// The root of cgroup v2. Default: none, the mount is looked up.
+    pub cgroup_root: Option<PathBuf>,
+    /// What cannot be learned from routes and devices.
+    #[serde(deserialize_with = "value::section")]
+    pub peers: Peers,
+    /// Pairs of owner and peer that are counted at once in the kernel. Default: 4096.
+    #[serde(deserialize_with = "value::read_slots")]
+    pub slots: u32,
+    /// Series of one metric family. Default: 10000.
+    #[serde(deserialize_with = "value::read_series_limit")]
+    pub series_limit: u32,
+}
+
+/// The HTTP server.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Web {
+    /// Addresses to listen on. Default: [::]:9843, which takes IPv4 as well.
+    #[serde(deserialize_with = "value::read_listen_addresses")]
+    pub listen_address: Vec<SocketAddr>,
+    /// Connections served at once. Default: 128.
+    #[serde(deserialize_with = "value::read_max_connections")]
+    pub max_connections: u32,
+}
+
+/// The agent's log.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// A level, or levels per module (`info,leadline::kernel=debug`). Default: info.
+    #[serde(deserialize_with = "value::read_log_level")]
+    pub level: String,
+    /// How a record is written. Default: logfmt.
+    pub format: LogFormat,
+}
+
+/// How a log record is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// `key=value` pairs.
+    #[default]
+    Logfmt,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Which collectors run. One field a collector, named as the collector.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Collectors {
+    /// Bytes and packets. Default: auto.
+    pub traffic: Mode,
+    /// TCP health. Default: auto.
+    pub tcp: Mode,
+    /// The overlay network. Default: auto.
+    pub overlay: Mode,
+    /// The agent itself. Default: auto.
+    #[serde(rename = "self")]
+    pub self_: Mode,
+}
+
+/// Whether a collector runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Mode {
+    /// It runs where this node supports it.
+    #[default]
+    Auto,
+    /// It must run: the agent ends where it cannot.
+    On,
+    /// It does not run.
+    Off,
+}
+
+/// How many series are exported.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Profile {
+    /// Totals of the node.
+    Minimal,
+    /// Per pod.
+    #[default]
+    Standard,
+    /// Also per protocol and peer workload.
+    Detailed,
+}
+
+/// What cannot be learned from routes and devices; the lists add to what is found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Peers {
+    /// Networks of pods on any node. Default: none.
+    #[serde(deserialize_with = "value::read_networks")]
+    pub pod_cidrs: Vec<IpNet>,
+    /// Networks of services. Default: none.
+    #[serde(deserialize_with = "value::read_networks")]
+    pub service_cidrs: Vec<IpNet>,
+    /// Other nodes. Default: none.
+    pub nodes: Vec<NodeAddresses>,
+}
+
+/// Another node and the addresses it has on any layer.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeAddresses {
+    /// The value of the `peer_node` label.
+    pub name: String,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            web: Web::default(),
+            log: Log::default(),
+            collector: Collectors::default(),
+            profile: Profile::default(),
+            pod_retention: Duration::from_mins(5),
+            pod_log_directory: PathBuf::from("/var/log/pods"),
+            cgroup_root: None,
+            peers: Peers::default(),
+            slots: 4096,
+            series_limit: 10_000,
+        }
+    }
+}
+
+impl Default for Web {
+    fn default() -> Self {
+        let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, PORT));
+        Self { listen_address: vec![any], max_connections: 128 }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: "info".to_owned(), format: LogFormat::default() }
+    }
+}
+
+impl Collectors {
+    /// The mode of a collector by its name; `None` where no collector has that name.
+    #[must_use]
+    pub fn mode(&self, name: &str) -> Option<Mode> {
+        match name {
+            "traffic" => Some(self.traffic),
+            "tcp" => Some(self.tcp),
+            "overlay" => Some(self.overlay),
+            "self" => Some(self.self_),
+            _ => None,
+        }
+    }
+}
+
+impl Config {
+    /// The defaults, overlaid with a file where there is one.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or a field of it does not exist or does not fit.
+    pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
+        let Some(path) = file else { return Ok(Self::default()) };
+        let text = fs::read_to_string(path).map_err(|source| read_error(path, source))?;
+        Self::parse(path, &text)
+    }
+
+    /// The defaults, overlaid with the text of a file; `path` is for the error only.
+    ///
+    /// # Errors
+    /// When a field does not exist or does not fit.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        // `Option`: a file of comments only is a null document, and stands for the defaults.
+        serde_yaml_ng::from_str::<Option<Self>>(text)
+            .map(Option::unwrap_or_default)
+            .map_err(|error| error::explain(path, text, error))
+    }
+}
+
+fn read_error(path: &Path, source: io::Error) -> ConfigError {
+    ConfigError::Read { path: path.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, String> {
+        Config::parse(Path::new("agent.yaml"), text).map_err(|error| error.to_string())
+    }
+
+    fn refused(text: &str) -> String {
+        parse(text).expect_err("a mistake must be refused")
+    }
+
+    #[test]
+    fn the_documented_default_is_the_default() {
+        assert_eq!(parse(DEFAULT_TEXT).unwrap(), Config::default());
+    }
+
+    #[test]
+    fn every_field_of_the_default_text_is_read() {
+        // A field that the text gives and the agent ignored would still equal the default: so each is altered.
+        let altered = DEFAULT_TEXT
+            .replace("[\"[::]:9843\"]", "127.0.0.1:1")
+            .replace("max_connections: 128", "max_connections: 2")
+            .replace("level: info", "level: debug")
+            .replace("format: logfmt", "format: json")
+            .replace("traffic: auto", "traffic: on")
+            .replace("tcp: auto", "tcp: off")
+            .replace("overlay: auto", "overlay: on")
+            .replace("self: auto", "self: off")
+            .replace("profile: standard", "profile: minimal")
+            .replace("pod_retention: 5m", "pod_retention: 1h30m")
+            .replace("/var/log/pods", "/logs")
+            .replace("cgroup_root: null", "cgroup_root: /cg")
+            .replace("pod_cidrs: []", "pod_cidrs: [10.42.0.0/16]")
+            .replace("service_cidrs: []", "service_cidrs: [fd00:43::/112]")
+            .replace("nodes: []", "nodes: [{name: b, addresses: [192.0.2.7]}]")
+            .replace("slots: 4096", "slots: 64")
+            .replace("series_limit: 10000", "series_limit: 500");
+        let expected = Config {
+            web: Web { listen_address: vec!["127.0.0.1:1".parse().unwrap()], max_connections: 2 },
+            log: Log { level: "debug".to_owned(), format: LogFormat::Json },
+            collector: Collectors { traffic: Mode::On, tcp: Mode::Off, overlay: Mode::On, self_: Mode::Off },
+            profile: Profile::Minimal,
+            pod_retention: Duration::from_mins(90),
+            pod_log_directory: PathBuf::from("/logs"),
+            cgroup_root: Some(PathBuf::from("/cg")),
+            peers: Peers {
+                pod_cidrs: vec!["10.42.0.0/16".parse().unwrap()],
+                service_cidrs: vec!["fd00:43::/112".parse().unwrap()],
+                nodes: vec![NodeAddresses {
+                    name: "b".to_owned(),
+                    addresses: vec!["192.0.2.7".parse().unwrap()],
+                }],
+            },
+            slots: 64,
+            series_limit: 500,
+        };
+        assert_eq!(parse(&altered).unwrap(), expected);
+    }
+
+    #[test]
+    fn nothing_but_comments_is_the_default() {
+        for text in ["", "# nothing\n", "---\n", "web:\n  # max_connections: 2\npeers:\n"] {
+            assert_eq!(parse(text), Ok(Config::default()), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_mode_is_found_by_the_name_of_its_collector() {
+        let modes = Collectors { tcp: Mode::On, self_: Mode::Off, ..Collectors::default() };
+        assert_eq!(modes.mode("tcp"), Some(Mode::On));
+        assert_eq!(modes.mode("self"), Some(Mode::Off));
+        assert_eq!(modes.mode("traffic"), Some(Mode::Auto));
+        assert_eq!(modes.mode("quic"), None);
+    }
+
+    #[test]
+    fn a_misspelt_field_names_its_place_and_the_right_one() {
+        assert_eq!(
+            refused("web:\n  listen_adress: 127.0.0.1:9843\n"),
+            "agent.yaml:2:3: unknown field `web.listen_adress`: did you mean `web.listen_address`?"
+        );
+        assert_eq!(
+            refused("# ours\nslot: 64\n"),
+            "agent.yaml:2:1: unknown field `slot`: did you mean `slots`?"
+        );
+        assert_eq!(
+            refused("peers:\n  nodes:\n    - name: b\n      adresses: []\n"),
+            "agent.yaml:4:7: unknown field `peers.nodes[0].adresses`: did you mean `peers.nodes[0].addresses`?"
+        );
+    }
+
+    #[test]
+    fn a_field_in_the_wrong_section_names_the_right_section() {
+        assert_eq!(
+            refused("max_connections: 4\n"),
+            "agent.yaml:1:1: unknown field `max_connections`: did you mean `web.max_connections`?"
+        );
+    }
+
+    #[test]
+    fn a_field_like_no_other_lists_the_known_ones() {
+        assert_eq!(
+            refused("log:\n  destination: syslog\n"),
+            "agent.yaml:2:3: unknown field `log.destination`: known here are `level` and `format`"
+        );
+    }
+
+    #[test]
+    fn a_value_that_does_not_fit_names_its_place_and_what_fits() {
+        for (text, expected) in [
+            ("slots: 4\n", "1:8: slots: invalid value: integer `4`, expected a number from 16 to 16384"),
+            (
+                "slots: many\n",
+                "1:8: slots: invalid type: string \"many\", expected a number from 16 to 16384",
+            ),
+            (
+                "collector:\n  tcp: of\n",
+                "2:8: collector.tcp: unknown value `of`: did you mean `off`? It takes `auto`, `on` or `off`",
+            ),
+            (
+                "profile: huge\n",
+                "1:10: profile: unknown value `huge`: it takes `minimal`, `standard` or `detailed`",
+            ),
+            (
+                "pod_retention: 300\n",
+                "1:16: pod_retention: `300` has no unit: write 300s, or use ms, m, h or d",
+            ),
+            (
+                "web:\n  listen_address: [localhost]\n",
+                "2:20: web.listen_address[0]: `localhost` is no IP:PORT such as [::]:9843, 127.0.0.1:9843 or :9843",
+            ),
+            (
+                "web: [1]\n",
+                "1:6: web: invalid type: sequence, expected fields as `leadline config default` lists them",
+            ),
+            (
+                "web:\n  listen_address: []\n",
+                "2:19: web.listen_address: the list is empty: give an IP:PORT such as [::]:9843",
+            ),
+            (
+                "peers:\n  pod_cidrs:\n    - 10.42.3.1/16\n",
+                "3:7: peers.pod_cidrs[0]: `10.42.3.1/16` is an address, not a network: write 10.42.0.0/16",
+            ),
+            (
+                "log:\n  level: inof\n",
+                "2:10: log.level: `inof` is no level: did you mean `info`? It takes off, error, warn, info, debug or \
+                 trace, per module as in info,leadline::kernel=debug",
+            ),
+        ] {
+            assert_eq!(refused(text), format!("agent.yaml:{expected}"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_broken_file_names_its_place() {
+        assert_eq!(
+            refused("web: [\n"),
+            "agent.yaml:2:1: did not find expected node content while parsing a flow node"
+        );
+    }
+
+    #[test]
+    fn a_missing_file_is_named() {
+        let error = Config::load(Some(Path::new("/nonexistent/agent.yaml"))).unwrap_err();
+        assert_eq!(error.to_string(), "/nonexistent/agent.yaml: cannot be read");
+    }
+
+    #[test]
+    fn modes_survive_tools_that_write_them_as_booleans() {
+        let config = parse("collector: {tcp: true, traffic: false}\n").unwrap();
+        assert_eq!((config.collector.tcp, config.collector.traffic), (Mode::On, Mode::Off));
+    }
+}

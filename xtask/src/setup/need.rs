@@ -1,0 +1,65 @@
+//! The programs that building and testing call, and where they come from.
+
+use std::iter;
+
+/// A program that must be there.
+#[derive(Debug)]
+pub(super) struct Need {
+    /// Its name in `PATH`.
+    pub(super) program: &'static str,
+    /// Debian packages that bring it; the first one that this release has is taken.
+    pub(super) packages: &'static [&'static str],
+    /// What it is for.
+    pub(super) purpose: &'static str,
+}
+
+const fn need(program: &'static str, packages: &'static [&'static str], purpose: &'static str) -> Need {
+    Need { program, packages, purpose }
+}
+
+/// All of them.
+pub(super) const NEEDS: &[Need] = &[
+    need("cc", &["gcc"], "links Rust and the C parts of Go components"),
+    need("ip", &["iproute2"], "the lab's witness for links, addresses and routes"),
+    need("ss", &["iproute2"], "the lab's witness for TCP state"),
+    need("ping", &["iputils-ping"], "ICMP traffic in the lab"),
+    need("nft", &["nftables"], "address translation in the lab"),
+    need("tc", &["iproute2"], "delay and loss in the lab"),
+    need("ethtool", &["ethtool"], "switches segmentation offload in the lab"),
+    need("tcpdump", &["tcpdump"], "the lab's witness for frames"),
+    need("iperf3", &["iperf3"], "the lab's witness for bytes"),
+    need("bpftool", &["bpftool"], "the lab's witness for programs and maps"),
+    need("etcd", &["etcd-server"], "the store of Flannel in the lab"),
+    need("etcdctl", &["etcd-client"], "writes Flannel's configuration in the lab"),
+    need("promtool", &["promtool", "prometheus"], "checks what the agent exports"),
+];
+
+/// What to do on a system whose packages we do not know.
+pub(super) fn instructions(missing: &[&Need]) -> String {
+    let lines = missing.iter().map(|need| {
+        let packages = need.packages.join(" or ");
+        format!("\n  {:<9} {} (on Debian in {packages})", need.program, need.purpose)
+    });
+    let heading = "packages are installed on Debian and Ubuntu only. Missing in PATH here, install them:";
+    iter::once(heading.to_owned()).chain(lines).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn instructions_name_each_missing_program_its_use_and_its_package() {
+        let missing = [need("promtool", &["promtool", "prometheus"], "checks metrics")];
+        let text = instructions(&missing.iter().collect::<Vec<_>>());
+        assert!(
+            text.ends_with("\n  promtool  checks metrics (on Debian in promtool or prometheus)"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn every_need_has_a_package() {
+        assert!(NEEDS.iter().all(|need| !need.packages.is_empty() && !need.purpose.is_empty()));
+    }
+}

@@ -1,0 +1,152 @@
+//! `cargo xtask test`: every check and every test, cheapest first; the first failure ends it.
+
+mod count;
+
+use std::{
+    env,
+    io::{BufRead as _, BufReader},
+    process::{Command, Stdio},
+    time::Instant,
+};
+
+use anyhow::{Context as _, Result, bail};
+use clap::Args;
+
+use crate::{
+    process::{answer, cargo, is_root, loudly, show},
+    progress::{heading, seconds},
+    setup, tidy,
+};
+use count::Count;
+
+/// Arguments of `test`.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// Run only tests whose names contain one of these, and no other check
+    filters: Vec<String>,
+}
+
+/// What a step does.
+type Act<'a> = Box<dyn Fn(&mut Count) -> Result<()> + 'a>;
+
+/// One step: its name, and what it does.
+type Step<'a> = (&'static str, Act<'a>);
+
+/// Runs the steps.
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    let started = Instant::now();
+    setup::run()?;
+    let filters = arguments.filters.as_slice();
+    let mut steps = if filters.is_empty() { checks() } else { Vec::new() };
+    steps.extend(tests(filters));
+    let mut count = Count::default();
+    let all = steps.len();
+    for (index, (name, act)) in steps.iter().enumerate() {
+        let began = Instant::now();
+        heading(format_args!("{}/{all} {name}", index + 1));
+        act(&mut count).with_context(|| format!("step {}/{all} ({name}); {count} so far", index + 1))?;
+        heading(format_args!("{}/{all} {name}: ok ({})", index + 1, seconds(began.elapsed())));
+    }
+    if !filters.is_empty() && count.passed == 0 {
+        bail!("no test has a name with {} in it", filters.join(" or "));
+    }
+    heading(format_args!("{count} ({})", seconds(started.elapsed())));
+    Ok(())
+}
+
+fn checks<'a>() -> Vec<Step<'a>> {
+    vec![
+        (
+            "format",
+            step(|| loudly(cargo().args(["fmt", "--all", "--check"])).context("`cargo fmt` repairs it")),
+        ),
+        ("tidy", step(tidy::run)),
+        (
+            "clippy",
+            step(|| loudly(cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))),
+        ),
+    ]
+}
+
+fn tests(filters: &[String]) -> Vec<Step<'_>> {
+    vec![
+        ("build", step(|| loudly(cargo().args(["build", "--release", "--package", "probe-user"])))),
+        (
+            "unit tests",
+            Box::new(move |count| {
+                let mut command = cargo();
+                command.args(["test", "--no-fail-fast", "--workspace", "--exclude", "leadline-tests"]);
+                counted(command.arg("--").args(filters), count)
+            }),
+        ),
+        ("lab tests", Box::new(move |count| counted(&mut lab_tests(filters)?, count))),
+    ]
+}
+
+fn step<'a>(act: impl Fn() -> Result<()> + 'a) -> Act<'a> {
+    Box::new(move |_| act())
+}
+
+/// The tests that need namespaces: built as we are, run as root, one after the other since they share the machine.
+fn lab_tests(filters: &[String]) -> Result<Command> {
+    let mut command = cargo();
+    command.args(["test", "--no-fail-fast", "--release", "--package", "leadline-tests"]);
+    command.args(["--", "--test-threads=1"]).args(filters);
+    if !is_root() {
+        let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+        let version = answer(rustc, &["-vV"]).context("`rustc -vV` does not answer")?;
+        let variable = runner_variable(&version).context("`rustc -vV` does not name its host")?;
+        command.env(variable, "sudo --preserve-env");
+    }
+    Ok(command)
+}
+
+/// The variable by which cargo runs test binaries through another program.
+fn runner_variable(rustc_version: &str) -> Option<String> {
+    let host = rustc_version.lines().find_map(|line| line.strip_prefix("host: "))?;
+    Some(format!("CARGO_TARGET_{}_RUNNER", host.to_uppercase().replace(['-', '.'], "_")))
+}
+
+/// Runs `cargo test`, passing its lines on and counting its results.
+fn counted(command: &mut Command, count: &mut Count) -> Result<()> {
+    let shown = show(command);
+    let mut child =
+        command.stdout(Stdio::piped()).spawn().with_context(|| format!("`{shown}` cannot be started"))?;
+    let output = child.stdout.take().context("no output to read")?;
+    for line in BufReader::new(output).split(b'\n') {
+        let line = line.with_context(|| format!("the output of `{shown}` cannot be read"))?;
+        let line = String::from_utf8_lossy(&line);
+        println!("{line}");
+        count.add(&line);
+    }
+    let status = child.wait().with_context(|| format!("`{shown}` cannot be waited for"))?;
+    if status.success() { Ok(()) } else { bail!("`{shown}` ended with {status}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_runner_is_that_of_the_host() {
+        let version = "rustc 1.95.0\nbinary: rustc\nhost: x86_64-unknown-linux-gnu\n";
+        assert_eq!(runner_variable(version).as_deref(), Some("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER"));
+        assert_eq!(runner_variable("rustc 1.95.0\n"), None);
+    }
+
+    #[test]
+    fn results_are_counted_and_failure_is_told() {
+        let mut count = Count::default();
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "echo 'test result: FAILED. 2 passed; 1 failed; 0 ignored;'; exit 101"]);
+        let error = counted(&mut command, &mut count).unwrap_err().to_string();
+        assert!(error.ends_with("ended with exit status: 101"), "{error}");
+        assert_eq!((count.passed, count.failed), (2, 1));
+    }
+
+    #[test]
+    fn filters_reach_both_kinds_of_tests() {
+        let command = lab_tests(&["traffic".to_owned()]).unwrap();
+        assert!(show(&command).ends_with("-- --test-threads=1 traffic"), "{}", show(&command));
+    }
+}
