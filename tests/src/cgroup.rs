@@ -54,6 +54,8 @@ pub fn remove(path: &Path) -> Result<()> {
     // A process that has just left can keep its directory busy for a moment.
     let removed = wait_for(&format!("cgroup {} to go", path.display()), LEAVE, || match remove_dirs(path) {
         Err(error) if error.kind() == ErrorKind::ResourceBusy => None,
+        // Another cleaner is at work on the same tree.
+        Err(error) if is_gone(&error) => None,
         result => Some(result),
     })?;
     removed.with_context(|| format!("remove cgroup {}", path.display()))

@@ -2,12 +2,15 @@
 
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::process::Command;
 
 use anyhow::{Context as _, Result};
+use nix::sched::CloneFlags;
 
 use crate::node::Node;
-use crate::place::Place as _;
+use crate::place::{Place as _, join};
 use crate::pod::{Pod, identity};
+use crate::process;
 
 /// The pod's addresses and its device on the node.
 #[derive(Debug)]
@@ -72,7 +75,11 @@ pub(crate) fn attach(pod: &Pod, pid: u32) -> Result<()> {
     if let Some(gateway) = subnet.ipv6 {
         writeln!(script, "route add default via {gateway}")?;
     }
-    pod.ip(&script)
+    // The container has no cgroup yet, and the real plugins are not run by the pod either.
+    let mut command = Command::new("ip");
+    command.args(["-batch", "-"]);
+    join(&mut command, pod.node().cgroup(), pod.namespaces(), CloneFlags::empty())?;
+    process::run_with_input(&mut command, &script).with_context(|| format!("ip -batch:\n{script}")).map(drop)
 }
 
 /// Removes the device, which otherwise goes some time after the last process of the pod, and frees the addresses.
