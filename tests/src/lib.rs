@@ -1,1 +1,35 @@
-//! The lab: clusters of real components in namespaces, for the tests and the demo.
+//! The lab: clusters of real components in network namespaces, shared by the tests and the demo.
+//!
+//! A [`Lab`] is a switch namespace with nodes hanging on it; a [`Node`] is a set of namespaces with its own cgroup
+//! root and standard paths; a [`Pod`] is a network namespace and a cgroup shaped like the kubelet's. Everything a
+//! lab makes carries its [`name`](Lab::name) and goes away with it, however the process ends.
+#![expect(
+    clippy::missing_errors_doc,
+    reason = "every function here fails for one reason only: the machine refused, and the error names the object"
+)]
+
+pub mod agent;
+pub mod cgroup;
+pub mod cluster;
+pub mod flannel;
+mod keeper;
+pub mod machine;
+pub mod node;
+pub mod owner;
+pub mod place;
+pub mod pod;
+pub mod process;
+pub mod scrape;
+pub mod service;
+pub mod tools;
+pub mod witness;
+
+pub use agent::{Agent, AgentOptions};
+pub use cluster::{Lab, LabOptions};
+pub use flannel::{Backend, Flannel};
+pub use node::Node;
+pub use owner::clean_stale;
+pub use place::Place;
+pub use pod::{Driver, Pod, PodSpec, Qos};
+pub use process::{run, run_for, wait_until};
+pub use service::Service;

@@ -1,0 +1,104 @@
+//! The agent as a service of a node.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::node::Node;
+use crate::scrape::{self, Response, Samples};
+use crate::service::Service;
+use crate::tools;
+
+/// Where the agent listens inside its node.
+pub const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9843);
+
+/// How to start the agent.
+#[derive(Clone, Debug)]
+pub struct AgentOptions {
+    /// Further arguments of `leadline run`.
+    pub arguments: Vec<String>,
+    /// Environment variables.
+    pub environment: Vec<(String, String)>,
+    /// The time in which it must become ready.
+    pub limit: Duration,
+}
+
+impl Default for AgentOptions {
+    fn default() -> Self {
+        Self { arguments: Vec::new(), environment: Vec::new(), limit: Duration::from_secs(10) }
+    }
+}
+
+/// A running agent. Dropping it kills it.
+#[derive(Debug)]
+pub struct Agent {
+    node: Node,
+    service: Service,
+}
+
+/// The binary under test: `LEADLINE_BIN`, else the workspace's release build.
+pub fn binary() -> Result<PathBuf> {
+    let path = std::env::var_os("LEADLINE_BIN")
+        .map_or_else(|| tools::target_dir().join("release/leadline"), PathBuf::from);
+    ensure!(
+        path.is_file(),
+        "{} is missing: cargo build --release -p probe-user, or set LEADLINE_BIN",
+        path.display()
+    );
+    Ok(path)
+}
+
+impl Agent {
+    /// Starts the agent as `leadline.service` of the node and waits until it is ready.
+    pub fn start(node: &Node, options: &AgentOptions) -> Result<Self> {
+        let mut agent = Self::spawn(node, options)?;
+        agent.wait_ready(options.limit)?;
+        Ok(agent)
+    }
+
+    /// Starts the agent without waiting.
+    pub fn spawn(node: &Node, options: &AgentOptions) -> Result<Self> {
+        let mut command = Command::new(binary()?);
+        command.args(["run", &format!("--web.listen-address={ADDRESS}")]).args(&options.arguments);
+        command.envs(options.environment.iter().map(|(name, value)| (name, value)));
+        Ok(Self { node: node.clone(), service: node.service("leadline", &mut command)? })
+    }
+
+    /// Waits until `/readyz` answers 200.
+    pub fn wait_ready(&mut self, limit: Duration) -> Result<()> {
+        let node = self.node.clone();
+        let ready =
+            || scrape::get(&node, ADDRESS, "/readyz", &[]).is_ok_and(|response| response.status == 200);
+        self.service.wait_until("the agent to be ready", limit, ready)
+    }
+
+    /// Gets a path from the agent.
+    pub fn get(&self, path: &str, headers: &[(&str, &str)]) -> Result<Response> {
+        scrape::get(&self.node, ADDRESS, path, headers)
+    }
+
+    /// Scrapes `/metrics`.
+    pub fn scrape(&self) -> Result<Samples> {
+        let response = self.get("/metrics", &[])?;
+        ensure!(response.status == 200, "/metrics answered {}", response.status);
+        scrape::parse(response.text()?).context("scrape the agent")
+    }
+
+    /// The service, for its process id and log.
+    pub fn service(&mut self) -> &mut Service {
+        &mut self.service
+    }
+
+    /// Kills the agent by SIGKILL.
+    pub fn sigkill(mut self) -> Result<ExitStatus> {
+        self.service.kill()
+    }
+
+    /// Stops the agent by SIGTERM.
+    pub fn sigterm(mut self) -> Result<ExitStatus> {
+        self.service.terminate(Duration::from_secs(10))
+    }
+}

@@ -1,0 +1,197 @@
+//! A node: a machine with standard paths, an underlay address and, with flannel, a pod network.
+
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use anyhow::{Context as _, Result};
+use nix::sched::CloneFlags;
+
+use crate::flannel::Subnet;
+use crate::machine::{Machine, Plan, Starting};
+use crate::place::{Namespaces, Place};
+use crate::pod::{Pod, PodSpec};
+use crate::service::Service;
+
+/// The holder's view of the file system. sysfs is mounted afresh to show the devices of the network namespace; the
+/// old one goes first, since its cgroup mounts would still be listed in /proc/mounts. Network namespaces that
+/// others keep in /run/netns must not be held alive by our copy of their mounts.
+const SETUP: &str = r#"
+mount --make-rprivate /
+echo "$name" > /proc/sys/kernel/hostname
+umount -R -l /run/netns 2>/dev/null || :
+umount -R -l /sys
+mount -t sysfs sysfs /sys
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
+mount -t bpf bpf /sys/fs/bpf
+mount -t tracefs tracefs /sys/kernel/tracing
+mount --bind "$scratch/var-lib" /var/lib
+mount --bind "$scratch/var-log" /var/log
+mount -t tmpfs -o mode=755 tmpfs /run
+mkdir -p /run/flannel /run/lock /var/log/pods
+mount --make-rshared /
+cd /proc/sys/net
+echo 1 > ipv4/ip_forward
+for scope in all default; do
+    echo 0 > ipv4/conf/$scope/rp_filter
+    echo 0 > ipv4/conf/$scope/send_redirects
+    echo 0 > ipv6/conf/$scope/accept_ra
+    echo 0 > ipv6/conf/$scope/accept_dad
+    echo 1 > ipv6/conf/$scope/forwarding
+done
+"#;
+
+/// A node of the lab. Clones are handles to the same node.
+#[derive(Clone, Debug)]
+pub struct Node(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    machine: Machine,
+    index: u8,
+    subnet: OnceLock<Subnet>,
+    pods: Mutex<Addresses>,
+}
+
+/// The host numbers of the node's pods, given out round robin like host-local does.
+#[derive(Debug, Default)]
+struct Addresses {
+    used: BTreeSet<u8>,
+    last: u8,
+}
+
+impl Addresses {
+    fn take(&mut self) -> Option<u8> {
+        let last = self.last.max(1);
+        let number = (last + 1..=254).chain(2..=last).find(|number| !self.used.contains(number))?;
+        self.used.insert(number);
+        self.last = number;
+        Some(number)
+    }
+}
+
+/// The plan of node `index` for [`Starting::begin`].
+pub(crate) fn plan<'a>(index: u8, lab_cgroup: &'a Path, lab_scratch: &'a Path) -> Plan<'a> {
+    Plan {
+        name: format!("node{index}"),
+        lab_cgroup,
+        lab_scratch,
+        kinds: CloneFlags::CLONE_NEWNET
+            | CloneFlags::CLONE_NEWNS
+            | CloneFlags::CLONE_NEWUTS
+            | CloneFlags::CLONE_NEWIPC
+            | CloneFlags::CLONE_NEWCGROUP,
+        setup: SETUP,
+        ipv4: Ipv4Addr::new(192, 168, 56, 10 + index),
+        ipv6: Ipv6Addr::new(0xfd56, 0, 0, 0, 0, 0, 0, 0x10 + u16::from(index)),
+    }
+}
+
+impl Node {
+    pub(crate) fn new(index: u8, starting: Starting<'_>) -> Result<Self> {
+        let machine = starting.ready()?;
+        Ok(Self(Arc::new(Inner { machine, index, subnet: OnceLock::new(), pods: Mutex::default() })))
+    }
+
+    /// The number of the node, from 1.
+    #[must_use]
+    pub fn index(&self) -> u8 {
+        self.0.index
+    }
+
+    /// The node as a machine.
+    #[must_use]
+    pub fn machine(&self) -> &Machine {
+        &self.0.machine
+    }
+
+    /// The cgroup directory that processes of the node see as `/`, as the machine sees it.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        self.0.machine.root()
+    }
+
+    /// A file of the node below `/var/log`, as the machine sees it.
+    #[must_use]
+    pub fn var_log(&self) -> PathBuf {
+        self.0.machine.scratch().join("var-log")
+    }
+
+    /// The MAC address of `eth0`.
+    #[must_use]
+    pub fn mac(&self) -> String {
+        format!("02:56:00:00:00:{:02x}", self.index())
+    }
+
+    /// Starts a daemon in `system.slice/NAME.service` of the node.
+    pub fn service(&self, name: &str, command: &mut Command) -> Result<Service> {
+        self.0.machine.service(name, command)
+    }
+
+    /// Starts a pod.
+    pub fn pod(&self, spec: PodSpec) -> Result<Pod> {
+        Pod::start(self, spec)
+    }
+
+    /// The pod network of the node; an error if the lab has none.
+    pub fn subnet(&self) -> Result<&Subnet> {
+        self.0
+            .subnet
+            .get()
+            .with_context(|| format!("{} has no pod network: start the lab with flannel", self.name()))
+    }
+
+    pub(crate) fn set_subnet(&self, subnet: Subnet) -> Result<()> {
+        self.0.subnet.set(subnet).ok().with_context(|| format!("{} has a pod network already", self.name()))
+    }
+
+    pub(crate) fn take_address(&self) -> Result<u8> {
+        let number = self.0.pods.lock().unwrap_or_else(PoisonError::into_inner).take();
+        number.with_context(|| format!("all pod addresses of {} are in use", self.name()))
+    }
+
+    pub(crate) fn release_address(&self, number: u8) {
+        self.0.pods.lock().unwrap_or_else(PoisonError::into_inner).used.remove(&number);
+    }
+}
+
+impl Place for Node {
+    fn name(&self) -> &str {
+        self.0.machine.name()
+    }
+    fn namespaces(&self) -> &Namespaces {
+        self.0.machine.namespaces()
+    }
+    fn cgroup(&self) -> &Path {
+        self.0.machine.cgroup()
+    }
+    fn ipv4(&self) -> Option<Ipv4Addr> {
+        self.0.machine.ipv4()
+    }
+    fn ipv6(&self) -> Option<Ipv6Addr> {
+        self.0.machine.ipv6()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_go_round_robin() {
+        let mut addresses = Addresses::default();
+        assert_eq!([addresses.take(), addresses.take()], [Some(2), Some(3)]);
+        addresses.used.remove(&2);
+        assert_eq!(addresses.take(), Some(4));
+    }
+
+    #[test]
+    fn addresses_wrap_to_what_is_free() {
+        let mut addresses = Addresses { used: (2..=254).collect(), last: 200 };
+        assert_eq!(addresses.take(), None);
+        addresses.used.remove(&7);
+        assert_eq!(addresses.take(), Some(7));
+    }
+}

@@ -1,0 +1,7 @@
+//! A scraper: HTTP GET from inside a place, and samples that keep their exact value.
+
+mod http;
+mod sample;
+
+pub use http::{Response, get};
+pub use sample::{Sample, Samples, parse};

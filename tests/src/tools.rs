@@ -1,0 +1,161 @@
+//! Real components: programs of Debian packages, and Go programs built once from pinned modules.
+
+use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::process;
+
+/// The Debian packages of the programs that the lab uses.
+const PACKAGES: [(&str, &str); 12] = [
+    ("conntrack", "conntrack"),
+    ("etcd", "etcd-server"),
+    ("etcdctl", "etcd-client"),
+    ("ethtool", "ethtool"),
+    ("ip", "iproute2"),
+    ("iperf3", "iperf3"),
+    ("iptables", "iptables"),
+    ("nft", "nftables"),
+    ("ping", "iputils-ping"),
+    ("promtool", "prometheus"),
+    ("ss", "iproute2"),
+    ("tcpdump", "tcpdump"),
+];
+
+/// A program built from a Go module whose content `go.sum` pins.
+struct GoTool {
+    /// The folder below `tests/lab/tools`.
+    module: &'static str,
+    package: &'static str,
+    binary: &'static str,
+}
+
+const FLANNELD: GoTool =
+    GoTool { module: "flannel", package: "github.com/flannel-io/flannel", binary: "flanneld" };
+
+/// The root of the workspace.
+#[must_use]
+pub fn workspace() -> PathBuf {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    tests.parent().unwrap_or(tests).to_owned()
+}
+
+/// Where Cargo and the lab build to.
+#[must_use]
+pub fn target_dir() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from)
+}
+
+/// Builds everything that is built and not there yet, telling what it does.
+pub fn prepare(progress: &mut dyn FnMut(&str)) -> Result<()> {
+    build(&FLANNELD, progress).map(drop)
+}
+
+/// The path of flanneld, which is built if it is missing.
+pub fn flanneld() -> Result<PathBuf> {
+    build(&FLANNELD, &mut |_| {})
+}
+
+/// The path of an installed program; the error names the package to install.
+pub fn require(program: &str) -> Result<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found =
+        std::env::split_paths(&path).map(|directory| directory.join(program)).find(|file| file.is_file());
+    found.with_context(|| {
+        let package =
+            PACKAGES.iter().find(|(name, _)| *name == program).map_or(program, |(_, package)| package);
+        format!("{program} is not installed: apt-get install {package}")
+    })
+}
+
+/// Builds the tool unless a build of the same pinned sources is there.
+fn build(tool: &GoTool, progress: &mut dyn FnMut(&str)) -> Result<PathBuf> {
+    let module = workspace().join("tests/lab/tools").join(tool.module);
+    let directory = target_dir().join("tools").join(pin(&module)?);
+    let binary = directory.join(tool.binary);
+    if binary.is_file() {
+        return Ok(binary);
+    }
+    fs::create_dir_all(&directory).with_context(|| format!("create {}", directory.display()))?;
+    let lock = directory.join("lock");
+    let lock = File::create(&lock).with_context(|| format!("create {}", lock.display()))?;
+    lock.lock().context("wait for another build of the same tool")?;
+    if !binary.is_file() {
+        // Only a finished build may carry the name by which it is found.
+        let partial = directory.join(format!("{}.partial", tool.binary));
+        compile(tool, &module, &partial, progress)?;
+        fs::rename(&partial, &binary).with_context(|| format!("rename {}", partial.display()))?;
+    }
+    Ok(binary)
+}
+
+fn compile(tool: &GoTool, module: &Path, output: &Path, progress: &mut dyn FnMut(&str)) -> Result<()> {
+    let go = require("go")
+        .context("flanneld is built from source; install Go 1.24 or newer (https://go.dev/dl)")?;
+    progress(&format!("{}: building (one or two minutes)", tool.binary));
+    let mut command = Command::new(go);
+    command.args(["build", "-v", "-ldflags=-s -w", "-o"]).arg(output).arg(tool.package).current_dir(module);
+    command.env("CGO_ENABLED", "1").env("GOTOOLCHAIN", "local").env("GOWORK", "off");
+    command.env("GOFLAGS", "-trimpath -buildvcs=false -mod=readonly");
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = process::spawn(&mut command)?;
+    let stderr = child.stderr.take().context("no pipe to go build")?;
+    let mut last = Vec::new();
+    for line in BufReader::new(stderr).lines() {
+        let line = line.context("read the output of go build")?;
+        progress(&format!("{}: {line}", tool.binary));
+        last.push(line);
+    }
+    let status = process::wait_exit(&mut child, "go build", Duration::from_mins(1))?;
+    if !status.success() {
+        let tail = last.split_off(last.len().saturating_sub(20)).join("\n");
+        bail!("build {} in {} failed ({status}):\n{tail}", tool.package, module.display());
+    }
+    ensure!(output.is_file(), "go build made no {}", output.display());
+    Ok(())
+}
+
+/// A folder name for the pinned sources: FNV-1a of go.mod and go.sum, which is all that a rebuild depends on.
+fn pin(module: &Path) -> Result<String> {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    for name in ["go.mod", "go.sum"] {
+        let path = module.join(name);
+        let bytes = fs::read(&path).with_context(|| format!("read {}", path.display()))?;
+        hash = bytes.iter().fold(hash, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+    }
+    Ok(format!("{hash:016x}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_program_names_its_package() {
+        let error = require("leadline-no-such-program").unwrap_err().to_string();
+        assert!(error.contains("apt-get install leadline-no-such-program"), "{error}");
+    }
+
+    #[test]
+    fn an_installed_program_is_found() {
+        assert!(require("sh").unwrap().is_absolute());
+    }
+
+    #[test]
+    fn the_pin_is_stable_and_fits_a_file_name() {
+        let module = workspace().join("tests/lab/tools/flannel");
+        let pin_once = pin(&module).unwrap();
+        assert_eq!(pin_once, pin(&module).unwrap());
+        assert_eq!(pin_once.len(), 16);
+    }
+
+    #[test]
+    fn a_module_without_go_sum_is_named() {
+        let error = format!("{:#}", pin(Path::new("/nonexistent")).unwrap_err());
+        assert!(error.contains("/nonexistent/go.mod"), "{error}");
+    }
+}
