@@ -1,6 +1,8 @@
 //! Collectors: one subject a file. A collector turns what was read of its subject into samples and does nothing
 //! else: it does not log its own failure, time itself, know HTTP, sleep, or invent a value. The runner does those.
 
+pub mod overlay;
+
 use std::fmt;
 
 use crate::metric::{Descriptor, sink::Sink};
