@@ -3,6 +3,7 @@
 
 pub mod agent_self;
 pub mod overlay;
+pub mod program;
 pub mod runner;
 pub mod tcp;
 pub mod traffic;

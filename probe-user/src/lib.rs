@@ -2,11 +2,13 @@
 //! facts into decisions; `source` and `kernel` read the world; `collector` turns all of that into series; `http`
 //! serves them; `agent` wires everything, and is the only place that does.
 
+pub mod agent;
 pub mod cli;
 pub mod collector;
 pub mod config;
 pub mod event;
 pub mod host;
+pub mod http;
 pub mod identity;
 pub mod kernel;
 pub mod ledger;

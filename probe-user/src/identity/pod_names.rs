@@ -30,6 +30,12 @@ pub struct LogDirectory {
 }
 
 impl LogDirectory {
+    /// The directory itself.
+    #[must_use]
+    pub fn at(path: &Path) -> Self {
+        Self { path: path.to_owned() }
+    }
+
     /// `/var/log/pods` below `root`.
     #[must_use]
     pub fn below(root: &Path) -> Self {

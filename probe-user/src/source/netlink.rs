@@ -13,7 +13,7 @@ mod decode;
 mod facts;
 mod tables;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::future::poll_fn;
 use std::io;

@@ -2,17 +2,19 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use rtnetlink::packet_route::neighbour::NeighbourFlags;
+use rtnetlink::packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage,
+};
 use rtnetlink::packet_route::route::RouteScope;
 use rtnetlink::{LinkBridge, LinkUnspec, LinkVxlan, RouteMessageBuilder};
 
 use super::*;
 
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 const VTEP: [u8; 6] = [0xce, 0, 0, 0, 0, 2];
 
 /// Runs `body` on a thread with a fresh network namespace, which ends with the thread.
-fn in_namespace<F: Future<Output = ()>>(body: impl FnOnce() -> F + Send) {
+pub(crate) fn in_namespace<F: Future<Output = ()>>(body: impl FnOnce() -> F + Send) {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("this test needs root");
@@ -22,7 +24,7 @@ fn in_namespace<F: Future<Output = ()>>(body: impl FnOnce() -> F + Send) {
     });
 }
 
-fn connect() -> Handle {
+pub(crate) fn connect() -> Handle {
     let (connection, handle, _) = rtnetlink::new_connection().unwrap();
     tokio::spawn(connection);
     handle
@@ -41,7 +43,7 @@ fn has_route(facts: &NetworkFacts, prefix: &str) -> bool {
     facts.routes.iter().any(|route| route.prefix.to_string() == prefix && route.table == 254)
 }
 
-async fn add_flannel_device(handle: &Handle) {
+pub(crate) async fn add_flannel_device(handle: &Handle) {
     let vxlan = LinkVxlan::new("flannel.1", 1)
         .local(Ipv4Addr::new(192, 168, 56, 11))
         .port(8472)
@@ -53,7 +55,7 @@ async fn add_flannel_device(handle: &Handle) {
     handle.link().add(vxlan).execute().await.unwrap();
 }
 
-async fn add_peer(handle: &Handle, device: u32) {
+pub(crate) async fn add_peer(handle: &Handle, device: u32) {
     let gateway = Ipv4Addr::new(10, 42, 2, 0);
     let neighbours = handle.neighbours();
     neighbours.add(device, gateway.into()).link_layer_address(&VTEP).execute().await.unwrap();
@@ -67,6 +69,18 @@ async fn add_peer(handle: &Handle, device: u32) {
         .onlink()
         .build();
     handle.route().add(route).execute().await.unwrap();
+}
+
+pub(crate) async fn remove_endpoint(handle: &Handle, device: u32) {
+    let mut entry = NeighbourMessage::default();
+    entry.header.family = AddressFamily::Bridge;
+    entry.header.ifindex = device;
+    entry.header.flags = NeighbourFlags::Own;
+    entry.attributes = vec![
+        NeighbourAttribute::LinkLayerAddress(VTEP.to_vec()),
+        NeighbourAttribute::Destination(NeighbourAddress::Inet(Ipv4Addr::new(192, 168, 56, 12))),
+    ];
+    handle.neighbours().del(entry).execute().await.unwrap();
 }
 
 #[test]

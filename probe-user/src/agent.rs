@@ -1,0 +1,165 @@
+//! The wiring, and the only wiring: which parts there are, in what order they start, who hears of what.
+//!
+//! Order matters twice. The kernel thread is started first, while this thread still has capabilities; every thread
+//! that is created afterwards inherits that it has none. And what feeds a collector runs before the agent is ready.
+
+mod kernel_side;
+mod network;
+mod node;
+mod privilege;
+mod serve;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+use self::kernel_side::KernelSide;
+use self::serve::{Chosen, supervise};
+use crate::collector::agent_self::{AgentSelf, Build, EventSource, SelfMetrics};
+use crate::collector::overlay::OverlayCollector;
+use crate::collector::tcp::Tcp;
+use crate::collector::traffic::Traffic;
+use crate::config::{Config, Mode};
+use crate::event::{Kind, Occurrence, Timeline};
+use crate::host::{check_capabilities, read_host};
+use crate::http::Readiness;
+use crate::identity::{Census, LogDirectory, PodNames};
+use crate::peer::{Peers, keep_peers};
+use crate::source::cgroupfs::CgroupTree;
+use crate::source::netlink::{NetworkFacts, NetworkFeed};
+
+/// Threads of the runtime: the agent waits nearly all the time.
+const WORKERS: usize = 2;
+/// Events kept in memory.
+const TIMELINE_EVENTS: usize = 4_096;
+/// What must have happened before the agent calls itself ready.
+const NETWORK_READ: &str = "network state read";
+/// See [`NETWORK_READ`].
+const CGROUPS_READ: &str = "cgroups read";
+
+/// Runs the agent until it is told to stop.
+///
+/// # Errors
+/// When something that it cannot do without is missing, or a collector that must run cannot.
+pub fn run(config: &Config) -> Result<()> {
+    let host = read_host(Path::new("/"))?;
+    check_capabilities(&host)?;
+    let tree = match &config.cgroup_root {
+        Some(path) => CgroupTree::at(path),
+        None => CgroupTree::find()?,
+    };
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        kernel = host.kernel_release,
+        btf = host.has_btf,
+        cgroup_root = %tree.root().display(),
+        "agent starts"
+    );
+    let kernel = KernelSide::start(config, &tree)?;
+    privilege::drop_all()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .max_blocking_threads(4)
+        .enable_all()
+        .build()
+        .context("the runtime cannot be started")?;
+    let outcome = runtime.block_on(Agent::start(config, &tree, &kernel));
+    kernel.stop();
+    // A scrape in progress had its time; nothing else is worth waiting for.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    outcome
+}
+
+/// What the parts share.
+struct Agent<'a> {
+    config: &'a Config,
+    kernel: &'a KernelSide,
+    metrics: SelfMetrics,
+    timeline: Arc<Timeline>,
+    readiness: Readiness,
+}
+
+impl<'a> Agent<'a> {
+    async fn start(config: &'a Config, tree: &CgroupTree, kernel: &'a KernelSide) -> Result<()> {
+        let revision = option_env!("LEADLINE_REVISION").unwrap_or("unknown");
+        let metrics = SelfMetrics::new(&Build { version: env!("CARGO_PKG_VERSION"), revision })
+            .context("the agent's own metrics cannot be registered")?;
+        let timeline = Arc::new(Timeline::new(TIMELINE_EVENTS, metrics.events_lost(EventSource::Timeline)));
+        timeline.record(Occurrence::now(Kind::AgentStarted, "leadline"));
+        let readiness = Readiness::new(&[NETWORK_READ, CGROUPS_READ]);
+        let agent = Agent { config, kernel, metrics, timeline, readiness };
+        let mut chosen = Chosen::default();
+        agent.observe_network(&mut chosen).await?;
+        agent.observe_node(tree, &mut chosen)?;
+        chosen.add(Mode::Auto, Arc::new(kernel.collector()))?;
+        chosen.add(config.collector.self_, Arc::new(AgentSelf::new(agent.metrics.clone())))?;
+        serve::listen(&agent, chosen.into_collectors()).await
+    }
+
+    /// Links, routes, peers, and what follows from them: prefixes and overlay devices for the kernel side.
+    async fn observe_network(&self, chosen: &mut Chosen) -> Result<()> {
+        let feed = NetworkFeed::open().await.context("the network's state cannot be read")?;
+        let facts = feed.receiver();
+        let resyncs = feed.resyncs();
+        supervise("network", async { feed.run().await.map_err(Into::into) });
+        let registry = self.keep_registry(facts.clone());
+        let wiring = network::Wiring {
+            facts: facts.clone(),
+            registry: registry.clone(),
+            config: network::peer_config(self.config),
+            kernel: self.kernel.handle(),
+            timeline: Arc::clone(&self.timeline),
+            metrics: self.metrics.clone(),
+            resyncs,
+            read: self.readiness.latch(NETWORK_READ),
+        };
+        supervise("prefixes", wiring.run());
+        let overlay = OverlayCollector::new(facts, registry, self.kernel.overlay_counters());
+        chosen.add(self.config.collector.overlay, Arc::new(overlay))
+    }
+
+    fn keep_registry(
+        &self,
+        facts: tokio::sync::watch::Receiver<Arc<NetworkFacts>>,
+    ) -> tokio::sync::watch::Receiver<Arc<crate::peer::Registry>> {
+        let peers = Arc::new(Peers::default());
+        let registry = peers.receiver();
+        let keep = keep_peers(facts, peers, network::peer_config(self.config), "/".into());
+        supervise("peers", async {
+            keep.await;
+            Ok(())
+        });
+        registry
+    }
+
+    /// Cgroups, pods and the books of the counters.
+    fn observe_node(&self, tree: &CgroupTree, chosen: &mut Chosen) -> Result<()> {
+        let Some(books) = self.kernel.books(self.config) else {
+            // Nothing to wait for: the agent lives on without the counters.
+            if let Some(latch) = self.readiness.latch(CGROUPS_READ) {
+                latch.set();
+            }
+            return Ok(());
+        };
+        let names = PodNames::new(vec![Box::new(LogDirectory::at(&self.config.pod_log_directory))]);
+        let census = Arc::new(Census::new(names));
+        let node = node::Node {
+            tree: tree.clone(),
+            census: Arc::clone(&census),
+            ledger: Arc::clone(&books.ledger),
+            kernel: books.kernel,
+            timeline: Arc::clone(&self.timeline),
+            metrics: self.metrics.clone(),
+            retention: self.config.pod_retention,
+            read: self.readiness.latch(CGROUPS_READ),
+        };
+        supervise("node", node.run(books.events));
+        let (traffic, tcp) = (self.kernel.traffic_support(), self.kernel.tcp_support());
+        let traffic = Traffic::new(Arc::clone(&books.ledger), Arc::clone(&census), books.detail, traffic);
+        chosen.add(self.config.collector.traffic, Arc::new(traffic))?;
+        let tcp = Tcp::new(books.ledger, census, books.detail, tcp);
+        chosen.add(self.config.collector.tcp, Arc::new(tcp))
+    }
+}

@@ -1,0 +1,150 @@
+//! The kernel side as the agent sees it: there, or not there with a reason, in which case what needs it is left out.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Result, bail};
+use tokio::sync::mpsc::{Receiver, channel};
+
+use crate::collector::Support;
+use crate::collector::overlay::{OverlayCount, OverlayCounters};
+use crate::collector::program::{Program, ProgramFacts};
+use crate::collector::traffic::Detail;
+use crate::config::{Config, Mode, Profile};
+use crate::kernel::thread::EVENTS_WAITING;
+use crate::kernel::{CgroupEvent, KernelHandle, KernelOptions, Slots};
+use crate::ledger::Ledger;
+use crate::source::cgroupfs::CgroupTree;
+
+/// The `reason` label when nothing could be loaded; the log has the kernel's words.
+const NOT_LOADED: &str = "programs could not be loaded";
+const NO_SOCKET_ERRORS: &str = "no BTF: connect failures have no reason, resets are not counted";
+const NO_CGROUP_EVENTS: &str = "no cgroup tracepoints: pods that live less than a scan are missed";
+
+/// The kernel thread, or why there is none.
+pub(super) struct KernelSide {
+    handle: Option<Arc<KernelHandle>>,
+    events: Mutex<Option<Receiver<CgroupEvent>>>,
+}
+
+/// What the observers of the node need.
+pub(super) struct Books {
+    pub(super) ledger: Arc<Ledger<Arc<Slots>>>,
+    pub(super) kernel: Arc<KernelHandle>,
+    pub(super) events: Receiver<CgroupEvent>,
+    pub(super) detail: Detail,
+}
+
+impl KernelSide {
+    /// Loads and attaches. A refusal ends the agent only if a collector that needs the programs must run.
+    pub(super) fn start(config: &Config, tree: &CgroupTree) -> Result<Self> {
+        let (sender, events) = channel(EVENTS_WAITING);
+        let options = KernelOptions {
+            cgroup_root: tree.root().to_owned(),
+            slots: config.slots,
+            log_level: log_level(&config.log.level),
+        };
+        let handle = match KernelHandle::start(options, sender) {
+            Ok(handle) => Some(Arc::new(handle)),
+            Err(error) => {
+                let collectors = [("traffic", config.collector.traffic), ("tcp", config.collector.tcp)];
+                if let Some((name, _)) = collectors.iter().find(|(_, mode)| *mode == Mode::On) {
+                    bail!("collector {name} must run but cannot: {error}");
+                }
+                tracing::error!(%error, "kernel programs are not running: traffic and tcp are left out");
+                None
+            }
+        };
+        Ok(Self { handle, events: Mutex::new(Some(events)) })
+    }
+
+    pub(super) fn handle(&self) -> Option<Arc<KernelHandle>> {
+        self.handle.clone()
+    }
+
+    /// The books over the counters, once.
+    pub(super) fn books(&self, config: &Config) -> Option<Books> {
+        let kernel = self.handle()?;
+        let events = self.events.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        let detail = match config.profile {
+            Profile::Minimal => Detail::Minimal,
+            Profile::Standard => Detail::Standard,
+            Profile::Detailed => Detail::Detailed,
+        };
+        Some(Books { ledger: Arc::new(Ledger::new(kernel.slots())), kernel, events, detail })
+    }
+
+    pub(super) fn traffic_support(&self) -> Support {
+        match self.handle.as_ref().map(|handle| handle.status()) {
+            None => Support::No(NOT_LOADED),
+            Some(status) if status.cgroup_tracking.is_some() => Support::Degraded(NO_CGROUP_EVENTS),
+            Some(_) => Support::Yes,
+        }
+    }
+
+    pub(super) fn tcp_support(&self) -> Support {
+        match self.handle.as_ref().map(|handle| handle.status()) {
+            None => Support::No(NOT_LOADED),
+            Some(status) if !status.socket_errors => Support::Degraded(NO_SOCKET_ERRORS),
+            Some(_) => Support::Yes,
+        }
+    }
+
+    pub(super) fn overlay_counters(&self) -> Arc<dyn OverlayCounters> {
+        match &self.handle {
+            Some(handle) => Arc::clone(handle) as Arc<dyn OverlayCounters>,
+            None => Arc::new(NoCounters),
+        }
+    }
+
+    /// The collector of the programs themselves.
+    pub(super) fn collector(&self) -> Program {
+        let handle = self.handle();
+        Program::new(move || handle.as_ref().map(|handle| facts(handle)))
+    }
+
+    pub(super) fn stop(&self) {
+        if let Some(handle) = &self.handle {
+            handle.stop();
+        }
+    }
+}
+
+fn facts(handle: &KernelHandle) -> ProgramFacts {
+    let slots = handle.slots();
+    ProgramFacts { programs: handle.status().programs, control: slots.control(), memory_bytes: slots.memory_bytes() }
+}
+
+/// No programs, no counts.
+struct NoCounters;
+
+impl OverlayCounters for NoCounters {
+    fn read(&self) -> Vec<OverlayCount> {
+        Vec::new()
+    }
+}
+
+/// The programs' own records are few and for debugging: on from `debug`, for all or for the kernel side.
+fn log_level(directives: &str) -> u8 {
+    // Numbers of aya-log: 4 debug, 5 trace; 0 compiles them out at load.
+    let of_kernel = directives.split(',').rev().find_map(|directive| match directive.split_once('=') {
+        None => Some(directive),
+        Some((target, level)) if target.starts_with("leadline") => Some(level),
+        Some(_) => None,
+    });
+    match of_kernel.unwrap_or_default().to_ascii_lowercase().as_str() {
+        "debug" => 4,
+        "trace" => 5,
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn program_records_are_off_below_debug() {
+        assert_eq!(["info", "warn", "", "hyper=debug,info"].map(log_level), [0, 0, 0, 0]);
+        assert_eq!(["debug", "trace", "info,leadline::kernel=debug"].map(log_level), [4, 5, 4]);
+    }
+}

@@ -1,0 +1,121 @@
+//! From the network's state to the kernel side: prefixes to classes, overlay devices to count on, and the timeline.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use anyhow::Result;
+use tokio::sync::watch;
+
+use crate::collector::agent_self::SelfMetrics;
+use crate::collector::overlay::{OverlayEvent, diff_overlay};
+use crate::config::Config;
+use crate::event::{Kind, Occurrence, Timeline};
+use crate::http::Latch;
+use crate::kernel::{KernelHandle, OverlayTarget};
+use crate::peer::{NamedNode, PeerConfig, Registry, decide_classes};
+use crate::source::netlink::NetworkFacts;
+
+/// Bytes of an Ethernet header before the network header.
+const ETHERNET_HEADER: u32 = 14;
+
+/// The part of the configuration that says what cannot be seen.
+pub(super) fn peer_config(config: &Config) -> PeerConfig {
+    let node = |node: &crate::config::NodeAddresses| NamedNode {
+        name: Some(node.name.as_str().into()),
+        addresses: node.addresses.clone(),
+    };
+    PeerConfig {
+        pod_cidrs: config.peers.pod_cidrs.clone(),
+        service_cidrs: config.peers.service_cidrs.clone(),
+        nodes: config.peers.nodes.iter().map(node).collect(),
+        flannel: None,
+    }
+}
+
+/// Follows the network's state and the registry.
+pub(super) struct Wiring {
+    pub(super) facts: watch::Receiver<Arc<NetworkFacts>>,
+    pub(super) registry: watch::Receiver<Arc<Registry>>,
+    pub(super) config: PeerConfig,
+    pub(super) kernel: Option<Arc<KernelHandle>>,
+    pub(super) timeline: Arc<Timeline>,
+    pub(super) metrics: SelfMetrics,
+    pub(super) resyncs: Arc<AtomicU64>,
+    pub(super) read: Option<Latch>,
+}
+
+impl Wiring {
+    pub(super) async fn run(mut self) -> Result<()> {
+        let mut before = Arc::new(Registry::default());
+        loop {
+            let facts = Arc::clone(&self.facts.borrow_and_update());
+            let registry = Arc::clone(&self.registry.borrow_and_update());
+            self.instruct_kernel(&facts, &registry);
+            self.count_resyncs();
+            for event in diff_overlay(&before, &registry) {
+                self.timeline.record(occurrence(&event));
+            }
+            before = registry;
+            if let Some(latch) = self.read.take() {
+                latch.set();
+            }
+            tokio::select! {
+                changed = self.facts.changed() => changed?,
+                changed = self.registry.changed() => changed?,
+            }
+        }
+    }
+
+    fn instruct_kernel(&self, facts: &NetworkFacts, registry: &Registry) {
+        let Some(kernel) = &self.kernel else { return };
+        kernel.set_prefixes(decide_classes(facts, registry, &self.config));
+        kernel.set_overlays(overlay_targets(facts, registry));
+    }
+
+    fn count_resyncs(&self) {
+        let total = self.resyncs.load(Ordering::Relaxed);
+        let counter = self.metrics.netlink_resyncs();
+        let new = total.saturating_sub(counter.get());
+        if new > 0 {
+            counter.inc_by(new);
+            self.timeline.record(Occurrence::now(Kind::NetlinkResynced, "netlink"));
+        }
+    }
+}
+
+/// Overlay devices that have packets of their own to count.
+fn overlay_targets(facts: &NetworkFacts, registry: &Registry) -> Vec<OverlayTarget> {
+    let with_device = registry.overlays.iter().filter(|overlay| overlay.backend.has_device());
+    with_device
+        .filter_map(|overlay| facts.link(overlay.index))
+        .map(|link| OverlayTarget {
+            index: link.index,
+            name: link.name.clone(),
+            link_header: if link.ethernet { ETHERNET_HEADER } else { 0 },
+        })
+        .collect()
+}
+
+/// An overlay event as the timeline keeps it.
+fn occurrence(event: &OverlayEvent) -> Occurrence {
+    let changed = |device: &String| Occurrence::now(Kind::OverlayDeviceChanged, device.as_str());
+    let bytes = |mtu: &Option<u32>| mtu.map_or_else(|| "unknown".to_owned(), |mtu| mtu.to_string());
+    match event {
+        OverlayEvent::DeviceAdded { device, backend } => {
+            Occurrence::now(Kind::OverlayDeviceAdded, device.as_str()).with("backend", backend.as_str())
+        }
+        OverlayEvent::DeviceRemoved { device, backend } => {
+            Occurrence::now(Kind::OverlayDeviceRemoved, device.as_str()).with("backend", backend.as_str())
+        }
+        OverlayEvent::DeviceReplaced { device } => changed(device).with("change", "made anew"),
+        OverlayEvent::DeviceUp { device, up } => changed(device).with("up", up.to_string()),
+        OverlayEvent::DeviceMtu { device, from, to } => {
+            changed(device).with("mtu_from", bytes(from)).with("mtu_to", bytes(to))
+        }
+        OverlayEvent::DeviceBackend { device, from, to } => {
+            changed(device).with("backend_from", from.as_str()).with("backend_to", to.as_str())
+        }
+        OverlayEvent::PeerAdded { peer_node } => Occurrence::now(Kind::PeerNodeAdded, &**peer_node),
+        OverlayEvent::PeerRemoved { peer_node } => Occurrence::now(Kind::PeerNodeRemoved, &**peer_node),
+    }
+}

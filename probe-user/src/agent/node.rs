@@ -1,0 +1,132 @@
+//! Follows cgroups and keeps the books: who came, who went, which slots can be used again.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use tokio::sync::mpsc::Receiver;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::collector::agent_self::{EventSource, SelfMetrics};
+use crate::event::{Clock, Kind, Occurrence, Timeline, Timestamp};
+use crate::http::Latch;
+use crate::identity::{Census, Change, Owner};
+use crate::kernel::{CgroupEvent, KernelHandle, Slots};
+use crate::ledger::Ledger;
+use crate::source::cgroupfs::CgroupTree;
+
+/// How often the books are gone through.
+const PASS: Duration = Duration::from_secs(1);
+/// How often the tree is scanned although nothing is known to be missing; every pass where there are no notices.
+const SCAN: Duration = Duration::from_secs(300);
+/// How soon a scan follows another when a cgroup is not known.
+const SCAN_AGAIN: Duration = Duration::from_secs(5);
+
+/// What the task works with.
+pub(super) struct Node {
+    pub(super) tree: CgroupTree,
+    pub(super) census: Arc<Census>,
+    pub(super) ledger: Arc<Ledger<Arc<Slots>>>,
+    pub(super) kernel: Arc<KernelHandle>,
+    pub(super) timeline: Arc<Timeline>,
+    pub(super) metrics: SelfMetrics,
+    pub(super) retention: Duration,
+    pub(super) read: Option<Latch>,
+}
+
+impl Node {
+    pub(super) async fn run(mut self, mut events: Receiver<CgroupEvent>) -> Result<()> {
+        let clock = Clock::sample();
+        self.scan(false);
+        self.census.find_names(Instant::now());
+        if let Some(latch) = self.read.take() {
+            latch.set();
+        }
+        let mut last_scan = Instant::now();
+        let mut passes = interval(PASS);
+        passes.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                event = events.recv() => match event {
+                    Some(event) => self.apply(&event, &clock),
+                    // The kernel thread has ended: the agent stops.
+                    None => return Ok(()),
+                },
+                _ = passes.tick() => {
+                    let is_unknown = self.pass();
+                    let has_notices = self.kernel.status().cgroup_tracking.is_none();
+                    let due = if is_unknown { SCAN_AGAIN } else if has_notices { SCAN } else { PASS };
+                    if last_scan.elapsed() >= due {
+                        self.scan(true);
+                        last_scan = Instant::now();
+                    }
+                }
+            }
+        }
+    }
+
+    /// One cgroup came or went.
+    fn apply(&self, event: &CgroupEvent, clock: &Clock) {
+        let now = Instant::now();
+        let time = clock.to_utc(event.time);
+        let changes = if event.created {
+            self.census.insert(event.id, &event.path, now)
+        } else {
+            self.census.remove(event.id, now).into_iter().collect()
+        };
+        if !changes.is_empty() {
+            self.census.find_names(now);
+        }
+        for change in &changes {
+            self.record(change, time);
+        }
+    }
+
+    /// Reads the whole tree; without events for what was there before the agent.
+    fn scan(&self, with_events: bool) {
+        let started = Instant::now();
+        let directories = match self.tree.scan() {
+            Ok(directories) => directories,
+            Err(error) => {
+                tracing::warn!(%error, "cgroups could not be read");
+                return;
+            }
+        };
+        // A cgroup's name is text wherever systemd or a kubelet made it; another one has no owner to be found.
+        let known = directories.iter().filter_map(|directory| Some((directory.id, directory.path.to_str()?)));
+        let changes = self.census.merge_scan(known, started, Instant::now());
+        if with_events {
+            for change in &changes {
+                self.record(change, Timestamp::now());
+            }
+        }
+    }
+
+    fn record(&self, change: &Change, time: Timestamp) {
+        let (kind, owner) = match change {
+            Change::Appeared(owner) => (Kind::PodStarted, owner),
+            Change::Departed(owner) => (Kind::PodStopped, owner),
+        };
+        let Owner::Pod { uid } = owner else { return };
+        let subject =
+            self.census.pod_name(uid).map_or_else(|| uid.clone(), |name| format!("{}/{}", name.namespace, name.pod));
+        self.timeline.record(Occurrence::now(kind, subject).at(time).with("uid", uid.as_str()));
+    }
+
+    /// Goes through the books. Says whether there are cgroups that nobody knows.
+    fn pass(&self) -> bool {
+        let now = Instant::now();
+        self.census.find_names(now);
+        let is_unknown = self
+            .census
+            .with_registry(|registry| self.ledger.reconcile(registry, self.kernel.as_ref(), now));
+        let expired = self.census.expired(now, self.retention);
+        if !expired.is_empty() {
+            self.ledger.forget_owners(|owner| !expired.contains(owner));
+            self.census.forget(&expired);
+        }
+        let lost = self.kernel.slots().control().records_lost + self.kernel.status().records_lost;
+        self.metrics.raise_events_lost(EventSource::Ring, lost);
+        is_unknown
+    }
+}
