@@ -18,6 +18,8 @@ pub const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::L
 /// How to start the agent.
 #[derive(Clone, Debug)]
 pub struct AgentOptions {
+    /// The binary; by default see [`binary`].
+    pub binary: Option<PathBuf>,
     /// Further arguments of `leadline run`.
     pub arguments: Vec<String>,
     /// Environment variables.
@@ -28,7 +30,7 @@ pub struct AgentOptions {
 
 impl Default for AgentOptions {
     fn default() -> Self {
-        Self { arguments: Vec::new(), environment: Vec::new(), limit: Duration::from_secs(10) }
+        Self { binary: None, arguments: Vec::new(), environment: Vec::new(), limit: Duration::from_secs(10) }
     }
 }
 
@@ -61,7 +63,7 @@ impl Agent {
 
     /// Starts the agent without waiting.
     pub fn spawn(node: &Node, options: &AgentOptions) -> Result<Self> {
-        let mut command = Command::new(binary()?);
+        let mut command = Command::new(options.binary.clone().map_or_else(binary, Ok)?);
         command.args(["run", &format!("--web.listen-address={ADDRESS}")]).args(&options.arguments);
         command.envs(options.environment.iter().map(|(name, value)| (name, value)));
         Ok(Self { node: node.clone(), service: node.service("leadline", &mut command)? })

@@ -109,6 +109,16 @@ pub trait Place: Sync {
         Ok(command)
     }
 
+    /// A command that will run one ignored test of this test binary in the place: code of a test whose sockets must
+    /// belong to the place's cgroup. Arguments go through the environment.
+    fn test_command(&self, test: &str) -> Result<Command> {
+        let binary = std::env::current_exe().context("find this test binary")?;
+        let mut command =
+            self.command(binary.to_str().context("the path of this test binary is no UTF-8")?)?;
+        command.args(["--exact", test, "--ignored", "--nocapture", "--test-threads=1"]);
+        Ok(command)
+    }
+
     /// Runs a short command in the place and returns what it printed; a failure carries its standard error.
     fn run(&self, arguments: &[&str]) -> Result<String> {
         let (program, rest) = arguments.split_first().context("empty command")?;
@@ -129,7 +139,7 @@ pub trait Place: Sync {
     /// Runs a closure on a new thread inside the network namespace of the place.
     ///
     /// `/proc/thread-self/net` is the namespace's own there. The thread stays in the *cgroup* of this process, so
-    /// traffic which is to be accounted to a pod must come from [`Place::command`] instead.
+    /// traffic which is to be accounted to a pod must come from [`Place::command`] or [`Place::test_command`] instead.
     fn net<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T>
     where
         Self: Sized,

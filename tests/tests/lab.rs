@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, UdpSocket};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -11,7 +11,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use lab::witness::{self, Amount, Iperf, Protocol};
-use lab::{Backend, Driver, Flannel, Lab, LabOptions, Place, Pod, PodSpec, Qos, wait_until};
+use lab::{
+    Agent, AgentOptions, Backend, Driver, Flannel, Lab, LabOptions, Place, Pod, PodSpec, Qos, scrape,
+    wait_until,
+};
 use nix::sys::signal::Signal;
 
 fn options(backend: Backend, ipv6: bool) -> LabOptions {
@@ -229,6 +232,66 @@ fn closures_run_in_the_network_namespace() -> Result<()> {
     drop(listener);
     let panicked = catch_unwind(AssertUnwindSafe(|| pod.net(|| panic!("on purpose"))));
     assert!(panicked.is_err());
+    lab.shutdown()
+}
+
+#[test]
+fn code_of_a_test_can_run_inside_a_pod() -> Result<()> {
+    let lab = Lab::start(&bare())?;
+    let pod = lab.node(1)?.pod(PodSpec { host_network: true, ..PodSpec::new("x") })?;
+    let output = lab::run(pod.test_command("task_tells_where_it_runs")?.env("GREETING", "from outside"))?;
+    let expected = format!("from outside 0::/kubepods/burstable/pod{}/{}", pod.uid(), pod.container_id());
+    ensure!(output.contains(&expected), "{expected} is not in\n{output}");
+    lab.shutdown()
+}
+
+#[test]
+#[ignore = "runs inside a pod"]
+fn task_tells_where_it_runs() -> Result<()> {
+    let cgroups = fs::read_to_string("/proc/self/cgroup")?;
+    println!(
+        "{} {}",
+        std::env::var("GREETING").unwrap_or_default(),
+        cgroups.lines().last().unwrap_or_default()
+    );
+    Ok(())
+}
+
+#[test]
+fn a_page_is_scraped_inside_a_node() -> Result<()> {
+    let lab = Lab::start(&bare())?;
+    let node = lab.node(1)?;
+    let listener = node.net(|| TcpListener::bind("127.0.0.1:9843"))??;
+    let server = std::thread::spawn(move || -> Result<String> {
+        let (mut stream, _) = listener.accept()?;
+        let mut request = String::new();
+        let mut reader = BufReader::new(stream.try_clone()?);
+        while reader.read_line(&mut request)? > 2 {}
+        stream.write_all(
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\n\r\nx_total{a=\"b\"} 7\n",
+        )?;
+        Ok(request)
+    });
+    let response = scrape::get(node, lab::agent::ADDRESS, "/metrics", &[("Accept", "text/plain")])?;
+    let request = server.join().ok().context("the server panicked")??;
+    ensure!(
+        request.starts_with("GET /metrics HTTP/1.1\r\n") && request.contains("\r\nAccept: text/plain\r\n")
+    );
+    assert_eq!(scrape::parse(response.text()?)?.count("x_total", &[("a", "b")]), Some(7));
+    assert_eq!(response.headers["content-type"], "text/plain; version=0.0.4");
+    lab.shutdown()
+}
+
+#[test]
+fn an_agent_that_ends_at_once_shows_its_log() -> Result<()> {
+    let lab = Lab::start(&bare())?;
+    let binary = lab.scratch().join("agent");
+    // Written by another process: a file that is open for writing in a test that forks meanwhile cannot be executed.
+    let script = r#"printf '#!/bin/sh\necho "no $1 with $2"; exit 1\n' > "$0" && chmod +x "$0""#;
+    lab::run(Command::new("sh").args(["-c", script]).arg(&binary))?;
+    let options = AgentOptions { binary: Some(binary), ..AgentOptions::default() };
+    let error = format!("{:#}", Agent::start(lab.node(1)?, &options).unwrap_err());
+    assert!(error.contains("no run with --web.listen-address=127.0.0.1:9843"), "{error}");
     lab.shutdown()
 }
 
