@@ -1,5 +1,6 @@
 //! From the network's state to the kernel side: prefixes to classes, overlay devices to count on, and the timeline.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -12,7 +13,7 @@ use crate::config::Config;
 use crate::event::{Kind, Occurrence, Timeline};
 use crate::http::Latch;
 use crate::kernel::{KernelHandle, OverlayTarget};
-use crate::peer::{NamedNode, PeerConfig, Registry, decide_classes};
+use crate::peer::{NamedNode, PeerConfig, Registry, decide_classes, with_flannel};
 use crate::source::netlink::NetworkFacts;
 
 /// Bytes of an Ethernet header before the network header.
@@ -68,7 +69,8 @@ impl Wiring {
 
     fn instruct_kernel(&self, facts: &NetworkFacts, registry: &Registry) {
         let Some(kernel) = &self.kernel else { return };
-        kernel.set_prefixes(decide_classes(facts, registry, &self.config));
+        let config = with_flannel(&self.config, Path::new("/"));
+        kernel.set_prefixes(decide_classes(facts, registry, &config));
         kernel.set_overlays(overlay_targets(facts, registry));
     }
 

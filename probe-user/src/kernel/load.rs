@@ -160,13 +160,13 @@ fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, KernelError> {
     ebpf.take_map(name).ok_or(KernelError::Missing { program: name })
 }
 
-/// Maps an array into memory. The descriptor may be closed afterwards: the mapping and the programs keep the map.
+/// Maps an array into memory.
 fn mapped<T>(ebpf: &mut Ebpf, name: &'static str, length: u32) -> Result<Mapped<T>, KernelError>
 where
     T: zerocopy::FromBytes + zerocopy::IntoBytes + zerocopy::Immutable,
 {
     match take(ebpf, name)? {
-        Map::Array(data) => Mapped::new(&data, name, length),
+        Map::Array(data) => Mapped::new(data, name, length),
         _ => Err(KernelError::Missing { program: name }),
     }
 }

@@ -16,20 +16,22 @@ const WORD: usize = size_of::<u64>();
 /// atomically, so no word is ever seen half written; words of one element may be of different moments.
 pub(super) struct Mapped<T> {
     memory: MmapRaw,
+    /// Programs that are loaded later name the map by this descriptor.
+    _map: MapData,
     length: usize,
     kind: PhantomData<fn() -> T>,
 }
 
 impl<T: FromBytes + IntoBytes + Immutable> Mapped<T> {
     /// Maps an array of `length` elements.
-    pub(super) fn new(map: &MapData, name: &'static str, length: u32) -> Result<Self, KernelError> {
+    pub(super) fn new(map: MapData, name: &'static str, length: u32) -> Result<Self, KernelError> {
         const { assert!(size_of::<T>().is_multiple_of(WORD)) };
         let length = length as usize;
         let memory = MmapOptions::new()
             .len(length * size_of::<T>())
             .map_raw(std::os::fd::AsFd::as_fd(map.fd()).as_raw_fd())
             .map_err(|source| KernelError::Mapping { map: name, source })?;
-        Ok(Self { memory, length, kind: PhantomData })
+        Ok(Self { memory, _map: map, length, kind: PhantomData })
     }
 
     /// The `word`th word of an element.
