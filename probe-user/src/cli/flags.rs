@@ -37,7 +37,7 @@ pub struct Flags {
     #[arg(value_delimiter = ',', value_parser = config::listen_address)]
     pub web_listen_address: Option<Vec<SocketAddr>>,
 
-    /// Serve this many connections at once [default: 128]
+    /// Serve this many connections at once [default: 64]
     #[arg(long = "web.max-connections", env = "LEADLINE_WEB_MAX_CONNECTIONS", value_name = "N")]
     #[arg(value_parser = value_parser!(u32).range(bounds(&MAX_CONNECTIONS)))]
     pub web_max_connections: Option<u32>,
