@@ -1,7 +1,6 @@
 //! Developer commands of Leadline: `cargo xtask <command>`.
 //!
 //! This crate depends on nothing of ours, so that `cargo xtask` starts on a machine that cannot build the agent yet.
-#![expect(clippy::print_stdout, reason = "a command line tool talks to its user")]
 
 mod process;
 mod progress;
