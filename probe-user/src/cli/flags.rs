@@ -181,8 +181,9 @@ fn is_service_link(name: &str) -> bool {
 
 fn known_variables() -> Vec<String> {
     let command = Cli::command();
-    let run = command.find_subcommand("run").into_iter();
-    run.flat_map(clap::Command::get_arguments)
+    command
+        .get_subcommands()
+        .flat_map(clap::Command::get_arguments)
         .filter_map(|argument| argument.get_env())
         .map(|name| name.to_string_lossy().into_owned())
         .collect()
@@ -312,7 +313,8 @@ series_limit: 9
 
     #[test]
     fn a_misspelt_variable_is_pointed_out() {
-        let names = ["LEADLINE_LOG_LEVL", "LEADLINE_WHATEVER", "LEADLINE_SLOTS", "PATH"].map(str::to_owned);
+        let names = ["LEADLINE_LOG_LEVL", "LEADLINE_WHATEVER", "LEADLINE_SLOTS", "LEADLINE_ADDRESS", "PATH"]
+            .map(str::to_owned);
         assert_eq!(
             unknown_variables(names),
             [
