@@ -13,6 +13,8 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
 use crate::{
+    generated::Mode,
+    metrics,
     process::{answer, cargo, is_root, loudly, show},
     progress::{heading, say, seconds},
     setup, tidy,
@@ -37,7 +39,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let started = Instant::now();
     setup::run()?;
     let filters = arguments.filters.as_slice();
-    let mut steps = if filters.is_empty() { checks() } else { Vec::new() };
+    let mut steps = Vec::new();
+    if filters.is_empty() {
+        steps.extend(checks());
+    }
+    steps.push(("build", step(|| loudly(cargo().args(["build", "--release", "--package", "probe-user"])))));
+    if filters.is_empty() {
+        steps.push(("generated files", step(|| metrics::settle(Mode::Check))));
+    }
     steps.extend(tests(filters));
     let mut count = Count::default();
     let all = steps.len();
@@ -70,7 +79,6 @@ fn checks<'a>() -> Vec<Step<'a>> {
 
 fn tests(filters: &[String]) -> Vec<Step<'_>> {
     vec![
-        ("build", step(|| loudly(cargo().args(["build", "--release", "--package", "probe-user"])))),
         (
             "unit tests",
             Box::new(move |count| {
