@@ -40,7 +40,7 @@ pub struct Arguments {
 pub enum Output {
     /// One line each, for people
     Text,
-    /// One JSON object a line, as the agent has it
+    /// One JSON object a line, for programs
     Json,
 }
 
