@@ -1,7 +1,9 @@
 //! The command line: what it takes. What a command does is in its own file.
 
 pub mod config;
+pub mod events;
 pub mod flags;
+pub mod metrics;
 
 use clap::{Parser, Subcommand};
 
@@ -31,6 +33,10 @@ pub enum Command {
     Run(Box<flags::Flags>),
     /// Print or check a configuration
     Config(config::Arguments),
+    /// Print what happened on this node, in order
+    Events(events::Arguments),
+    /// List every metric that the agent exports
+    Metrics(metrics::Arguments),
     /// Print the version
     Version,
 }

@@ -78,7 +78,7 @@ pub struct Web {
     /// Addresses to listen on. Default: [::]:9843, which takes IPv4 as well.
     #[serde(deserialize_with = "value::read_listen_addresses")]
     pub listen_address: Vec<SocketAddr>,
-    /// Connections served at once. Default: 128.
+    /// Connections served at once. Default: 64.
     #[serde(deserialize_with = "value::read_max_connections")]
     pub max_connections: u32,
 }
@@ -189,7 +189,7 @@ impl Default for Config {
 impl Default for Web {
     fn default() -> Self {
         let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, PORT));
-        Self { listen_address: vec![any], max_connections: 128 }
+        Self { listen_address: vec![any], max_connections: 64 }
     }
 }
 
@@ -262,7 +262,7 @@ mod tests {
         // A field that the text gives and the agent ignored would still equal the default: so each is altered.
         let altered = DEFAULT_TEXT
             .replace("[\"[::]:9843\"]", "127.0.0.1:1")
-            .replace("max_connections: 128", "max_connections: 2")
+            .replace("max_connections: 64", "max_connections: 2")
             .replace("level: info", "level: debug")
             .replace("format: logfmt", "format: json")
             .replace("traffic: auto", "traffic: on")

@@ -1,8 +1,9 @@
 //! Developer commands of Leadline: `cargo xtask <command>`.
 //!
 //! This crate depends on nothing of ours, so that `cargo xtask` starts on a machine that cannot build the agent yet.
-#![expect(clippy::print_stdout, reason = "a command line tool talks to its user")]
 
+mod generated;
+mod metrics;
 mod process;
 mod progress;
 mod run;
@@ -30,6 +31,8 @@ enum Command {
     Test(test::Arguments),
     /// Build the agent and run it on this machine
     Run(run::Arguments),
+    /// Write METRICS.md from the catalogue, or check it
+    Metrics(metrics::Arguments),
     /// Check the rules of the repository
     Tidy,
 }
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
         Command::Setup => setup::run(),
         Command::Test(arguments) => test::run(&arguments),
         Command::Run(arguments) => run::run(&arguments),
+        Command::Metrics(arguments) => metrics::run(&arguments),
         Command::Tidy => tidy::run(),
     };
     match done {

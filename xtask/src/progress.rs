@@ -3,7 +3,7 @@
 use std::{
     env,
     fmt::Display,
-    io::{self, IsTerminal as _},
+    io::{self, IsTerminal as _, Write as _},
     time::{Duration, Instant},
 };
 
@@ -16,7 +16,7 @@ pub(crate) struct Step {
 impl Step {
     /// Announces work that the user will have to wait for.
     pub(crate) fn start(name: &str, what: impl Display) -> Self {
-        println!("  {} {name}: {what} ...", paint("33", "..."));
+        say(format_args!("  {} {name}: {what} ...", paint("33", "...")));
         Self::silent(name)
     }
 
@@ -27,28 +27,38 @@ impl Step {
 
     /// Reports the result.
     pub(crate) fn done(self, result: impl Display) {
-        println!("  {}  {}: {result} ({})", paint("32", "ok"), self.name, seconds(self.started.elapsed()));
+        say(format_args!(
+            "  {}  {}: {result} ({})",
+            paint("32", "ok"),
+            self.name,
+            seconds(self.started.elapsed())
+        ));
     }
 }
 
 /// The heading of a group of steps.
 pub(crate) fn heading(text: impl Display) {
-    println!("{}", paint("1", &format!("== {text}")));
+    say(format_args!("{}", paint("1", &format!("== {text}"))));
 }
 
 /// Something worth knowing that stops nothing.
 pub(crate) fn note(text: impl Display) {
-    println!("  {} {text}", paint("33", "note"));
+    say(format_args!("  {} {text}", paint("33", "note")));
 }
 
 /// The last line of a command that failed.
 pub(crate) fn failure(error: &anyhow::Error) {
-    println!("{} {error:#}", paint("31", "failed:"));
+    say(format_args!("{} {error:#}", paint("31", "failed:")));
 }
 
 /// A time for people.
 pub(crate) fn seconds(time: Duration) -> String {
     format!("{:.1} s", time.as_secs_f64())
+}
+
+/// Writes a line. That nobody reads it any more, as behind `| head`, stops no work.
+pub(crate) fn say(line: impl Display) {
+    drop(writeln!(io::stdout(), "{line}"));
 }
 
 fn paint(code: &str, text: &str) -> String {

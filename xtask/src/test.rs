@@ -13,8 +13,10 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
 use crate::{
+    generated::Mode,
+    metrics,
     process::{answer, cargo, is_root, loudly, show},
-    progress::{heading, seconds},
+    progress::{heading, say, seconds},
     setup, tidy,
 };
 use count::Count;
@@ -37,7 +39,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let started = Instant::now();
     setup::run()?;
     let filters = arguments.filters.as_slice();
-    let mut steps = if filters.is_empty() { checks() } else { Vec::new() };
+    let mut steps = Vec::new();
+    if filters.is_empty() {
+        steps.extend(checks());
+    }
+    steps.push(("build", step(|| loudly(cargo().args(["build", "--release", "--package", "probe-user"])))));
+    if filters.is_empty() {
+        steps.push(("generated files", step(|| metrics::settle(Mode::Check))));
+    }
     steps.extend(tests(filters));
     let mut count = Count::default();
     let all = steps.len();
@@ -70,7 +79,6 @@ fn checks<'a>() -> Vec<Step<'a>> {
 
 fn tests(filters: &[String]) -> Vec<Step<'_>> {
     vec![
-        ("build", step(|| loudly(cargo().args(["build", "--release", "--package", "probe-user"])))),
         (
             "unit tests",
             Box::new(move |count| {
@@ -109,15 +117,21 @@ fn runner_variable(rustc_version: &str) -> Option<String> {
 
 /// Runs `cargo test`, passing its lines on and counting its results.
 fn counted(command: &mut Command, count: &mut Count) -> Result<()> {
+    watched(command, |line| {
+        say(line);
+        count.add(line);
+    })
+}
+
+/// Runs a program and hands on every line of its output as it comes.
+fn watched(command: &mut Command, mut each: impl FnMut(&str)) -> Result<()> {
     let shown = show(command);
     let mut child =
         command.stdout(Stdio::piped()).spawn().with_context(|| format!("`{shown}` cannot be started"))?;
     let output = child.stdout.take().context("no output to read")?;
     for line in BufReader::new(output).split(b'\n') {
         let line = line.with_context(|| format!("the output of `{shown}` cannot be read"))?;
-        let line = String::from_utf8_lossy(&line);
-        println!("{line}");
-        count.add(&line);
+        each(&String::from_utf8_lossy(&line));
     }
     let status = child.wait().with_context(|| format!("`{shown}` cannot be waited for"))?;
     if status.success() { Ok(()) } else { bail!("`{shown}` ended with {status}") }
@@ -135,13 +149,13 @@ mod tests {
     }
 
     #[test]
-    fn results_are_counted_and_failure_is_told() {
-        let mut count = Count::default();
+    fn a_failing_program_is_watched_to_its_end() {
+        let mut lines = Vec::new();
         let mut command = Command::new("/bin/sh");
-        command.args(["-c", "echo 'test result: FAILED. 2 passed; 1 failed; 0 ignored;'; exit 101"]);
-        let error = counted(&mut command, &mut count).unwrap_err().to_string();
+        command.args(["-c", "echo one; echo two; exit 101"]);
+        let error = watched(&mut command, |line| lines.push(line.to_owned())).unwrap_err().to_string();
         assert!(error.ends_with("ended with exit status: 101"), "{error}");
-        assert_eq!((count.passed, count.failed), (2, 1));
+        assert_eq!(lines, ["one", "two"]);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::process::repository;
+use crate::{process::repository, progress::say};
 use source::Source;
 use violation::Violation;
 
@@ -32,18 +32,22 @@ pub(crate) fn run() -> Result<()> {
     let mut paths = Vec::new();
     walk(&root, &mut paths)?;
     paths.sort();
-    let mut violations = Vec::new();
+    let mut files = Vec::new();
     for path in &paths {
         let text = fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))?;
         let relative = path.strip_prefix(&root).unwrap_or(path).to_string_lossy().into_owned();
-        violations.extend(check(&relative, &text));
+        files.push((relative, text));
     }
+    let rust = files.iter().filter(|(path, _)| extension(path) == Some("rs"));
+    let test_files: Vec<String> =
+        rust.flat_map(|(path, text)| Source::new(path, text, &[]).test_files()).collect();
+    let violations: Vec<_> = files.iter().flat_map(|(path, text)| check(path, text, &test_files)).collect();
     for violation in &violations {
-        println!("{violation}");
+        say(violation);
     }
     match violations.len() {
         0 => {
-            println!("{} files follow the rules", paths.len());
+            say(format_args!("{} files follow the rules", paths.len()));
             Ok(())
         }
         many => bail!("{many} violations of the repository's rules (cargo xtask tidy)"),
@@ -51,10 +55,10 @@ pub(crate) fn run() -> Result<()> {
 }
 
 /// Everything that is wrong with one file.
-fn check(path: &str, text: &str) -> Vec<Violation> {
+fn check(path: &str, text: &str, test_files: &[String]) -> Vec<Violation> {
     let mut found = rules::unfinished(path, text);
     if extension(path) == Some("rs") {
-        let source = Source::new(path, text);
+        let source = Source::new(path, text, test_files);
         found.extend(rules::all(&source));
         found.extend(arrows::modules(&source));
     } else if path.ends_with("Cargo.toml") {
@@ -95,7 +99,7 @@ mod tests {
     #[test]
     fn every_kind_of_file_meets_its_rules() {
         let rules_of = |path: &str, text: &str| -> Vec<&str> {
-            check(path, text).iter().map(|violation| violation.rule).collect()
+            check(path, text, &[]).iter().map(|violation| violation.rule).collect()
         };
         assert_eq!(
             rules_of("probe-user/src/agent.rs", "use aya::Ebpf;\n"),

@@ -37,7 +37,7 @@ pub struct Flags {
     #[arg(value_delimiter = ',', value_parser = config::listen_address)]
     pub web_listen_address: Option<Vec<SocketAddr>>,
 
-    /// Serve this many connections at once [default: 128]
+    /// Serve this many connections at once [default: 64]
     #[arg(long = "web.max-connections", env = "LEADLINE_WEB_MAX_CONNECTIONS", value_name = "N")]
     #[arg(value_parser = value_parser!(u32).range(bounds(&MAX_CONNECTIONS)))]
     pub web_max_connections: Option<u32>,
@@ -181,8 +181,9 @@ fn is_service_link(name: &str) -> bool {
 
 fn known_variables() -> Vec<String> {
     let command = Cli::command();
-    let run = command.find_subcommand("run").into_iter();
-    run.flat_map(clap::Command::get_arguments)
+    command
+        .get_subcommands()
+        .flat_map(clap::Command::get_arguments)
         .filter_map(|argument| argument.get_env())
         .map(|name| name.to_string_lossy().into_owned())
         .collect()
@@ -312,7 +313,8 @@ series_limit: 9
 
     #[test]
     fn a_misspelt_variable_is_pointed_out() {
-        let names = ["LEADLINE_LOG_LEVL", "LEADLINE_WHATEVER", "LEADLINE_SLOTS", "PATH"].map(str::to_owned);
+        let names = ["LEADLINE_LOG_LEVL", "LEADLINE_WHATEVER", "LEADLINE_SLOTS", "LEADLINE_ADDRESS", "PATH"]
+            .map(str::to_owned);
         assert_eq!(
             unknown_variables(names),
             [

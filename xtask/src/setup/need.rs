@@ -25,6 +25,8 @@ pub(super) const NEEDS: &[Need] = &[
     need("ping", &["iputils-ping"], "ICMP traffic in the lab"),
     need("nft", &["nftables"], "address translation in the lab"),
     need("tc", &["iproute2"], "delay and loss in the lab"),
+    need("iptables", &["iptables"], "Flannel's rules in the lab"),
+    need("conntrack", &["conntrack"], "the lab's witness for translated connections"),
     need("ethtool", &["ethtool"], "switches segmentation offload in the lab"),
     need("tcpdump", &["tcpdump"], "the lab's witness for frames"),
     need("iperf3", &["iperf3"], "the lab's witness for bytes"),

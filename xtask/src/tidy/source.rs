@@ -19,23 +19,43 @@ pub(super) struct Source<'a> {
     /// As it is.
     pub(super) text: &'a str,
     code: String,
+    whole_test: bool,
     /// Lines of tests, from and to inclusive.
     tests: Vec<(usize, usize)>,
 }
 
 impl<'a> Source<'a> {
-    pub(super) fn new(path: &'a str, text: &'a str) -> Self {
+    /// `test_files` are those that another file declares as modules of its tests.
+    pub(super) fn new(path: &'a str, text: &'a str, test_files: &[String]) -> Self {
         let code = blank(text);
         let tests = test_ranges(&tokenize(&code));
-        Self { path, text, code, tests }
+        let whole_test = path.contains("/tests/")
+            || path.contains("/benches/")
+            || test_files.iter().any(|file| is_below(path, file));
+        Self { path, text, code, whole_test, tests }
+    }
+
+    /// The files of the modules that this one declares for tests only: `#[cfg(test)] mod fixture;`.
+    pub(super) fn test_files(&self) -> Vec<String> {
+        let tokens = tokenize(&self.code);
+        let stem = self.path.trim_end_matches(".rs");
+        let folder = match stem.rsplit_once('/') {
+            Some((folder, "lib" | "main")) => folder,
+            _ => stem,
+        };
+        let declared = (0..tokens.len()).filter(|at| {
+            let in_test = self.tests.iter().any(|(from, to)| (*from..=*to).contains(&tokens[*at].line));
+            in_test && tokens[*at].text == "mod" && tokens.get(at + 2).is_some_and(|end| end.text == ";")
+        });
+        declared.map(|at| format!("{folder}/{}.rs", tokens[at + 1].text)).collect()
     }
 
     /// Everything but comments and literals.
     pub(super) fn tokens(&self) -> Vec<Token<'_>> {
-        let whole = self.is_test_file();
         let mut tokens = tokenize(&self.code);
         for token in &mut tokens {
-            token.test = whole || self.tests.iter().any(|(from, to)| (*from..=*to).contains(&token.line));
+            token.test =
+                self.whole_test || self.tests.iter().any(|(from, to)| (*from..=*to).contains(&token.line));
         }
         tokens
     }
@@ -47,16 +67,17 @@ impl<'a> Source<'a> {
 
     /// Lines that are not tests.
     pub(super) fn production_lines(&self) -> usize {
-        if self.is_test_file() {
+        if self.whole_test {
             return 0;
         }
         let in_tests: usize = self.tests.iter().map(|(from, to)| to - from + 1).sum();
         self.text.lines().count().saturating_sub(in_tests)
     }
+}
 
-    fn is_test_file(&self) -> bool {
-        self.path.ends_with("/tests.rs") || self.path.contains("/tests/") || self.path.contains("/benches/")
-    }
+/// Whether a path is a module's file, or in its folder.
+fn is_below(path: &str, file: &str) -> bool {
+    path == file || path.strip_prefix(file.trim_end_matches(".rs")).is_some_and(|rest| rest.starts_with('/'))
 }
 
 /// Whether the words follow each other from a place on.
@@ -224,7 +245,7 @@ mod tests {
     use super::*;
 
     fn words(text: &str) -> Vec<String> {
-        Source::new("x.rs", text).tokens().iter().map(|token| token.text.to_owned()).collect()
+        Source::new("x.rs", text, &[]).tokens().iter().map(|token| token.text.to_owned()).collect()
     }
 
     #[test]
@@ -239,7 +260,7 @@ mod tests {
     #[test]
     fn lines_stay_where_they_are() {
         let text = "/* 1\n2 */ \"3\n4\" x\n";
-        let source = Source::new("x.rs", text);
+        let source = Source::new("x.rs", text, &[]);
         assert_eq!(source.tokens(), [Token { line: 3, text: "x", test: false }]);
     }
 
@@ -253,7 +274,7 @@ mod tests {
     #[test]
     fn tests_are_told_from_the_rest() {
         let text = "fn a() {}\n#[cfg(test)]\nuse b;\nfn c() {}\n#[cfg(test)]\n#[expect(x)]\nmod tests {\n fn d() { [1; 2]; }\n}\nfn e() {}\n";
-        let source = Source::new("probe-user/src/x.rs", text);
+        let source = Source::new("probe-user/src/x.rs", text, &[]);
         let production: Vec<&str> = source
             .production()
             .iter()
@@ -267,14 +288,25 @@ mod tests {
     #[test]
     fn code_that_is_only_built_for_the_other_target_is_no_test() {
         let source =
-            Source::new("x.rs", "#[cfg(not(test))]\nfn a() {}\n#[cfg(feature = \"test\")]\nfn b() {}\n");
+            Source::new("x.rs", "#[cfg(not(test))]\nfn a() {}\n#[cfg(feature = \"test\")]\nfn b() {}\n", &[]);
         assert_eq!(source.production_lines(), 4);
     }
 
     #[test]
+    fn a_module_of_tests_in_a_file_of_its_own_is_found() {
+        let declares = "mod load;\n#[cfg(test)]\npub(crate) mod fixture;\n#[cfg(test)]\nmod tests {\n}\n";
+        let of = |path| Source::new(path, declares, &[]).test_files();
+        assert_eq!(of("probe-user/src/peer.rs"), ["probe-user/src/peer/fixture.rs"]);
+        assert_eq!(of("probe-user/src/lib.rs"), ["probe-user/src/fixture.rs"]);
+    }
+
+    #[test]
     fn a_file_of_tests_has_no_other_lines() {
-        for path in ["probe-user/src/x/tests.rs", "tests/tests/traffic.rs"] {
-            assert_eq!(Source::new(path, "fn a() {}\n").production_lines(), 0);
-        }
+        let declared = ["probe-user/src/x/fixture.rs".to_owned()];
+        let lines = |path| Source::new(path, "fn a() {}\n", &declared).production_lines();
+        assert_eq!(lines("probe-user/src/x/fixture.rs"), 0);
+        assert_eq!(lines("probe-user/src/x/fixture/tree.rs"), 0);
+        assert_eq!(lines("tests/tests/traffic.rs"), 0);
+        assert_eq!(lines("probe-user/src/x/fixtures.rs"), 1);
     }
 }
