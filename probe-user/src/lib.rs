@@ -5,6 +5,7 @@
 pub mod collector;
 pub mod event;
 pub mod host;
+pub mod http;
 pub mod identity;
 pub mod metric;
 pub mod peer;
