@@ -5,10 +5,10 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// Slots `0..SLOTS_RESERVED` are never handed out: slot `n` takes what found no free slot, of peer class `n`.
 pub const SLOTS_RESERVED: u32 = 16;
 
-/// Bounds of the configurable number of slots; always a power of two.
-pub const SLOTS_MIN: u32 = 256;
+/// Bounds of the configurable number of slots.
+pub const SLOTS_MIN: u32 = 64;
 /// See [`SLOTS_MIN`].
-pub const SLOTS_MAX: u32 = 65_536;
+pub const SLOTS_MAX: u32 = 16_384;
 
 /// `SlotKey::cgroup` of the kernel's own neighbour discovery and multicast listener reports, whatever cgroup the
 /// control socket happens to be charged to (net/ipv6/ndisc.c, mcast.c). No cgroup has this id: they start at 1.

@@ -54,7 +54,7 @@ pub(crate) static OVERLAY_DEVICES: HashMap<u32, OverlayDevice> =
 /// Compared by the agent before anything is attached.
 #[unsafe(no_mangle)]
 pub(crate) static LEADLINE_ABI: Global<u32> = Global::new(ABI_VERSION);
-/// Slots per shard, a power of two.
+/// Slots per shard.
 #[unsafe(no_mangle)]
 pub(crate) static SLOTS: Global<u32> = Global::new(1);
 /// Shards of `CELLS` minus one.

@@ -12,6 +12,17 @@ use std::fmt;
 
 use crate::metric::{Descriptor, sink::Sink};
 
+/// Every collector and what it describes, in the order of the exposition: what METRICS.md, dashboards and rules are
+/// made from. The runner describes what it says of all collectors.
+pub static CATALOGUE: &[(&str, &[&Descriptor])] = &[
+    ("traffic", traffic::DESCRIPTORS),
+    ("tcp", tcp::DESCRIPTORS),
+    ("overlay", overlay::DESCRIPTORS),
+    ("program", program::DESCRIPTORS),
+    ("self", agent_self::DESCRIPTORS),
+    ("runner", runner::DESCRIPTORS),
+];
+
 /// Whether a collector can work on this node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Support {
@@ -55,4 +66,22 @@ pub trait Collector: Send + Sync {
     /// # Errors
     /// When the subject could not be read; whatever was written is then discarded.
     fn collect(&self, sink: &mut Sink<'_>) -> Result<(), CollectError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::metric::catalogue::check_name;
+
+    #[test]
+    fn every_metric_follows_the_naming_rules_and_is_described_once() {
+        let mut names = HashSet::new();
+        for descriptor in CATALOGUE.iter().flat_map(|(_, descriptors)| *descriptors) {
+            assert_eq!(check_name(descriptor), Ok(()));
+            assert!(names.insert(descriptor.name), "{} is described twice", descriptor.name);
+        }
+        assert!(names.len() > 40);
+    }
 }

@@ -15,6 +15,7 @@ use std::{
 };
 
 use ipnet::IpNet;
+use probe_common::traffic::{SLOTS_MAX, SLOTS_MIN};
 use serde::Deserialize;
 
 pub use error::{ConfigError, nearest};
@@ -30,7 +31,7 @@ pub const PORT: u16 = 9843;
 pub const MAX_CONNECTIONS: RangeInclusive<u32> = 1..=10_000;
 
 /// What `slots` may be: beyond it the maps of the kernel would not fit their 32 MiB.
-pub const SLOTS: RangeInclusive<u32> = 16..=16_384;
+pub const SLOTS: RangeInclusive<u32> = SLOTS_MIN..=SLOTS_MAX;
 
 /// What `series_limit` may be.
 pub const SERIES_LIMIT: RangeInclusive<u32> = 1..=1_000_000;

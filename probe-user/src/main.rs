@@ -4,7 +4,9 @@ use std::io::{Write as _, stderr, stdout};
 use std::process::ExitCode;
 
 use anyhow::Result;
-use leadline::cli::{Command, parse};
+use leadline::cli::{self, Command, parse};
+use leadline::collector::CATALOGUE;
+use leadline::metric::catalogue::render_markdown;
 use leadline::{agent, telemetry};
 
 fn main() -> ExitCode {
@@ -23,9 +25,18 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Run(flags) => {
             let config = flags.config()?;
             telemetry::init(&config.log)?;
+            let variables = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+            for name in cli::flags::unknown_variables(variables) {
+                tracing::warn!(name, "environment variable means nothing to the agent");
+            }
             agent::run(&config)
         }
         Command::Config(arguments) => Ok(arguments.command.run(&mut stdout())?),
+        Command::Events(arguments) => Ok(arguments.run(&mut stdout())?),
+        Command::Metrics(arguments) if arguments.markdown => {
+            Ok(stdout().write_all(render_markdown(CATALOGUE).as_bytes())?)
+        }
+        Command::Metrics(arguments) => Ok(cli::metrics::list(&arguments, CATALOGUE, &mut stdout())?),
         Command::Version => Ok(writeln!(stdout(), "leadline {}", env!("CARGO_PKG_VERSION"))?),
     }
 }

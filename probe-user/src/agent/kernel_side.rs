@@ -91,7 +91,7 @@ impl KernelSide {
 
     pub(super) fn overlay_counters(&self) -> Arc<dyn OverlayCounters> {
         match &self.handle {
-            Some(handle) => Arc::clone(handle) as Arc<dyn OverlayCounters>,
+            Some(handle) => Arc::new(Counters(Arc::clone(handle))),
             None => Arc::new(NoCounters),
         }
     }
@@ -111,7 +111,30 @@ impl KernelSide {
 
 fn facts(handle: &KernelHandle) -> ProgramFacts {
     let slots = handle.slots();
-    ProgramFacts { programs: handle.status().programs, control: slots.control(), memory_bytes: slots.memory_bytes() }
+    ProgramFacts {
+        programs: handle.status().programs,
+        control: slots.control(),
+        memory_bytes: slots.memory_bytes(),
+    }
+}
+
+/// The kernel side's overlay traffic as the collector takes it.
+struct Counters(Arc<KernelHandle>);
+
+impl OverlayCounters for Counters {
+    fn read(&self) -> Vec<OverlayCount> {
+        let traffic = self.0.overlay_traffic().into_iter();
+        traffic
+            .map(|traffic| OverlayCount {
+                device: traffic.device,
+                peer_node: traffic.node,
+                receive_packets: traffic.cell.receive_packets,
+                receive_bytes: traffic.cell.receive_bytes,
+                transmit_packets: traffic.cell.transmit_packets,
+                transmit_bytes: traffic.cell.transmit_bytes,
+            })
+            .collect()
+    }
 }
 
 /// No programs, no counts.

@@ -108,8 +108,10 @@ impl Node {
             Change::Departed(owner) => (Kind::PodStopped, owner),
         };
         let Owner::Pod { uid } = owner else { return };
-        let subject =
-            self.census.pod_name(uid).map_or_else(|| uid.clone(), |name| format!("{}/{}", name.namespace, name.pod));
+        let subject = self
+            .census
+            .pod_name(uid)
+            .map_or_else(|| uid.clone(), |name| format!("{}/{}", name.namespace, name.pod));
         self.timeline.record(Occurrence::now(kind, subject).at(time).with("uid", uid.as_str()));
     }
 
@@ -117,9 +119,8 @@ impl Node {
     fn pass(&self) -> bool {
         let now = Instant::now();
         self.census.find_names(now);
-        let is_unknown = self
-            .census
-            .with_registry(|registry| self.ledger.reconcile(registry, self.kernel.as_ref(), now));
+        let is_unknown =
+            self.census.with_registry(|registry| self.ledger.reconcile(registry, self.kernel.as_ref(), now));
         let expired = self.census.expired(now, self.retention);
         if !expired.is_empty() {
             self.ledger.forget_owners(|owner| !expired.contains(owner));

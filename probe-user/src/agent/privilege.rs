@@ -7,7 +7,8 @@ use caps::{CapSet, CapsHashSet};
 /// before, keeps its own.
 pub(super) fn drop_all() -> Result<()> {
     for set in [CapSet::Ambient, CapSet::Inheritable, CapSet::Effective, CapSet::Permitted] {
-        caps::set(None, set, &CapsHashSet::new()).with_context(|| format!("{set:?} capabilities cannot be dropped"))?;
+        caps::set(None, set, &CapsHashSet::new())
+            .with_context(|| format!("{set:?} capabilities cannot be dropped"))?;
     }
     Ok(())
 }

@@ -47,7 +47,9 @@ pub(super) fn supervise(name: &'static str, task: impl Future<Output = Result<()
     tokio::spawn(async move {
         match task.await {
             Ok(()) => tracing::debug!(task = name, "background task ended"),
-            Err(error) => tracing::error!(task = name, error = format!("{error:#}"), "background task failed"),
+            Err(error) => {
+                tracing::error!(task = name, error = format!("{error:#}"), "background task failed")
+            }
         }
     });
 }
@@ -62,7 +64,8 @@ pub(super) async fn listen(agent: &Agent<'_>, collectors: Vec<Arc<dyn Collector>
         metrics: agent.metrics.clone(),
         version: env!("CARGO_PKG_VERSION"),
     };
-    let limits = http::Limits { connections: agent.config.web.max_connections as usize, ..http::Limits::default() };
+    let limits =
+        http::Limits { connections: agent.config.web.max_connections as usize, ..http::Limits::default() };
     let (stop, stopped) = watch::channel(false);
     let mut servers = Vec::new();
     for address in &agent.config.web.listen_address {

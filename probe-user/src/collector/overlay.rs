@@ -98,7 +98,8 @@ static TRANSMIT_PACKETS: Descriptor = overlay_counter!(
     "Inner packets to a peer node that left by the overlay device, as on the wire."
 );
 
-static DESCRIPTORS: [&Descriptor; 8] = [
+/// What the collector describes.
+pub static DESCRIPTORS: &[&Descriptor] = &[
     &INFO,
     &MTU,
     &DEVICE_UP,
@@ -163,7 +164,7 @@ impl Collector for OverlayCollector {
     }
 
     fn descriptors(&self) -> &'static [&'static Descriptor] {
-        &DESCRIPTORS
+        DESCRIPTORS
     }
 
     fn support(&self) -> Support {

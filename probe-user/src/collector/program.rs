@@ -57,7 +57,10 @@ static LOSSES: [(Descriptor, fn(&Control) -> u64); 4] = [
         |control| control.storage_refused,
     ),
     (
-        loss("leadline_malformed_packets_total", "Packets whose headers could not be read; they are counted nowhere else."),
+        loss(
+            "leadline_malformed_packets_total",
+            "Packets whose headers could not be read; they are counted nowhere else.",
+        ),
         |control| control.malformed,
     ),
     (

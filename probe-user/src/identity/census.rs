@@ -92,7 +92,6 @@ impl Census {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
     use std::io;
 
     use super::*;
@@ -104,8 +103,8 @@ mod tests {
     struct OnePod;
 
     impl PodSource for OnePod {
-        fn read(&mut self) -> io::Result<HashMap<String, PodName>> {
-            Ok(HashMap::from([(UID.into(), PodName { namespace: "ns".into(), pod: "web".into() })]))
+        fn read(&mut self) -> io::Result<Vec<(String, PodName)>> {
+            Ok(vec![(UID.into(), PodName { namespace: "ns".into(), pod: "web".into() })])
         }
     }
 

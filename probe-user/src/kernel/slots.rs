@@ -12,7 +12,7 @@ use crate::ledger::SlotSource;
 /// Sizes of the counter arrays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
-    /// Slots per shard, a power of two.
+    /// Slots per shard.
     pub slots: u32,
     /// Shards of the traffic cells.
     pub shards: u32,

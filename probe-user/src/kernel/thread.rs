@@ -13,7 +13,7 @@ use aya_log::EbpfLogger;
 use caps::{CapSet, Capability, CapsHashSet};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use probe_common::traffic::SlotKey;
+use probe_common::traffic::{Cell, SlotKey};
 
 use super::error::KernelError;
 use super::load::{self, Loaded};
@@ -23,7 +23,6 @@ use super::prefix::{NodeNumbers, Prefixes};
 use super::record::{self, CgroupEvent};
 use super::slots::Slots;
 use super::wire::Wire;
-use crate::collector::overlay::{OverlayCount, OverlayCounters};
 use crate::ledger::SlotControl;
 use crate::peer::PrefixClass;
 
@@ -37,10 +36,21 @@ pub const EVENTS_WAITING: usize = 16_384;
 pub struct KernelOptions {
     /// Cgroup v2 directory to attach to: the root as this process sees it.
     pub cgroup_root: PathBuf,
-    /// Slots, a power of two.
+    /// Slots.
     pub slots: u32,
     /// Level of the programs' own log records, 0 for none (`aya_log_common::Level`).
     pub log_level: u8,
+}
+
+/// What passed an overlay device from and to one peer node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OverlayTraffic {
+    /// The device.
+    pub device: String,
+    /// The value of the `peer_node` label.
+    pub node: Arc<str>,
+    /// Packets and layer 3 bytes of inner packets.
+    pub cell: Cell,
 }
 
 /// What is attached.
@@ -141,6 +151,23 @@ impl KernelHandle {
         self.send(Command::Overlays(targets));
     }
 
+    /// Traffic of every overlay device and peer node that has any.
+    #[must_use]
+    pub fn overlay_traffic(&self) -> Vec<OverlayTraffic> {
+        let rows = self.status().overlay_rows;
+        let nodes = self.nodes.names();
+        let mut found = Vec::new();
+        for (row, device) in (0..).zip(&rows) {
+            for (number, node) in (1..).zip(&nodes) {
+                let cell = self.slots.overlay(row, number);
+                if cell != Cell::default() {
+                    found.push(OverlayTraffic { device: device.clone(), node: Arc::clone(node), cell });
+                }
+            }
+        }
+        found
+    }
+
     /// The mapped counters.
     #[must_use]
     pub fn slots(&self) -> Arc<Slots> {
@@ -178,31 +205,6 @@ impl SlotControl for KernelHandle {
 
     fn release(&self, slots: Vec<u32>) {
         self.send(Command::Release(slots));
-    }
-}
-
-impl OverlayCounters for KernelHandle {
-    fn read(&self) -> Vec<OverlayCount> {
-        let rows = self.status().overlay_rows;
-        let nodes = self.nodes.names();
-        let mut counts = Vec::new();
-        for (row, device) in (0..).zip(&rows) {
-            for (number, node) in (1..).zip(&nodes) {
-                let cell = self.slots.overlay(row, number);
-                if cell.receive_packets == 0 && cell.transmit_packets == 0 {
-                    continue;
-                }
-                counts.push(OverlayCount {
-                    device: device.clone(),
-                    peer_node: Arc::clone(node),
-                    receive_packets: cell.receive_packets,
-                    receive_bytes: cell.receive_bytes,
-                    transmit_packets: cell.transmit_packets,
-                    transmit_bytes: cell.transmit_bytes,
-                });
-            }
-        }
-        counts
     }
 }
 

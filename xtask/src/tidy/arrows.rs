@@ -13,6 +13,7 @@ const LAYERS: &[&[&str]] = &[
     &["metric", "wire", "event", "config"],
     &["source", "telemetry"],
     &["host", "identity", "peer"],
+    &["ledger"],
     &["kernel"],
     &["collector"],
     &["http"],
