@@ -10,7 +10,7 @@ use probe_common::overlay::{DEVICES_MAX, NODES_MAX};
 use crate::maps::{OVERLAY_CELLS, OVERLAY_DEVICES, PREFIXES, SHARD_MASK, count_loss, processor};
 use crate::{atomic, packet};
 
-/// TCX_NEXT: hand the packet to whoever comes next. Anything else would end the chain.
+/// `TCX_NEXT`: hand the packet to whoever comes next. Anything else would end the chain.
 const NEXT: i32 = -1;
 
 /// What arrives from other nodes.
@@ -34,7 +34,7 @@ pub(crate) fn leadline_ovtx(ctx: TcContext) -> i32 {
 #[inline(always)]
 unsafe fn account(skb: *mut __sk_buff, egress: bool) {
     // SAFETY: a field of the context; the value is two plain integers.
-    let Some(device) = (unsafe { OVERLAY_DEVICES.get(&(*skb).ifindex) }) else { return };
+    let Some(device) = (unsafe { OVERLAY_DEVICES.get((*skb).ifindex) }) else { return };
     let (row, link_header) = (device.row, device.link_header);
     let Some(transport) = packet::transport(skb) else {
         // ARP and the like have no peer node; only what claims to be IP and is not counts as malformed.

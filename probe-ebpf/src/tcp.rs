@@ -179,7 +179,7 @@ unsafe fn watch(ctx: &SockOpsContext, socket: *mut bpf_sock) -> Option<*mut Sock
         });
         return None;
     }
-    if ctx.set_cb_flags((ctx.cb_flags() | wanted) as i32).is_ok() {
+    if ctx.set_cb_flags((ctx.cb_flags() | wanted).cast_signed()).is_ok() {
         // SAFETY: storage of the socket.
         unsafe { (*state).callbacks = 1 };
     }
@@ -250,8 +250,8 @@ unsafe fn callback(ctx: &SockOpsContext, op: u32, socket: *mut bpf_sock, state: 
     match op {
         // SAFETY: as above.
         BPF_SOCK_OPS_RTT_CB => unsafe { round_trip(ctx, state, slot) },
-        // SAFETY: projections into a map value.
         BPF_SOCK_OPS_RETRANS_CB => {
+            // SAFETY: a projection into a map value.
             bump(slot, u64::from(ctx.arg(1)), |cell| unsafe { &raw mut (*cell).retransmit_segments });
         }
         // SAFETY: as above.
@@ -309,15 +309,15 @@ unsafe fn state_change(ctx: &SockOpsContext, socket: *mut bpf_sock, slot: u32) {
     match error {
         // SAFETY: projections into the map value.
         Some(ECONNRESET | EPIPE) => bump(slot, 1, |cell| unsafe { &raw mut (*cell).resets_received }),
-        // SAFETY: as above.
         Some(0) if from == TCP_ESTABLISHED || from == TCP_CLOSE_WAIT => {
+            // SAFETY: a projection into the map value.
             bump(slot, 1, |cell| unsafe { &raw mut (*cell).resets_sent });
         }
         _ => {}
     }
 }
 
-/// `sk->sk_err`, which the kernel sets before it closes the socket (tcp_reset, tcp_write_err); `None` without BTF.
+/// `sk->sk_err`, which the kernel sets before it closes the socket (`tcp_reset`, `tcp_write_err`); `None` without BTF.
 ///
 /// # Safety
 /// `socket` is a non-null socket of this run.
@@ -334,5 +334,6 @@ unsafe fn socket_error(socket: *mut bpf_sock) -> Option<u32> {
     }
     // SAFETY: a direct load through a BTF pointer: struct tcp_sock begins with its struct sock, and the verifier
     // knows the frozen offset and checks that an int is there.
+    #[expect(clippy::cast_ptr_alignment, reason = "BTF says that an int is there, and ints are aligned")]
     Some(unsafe { core::ptr::read_volatile(tcp.cast::<u8>().add(offset as usize).cast::<u32>()) })
 }

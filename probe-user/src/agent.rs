@@ -15,12 +15,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use self::kernel_side::KernelSide;
+use self::kernel_side::{KernelSide, NOT_LOADED};
 use self::serve::{Chosen, supervise};
 use crate::collector::agent_self::{AgentSelf, Build, EventSource, SelfMetrics};
 use crate::collector::overlay::OverlayCollector;
 use crate::collector::tcp::Tcp;
 use crate::collector::traffic::Traffic;
+use crate::collector::unavailable::Unavailable;
 use crate::config::{Config, Mode};
 use crate::event::{Kind, Occurrence, Timeline};
 use crate::host::{check_capabilities, read_host};
@@ -141,7 +142,8 @@ impl<'a> Agent<'a> {
             if let Some(latch) = self.readiness.latch(CGROUPS_READ) {
                 latch.set();
             }
-            return Ok(());
+            chosen.add(self.config.collector.traffic, Arc::new(Unavailable::new("traffic", NOT_LOADED)))?;
+            return chosen.add(self.config.collector.tcp, Arc::new(Unavailable::new("tcp", NOT_LOADED)));
         };
         let names = PodNames::new(vec![Box::new(LogDirectory::at(&self.config.pod_log_directory))]);
         let census = Arc::new(Census::new(names));

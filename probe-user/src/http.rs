@@ -84,7 +84,7 @@ impl Default for Limits {
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
     /// The address could not be bound.
-    #[error("cannot listen on {address}: {source}; {fix}")]
+    #[error("cannot listen on {address}; {fix}")]
     Bind {
         /// The address.
         address: SocketAddr,

@@ -16,7 +16,7 @@ use crate::ledger::Ledger;
 use crate::source::cgroupfs::CgroupTree;
 
 /// The `reason` label when nothing could be loaded; the log has the kernel's words.
-const NOT_LOADED: &str = "programs could not be loaded";
+pub(super) const NOT_LOADED: &str = "programs could not be loaded";
 const NO_SOCKET_ERRORS: &str = "no BTF: connect failures have no reason, resets are not counted";
 const NO_CGROUP_EVENTS: &str = "no cgroup tracepoints: pods that live less than a scan are missed";
 

@@ -18,7 +18,7 @@ use crate::source::cgroupfs::CgroupTree;
 /// How often the books are gone through.
 const PASS: Duration = Duration::from_secs(1);
 /// How often the tree is scanned although nothing is known to be missing; every pass where there are no notices.
-const SCAN: Duration = Duration::from_secs(300);
+const SCAN: Duration = Duration::from_mins(5);
 /// How soon a scan follows another when a cgroup is not known.
 const SCAN_AGAIN: Duration = Duration::from_secs(5);
 

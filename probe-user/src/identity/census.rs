@@ -115,10 +115,10 @@ mod tests {
         census.insert(7, PATH, start);
         census.find_names(start);
         census.remove(7, start);
-        let later = start + Duration::from_secs(60);
+        let later = start + Duration::from_mins(1);
         assert_eq!(census.pod_name(UID).map(|name| name.pod), Some("web".into()));
         assert!(census.expired(later, Duration::from_secs(61)).is_empty());
-        let expired = census.expired(later, Duration::from_secs(60));
+        let expired = census.expired(later, Duration::from_mins(1));
         assert_eq!(expired.len(), 1);
         census.forget(&expired);
         assert_eq!(census.pod_name(UID), None);
@@ -132,6 +132,6 @@ mod tests {
         census.insert(7, &format!("{PATH}/c1"), start);
         census.insert(8, &format!("{PATH}/c2"), start);
         census.remove(7, start);
-        assert!(census.expired(start + Duration::from_secs(600), Duration::from_secs(60)).is_empty());
+        assert!(census.expired(start + Duration::from_mins(10), Duration::from_mins(1)).is_empty());
     }
 }

@@ -235,7 +235,7 @@ mod tests {
         let whole = sample();
         for length in 0..whole.len() {
             if let Ok(btf) = Btf::parse(whole[..length].to_vec()) {
-                let _ = btf.offset_of("outer", "c.y");
+                let _found_or_not = btf.offset_of("outer", "c.y");
             }
         }
     }

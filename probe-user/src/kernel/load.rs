@@ -190,7 +190,7 @@ where
     ebpf.program_mut(name)
         .ok_or(KernelError::Missing { program: name })?
         .try_into()
-        .map_err(|_: ProgramError| KernelError::Missing { program: name })
+        .map_err(|_other_type: ProgramError| KernelError::Missing { program: name })
 }
 
 /// Follows cgroups by raw tracepoint; without it new pods are found by scanning, and short ones are missed.

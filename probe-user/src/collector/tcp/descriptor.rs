@@ -27,8 +27,13 @@ const fn counter(
 const RTT_SOURCE: &str = "srtt_us at BPF_SOCK_OPS_*_ESTABLISHED_CB, tcp_sock.rtt_min afterwards";
 const RTT_WITNESS: &str = "injected delay of 20 ms while the server thinks for 30 ms: within 0.2 ms";
 
+/// A family, and which part of a cell it shows.
+pub(super) type Histogram = (Descriptor, fn(&TcpCell) -> &Durations);
+/// The same of a plain count.
+pub(super) type Counter = (Descriptor, fn(&TcpCell) -> u64);
+
 /// Round trips, acknowledgement times, connect times.
-pub(super) static HISTOGRAMS: [(Descriptor, fn(&TcpCell) -> &Durations); 3] = [
+pub(super) static HISTOGRAMS: [Histogram; 3] = [
     (
         seconds(
             "leadline_tcp_rtt_seconds",
@@ -78,7 +83,7 @@ pub(super) static TRANSMIT_SEGMENTS: Descriptor = counter(
 );
 
 /// Plain counters.
-pub(super) static COUNTERS: [(Descriptor, fn(&TcpCell) -> u64); 6] = [
+pub(super) static COUNTERS: [Counter; 6] = [
     (
         counter(
             "leadline_tcp_retransmit_segments_total",
