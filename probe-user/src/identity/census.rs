@@ -140,7 +140,7 @@ mod tests {
         let census = Census::new(PodNames::new(Vec::new()));
         let start = Instant::now();
         for number in 0..10_u64 {
-            let path = format!("kubepods/podf49bc5ea-916a-4212-99f5-faa047ac2f{:02x}", number);
+            let path = format!("kubepods/podf49bc5ea-916a-4212-99f5-faa047ac2f{number:02x}");
             census.insert(number, &path, start);
             census.remove(number, start + Duration::from_secs(number));
         }
