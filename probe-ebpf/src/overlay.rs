@@ -52,7 +52,7 @@ unsafe fn account(skb: *mut __sk_buff, egress: bool) {
     let index = ((processor() & SHARD_MASK.load()) * DEVICES_MAX + (row & (DEVICES_MAX - 1))) * NODES_MAX
         + (node & (NODES_MAX - 1));
     // SAFETY: the context.
-    let size = unsafe { packet::wire_size(skb, link_header) };
+    let size = unsafe { packet::wire_size(skb, link_header, false) };
     if let Some(cell) = OVERLAY_CELLS.get_ptr_mut(index) {
         // SAFETY: counters of a map value.
         unsafe {

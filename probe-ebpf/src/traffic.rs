@@ -59,7 +59,7 @@ unsafe fn account(skb: *mut __sk_buff, egress: bool) {
         return;
     }
     // SAFETY: the context.
-    let size = unsafe { packet::wire_size(skb, 0) };
+    let size = unsafe { packet::wire_size(skb, 0, true) };
     if let Some(cell) = maps::cell(slot) {
         // SAFETY: counters of a map value.
         unsafe {
