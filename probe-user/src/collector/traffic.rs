@@ -17,6 +17,9 @@ use crate::peer::PeerClass;
 
 pub use self::descriptor::DESCRIPTORS;
 
+/// What the counters do not see, for METRICS.md.
+pub const LIMITS: &str = include_str!("traffic/limits.md");
+
 /// How many series the per-pod families may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Detail {
