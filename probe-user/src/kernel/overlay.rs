@@ -3,14 +3,20 @@
 use std::collections::BTreeMap;
 
 use aya::Ebpf;
-use aya::maps::{HashMap, MapData};
+use aya::maps::{HashMap, MapData, MapError};
 use aya::programs::SchedClassifier;
-use aya::programs::tc::{SchedClassifierLink, TcAttachType, qdisc_add_clsact};
+use aya::programs::links::LinkOrder;
+use aya::programs::tc::{
+    NlOptions, SchedClassifierLink, TcAttachOptions, TcAttachType, qdisc_add_clsact, qdisc_detach_program,
+};
 use probe_common::overlay::{DEVICES_MAX, OverlayDevice};
 
 use super::error::KernelError;
 use super::load::program;
 use super::wire::Wire;
+
+/// Priority of our filters on clsact; the kernel gives 49152 and below to filters without one.
+const PRIORITY: u16 = 1;
 
 const PROGRAMS: [(&str, TcAttachType); 2] =
     [("leadline_ovrx", TcAttachType::Ingress), ("leadline_ovtx", TcAttachType::Egress)];
@@ -49,9 +55,22 @@ impl Overlays {
     /// Makes exactly the `wanted` devices attached; what fails is named and left out.
     pub(super) fn replace(&mut self, ebpf: &mut Ebpf, wanted: &[OverlayTarget]) -> Vec<KernelError> {
         let mut errors = Vec::new();
-        self.attached.retain(|index, device| {
-            wanted.iter().any(|target| target.index == *index && target.name == device.name)
-        });
+        let is_wanted = |index: u32, device: &Attached| {
+            wanted.iter().any(|target| target.index == index && target.name == device.name)
+        };
+        let gone: Vec<u32> = self
+            .attached
+            .iter()
+            .filter(|(index, device)| !is_wanted(**index, device))
+            .map(|(index, _)| *index)
+            .collect();
+        for index in gone {
+            self.attached.remove(&index);
+            match self.devices.remove(&index) {
+                Ok(()) | Err(MapError::KeyNotFound) => {}
+                Err(source) => errors.push(KernelError::Map { map: "leadline_ovdev", source }),
+            }
+        }
         for target in wanted {
             if self.attached.contains_key(&target.index) {
                 continue;
@@ -90,10 +109,9 @@ impl Overlays {
         self.devices
             .insert(target.index, Wire(device), 0)
             .map_err(|source| KernelError::Map { map: "leadline_ovdev", source })?;
-        // Needed before Linux 6.6 only, where programs hang on clsact; there it may exist already, and is never
-        // removed by us. On newer kernels TCX needs no qdisc.
-        if !tcx_available() {
-            let _exists = qdisc_add_clsact(&target.name);
+        let is_tcx = tcx_available();
+        if !is_tcx {
+            prepare_clsact(&target.name);
         }
         let mut links = Vec::new();
         for (name, direction) in PROGRAMS {
@@ -102,11 +120,31 @@ impl Overlays {
                 classifier.load().map_err(|source| KernelError::Program { program: name, source })?;
             }
             let refused = |source| KernelError::Attach { program: name, target: target.name.clone(), source };
-            let id = classifier.attach(&target.name, direction).map_err(refused)?;
+            let id =
+                classifier.attach_with_options(&target.name, direction, options(is_tcx)).map_err(refused)?;
             links.push(classifier.take_link(id).map_err(refused)?);
         }
         self.loaded = true;
         Ok(Attached { name: target.name.clone(), _links: links })
+    }
+}
+
+/// First in the chain, since a program that ends the chain hides packets from those behind it; nobody is moved.
+fn options(is_tcx: bool) -> TcAttachOptions {
+    if is_tcx {
+        TcAttachOptions::TcxOrder(LinkOrder::first())
+    } else {
+        TcAttachOptions::Netlink(NlOptions { priority: PRIORITY, ..NlOptions::default() })
+    }
+}
+
+/// Before Linux 6.6 programs hang on clsact, without a link that ends with the process: the qdisc may exist already
+/// and is never removed by us; filters of ours that an earlier run left are.
+fn prepare_clsact(device: &str) {
+    // Both fail where there is nothing to do, and `attach` says what is really wrong.
+    let _exists = qdisc_add_clsact(device);
+    for (name, direction) in PROGRAMS {
+        let _none = qdisc_detach_program(device, direction, name);
     }
 }
 
