@@ -245,6 +245,10 @@ unsafe fn active_established(ctx: &SockOpsContext, socket: *mut bpf_sock) {
 /// `socket` is the non-null socket of the context, `state` its storage.
 #[inline(always)]
 unsafe fn callback(ctx: &SockOpsContext, op: u32, socket: *mut bpf_sock, state: *mut SocketState) {
+    if op == BPF_SOCK_OPS_STATE_CB && ctx.arg(1) != TCP_CLOSE {
+        // Only the end is told; an accepted socket becomes established before it has a slot.
+        return;
+    }
     // SAFETY: the caller's promise.
     let Some(slot) = (unsafe { slot_in_callback(state) }) else { return };
     match op {
@@ -257,7 +261,7 @@ unsafe fn callback(ctx: &SockOpsContext, op: u32, socket: *mut bpf_sock, state: 
         // SAFETY: as above.
         BPF_SOCK_OPS_RTO_CB => bump(slot, 1, |cell| unsafe { &raw mut (*cell).retransmit_timeouts }),
         // SAFETY: as above.
-        _ => unsafe { state_change(ctx, socket, slot) },
+        _ => unsafe { closed(ctx, socket, slot) },
     }
 }
 
@@ -285,11 +289,8 @@ unsafe fn round_trip(ctx: &SockOpsContext, state: *mut SocketState, slot: u32) {
 /// # Safety
 /// `socket` is the non-null socket of the context.
 #[inline(always)]
-unsafe fn state_change(ctx: &SockOpsContext, socket: *mut bpf_sock, slot: u32) {
-    let (from, to) = (ctx.arg(0), ctx.arg(1));
-    if to != TCP_CLOSE {
-        return;
-    }
+unsafe fn closed(ctx: &SockOpsContext, socket: *mut bpf_sock, slot: u32) {
+    let from = ctx.arg(0);
     // SAFETY: the caller's promise.
     let error = unsafe { socket_error(socket) };
     if from == TCP_SYN_SENT {
