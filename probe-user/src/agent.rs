@@ -27,6 +27,7 @@ use crate::event::{Kind, Occurrence, Timeline};
 use crate::host::{check_capabilities, read_host};
 use crate::http::Readiness;
 use crate::identity::{Census, LogDirectory, PodNames};
+use crate::kernel::memory::return_large_blocks;
 use crate::peer::{Peers, keep_peers};
 use crate::source::cgroupfs::CgroupTree;
 use crate::source::netlink::{NetworkFacts, NetworkFeed};
@@ -45,6 +46,7 @@ const CGROUPS_READ: &str = "cgroups read";
 /// # Errors
 /// When something that it cannot do without is missing, or a collector that must run cannot.
 pub fn run(config: &Config) -> Result<()> {
+    return_large_blocks();
     let host = read_host(Path::new("/"))?;
     check_capabilities(&host)?;
     let tree = match &config.cgroup_root {
