@@ -2,18 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use lab::{Agent, AgentOptions, Flannel, Lab, LabOptions, Node, process};
+use lab::{Agent, AgentOptions, Flannel, Lab, LabOptions, Node, Place as _, process};
 
-/// NET_ADMIN (12), PERFMON (38) and BPF (39), as /proc writes them.
+/// `NET_ADMIN` (12), PERFMON (38) and BPF (39), as /proc writes them.
 const THREE: &str = "000000c000001000";
 const NONE: &str = "0000000000000000";
-/// The user `nobody` of Debian.
-const NOBODY: u32 = 65534;
 
 fn start() -> Result<Lab> {
     Lab::start(&LabOptions { nodes: 2, flannel: Some(Flannel::default()) })
@@ -80,7 +77,9 @@ fn without_its_capabilities_the_agent_says_so_and_ends() -> Result<()> {
         let status = service.wait(Duration::from_secs(10))?;
         Ok((status.code(), service.log()?))
     };
-    let (code, message) = run(Command::new(&copy).arg("run").uid(NOBODY).gid(NOBODY))?;
+    let mut ordinary = Command::new("setpriv");
+    ordinary.args(["--reuid=nobody", "--regid=nogroup", "--clear-groups"]).arg(&copy).arg("run");
+    let (code, message) = run(&mut ordinary)?;
     assert_eq!(code, Some(1), "{message}");
     assert_eq!(message.matches("missing capabilities: ").count(), 1, "{message}");
     for name in ["CAP_BPF (", "CAP_PERFMON (", "CAP_NET_ADMIN (", "sudo leadline run"] {
@@ -138,6 +137,8 @@ fn nothing_is_left_in_the_kernel_after_sigkill() -> Result<()> {
     let lab = start()?;
     let node = lab.node(1)?;
     let before = objects()?;
+    let pins = || node.run(&["find", "/sys/fs/bpf"]);
+    let pinned = pins()?;
     let agent = Agent::start(node, &AgentOptions::default())?;
     let counted = || agent.scrape().ok()?.value("leadline_program_attached", &[("program", "leadline_ovrx")]);
     process::wait_until("the overlay device to be counted", Duration::from_secs(10), || {
@@ -149,8 +150,7 @@ fn nothing_is_left_in_the_kernel_after_sigkill() -> Result<()> {
         assert!(count >= least, "only {count} of {kind}: {ours:?}");
     }
     assert!(attached(node)?.iter().all(|programs| programs.len() == 1));
-    let pinned = node.command("find")?.arg("/sys/fs/bpf").arg("-mindepth").arg("1").output()?;
-    assert_eq!(String::from_utf8_lossy(&pinned.stdout), "", "something is pinned");
+    assert_eq!(pins()?, pinned, "something is pinned");
     agent.sigkill()?;
     // The kernel frees links after a grace period.
     process::wait_until("the kernel to free what was ours", Duration::from_secs(10), || {
