@@ -12,6 +12,7 @@ pub mod agent;
 pub mod cgroup;
 pub mod cluster;
 pub mod flannel;
+pub mod foreign;
 mod keeper;
 pub mod machine;
 pub mod node;
