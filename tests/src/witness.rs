@@ -2,6 +2,7 @@
 
 mod counter;
 mod iperf3;
+mod wire;
 
 use anyhow::{Context as _, Result};
 
@@ -9,6 +10,7 @@ use crate::place::Place;
 
 pub use counter::{Device, Nstat, device, nstat};
 pub use iperf3::{Amount, Iperf, IperfResult, Protocol, iperf3};
+pub use wire::{Wire, wire};
 
 /// Switches segmentation and receive offloads of a device; without them every frame crosses it singly.
 pub fn set_segmentation(place: &impl Place, device: &str, on: bool) -> Result<()> {

@@ -1,0 +1,1 @@
+//! UDP: datagrams and bytes, up to the MTU, beyond it, and segmented by the kernel.
