@@ -27,6 +27,17 @@ impl Traffic {
         })
     }
 
+    /// The sum of two.
+    #[must_use]
+    pub const fn plus(&self, other: &Self) -> Self {
+        Self {
+            receive_packets: self.receive_packets + other.receive_packets,
+            receive_bytes: self.receive_bytes + other.receive_bytes,
+            transmit_packets: self.transmit_packets + other.transmit_packets,
+            transmit_bytes: self.transmit_bytes + other.transmit_bytes,
+        }
+    }
+
     /// The same seen from the other end.
     #[must_use]
     pub const fn reversed(self) -> Self {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use lab::scrape::Traffic;
+use lab::scrape::{Samples, Traffic};
 use lab::witness::{self, Nstat, Wire};
 use lab::{
     Agent, AgentOptions, Backend, Flannel, Lab, LabOptions, Node, Place, Pod, PodSpec, Sockets, wait_until,
@@ -15,13 +15,13 @@ use lab::{
 const SETTLE: Duration = Duration::from_secs(10);
 
 /// Agents on the nodes of a lab. The agents end before the lab.
-pub struct Bench {
+pub(crate) struct Bench {
     agents: Vec<(u8, Agent)>,
-    pub lab: Lab,
+    pub(crate) lab: Lab,
 }
 
 impl Bench {
-    pub fn start(nodes: u8, backend: Backend, ipv6: bool, arguments: &[&str]) -> Result<Self> {
+    pub(crate) fn start(nodes: u8, backend: Backend, ipv6: bool, arguments: &[&str]) -> Result<Self> {
         let lab = Lab::start(&LabOptions { nodes, flannel: Some(Flannel { backend, ipv6 }) })?;
         lab.pin_underlay()?;
         let arguments = arguments.iter().map(ToString::to_string).collect();
@@ -31,70 +31,75 @@ impl Bench {
         Ok(Self { agents, lab })
     }
 
-    pub fn agent(&self, node: u8) -> Result<&Agent> {
+    pub(crate) fn agent(&self, node: u8) -> Result<&Agent> {
         let agent = self.agents.iter().find(|(index, _)| *index == node);
         Ok(&agent.with_context(|| format!("no agent on node{node}"))?.1)
     }
 
-    pub fn end(&self, node: u8, name: &str) -> Result<End> {
+    pub(crate) fn end(&self, node: u8, name: &str) -> Result<End> {
         self.end_of(node, PodSpec::new(name))
     }
 
-    pub fn end_of(&self, node: u8, spec: PodSpec) -> Result<End> {
+    pub(crate) fn end_of(&self, node: u8, spec: PodSpec) -> Result<End> {
         let pod = self.lab.node(node)?.pod(spec)?;
         let sockets = sockets_of(&pod)?;
         Ok(End { pod, sockets })
     }
 
     /// Traffic of a pod with peers of the class: 0 as long as there has been none.
-    pub fn of_pod(&self, pod: &Pod, class: &str) -> Result<Traffic> {
-        let labels = [
-            ("namespace", pod.spec().namespace.as_str()),
-            ("pod", pod.spec().name.as_str()),
-            ("peer_class", class),
-        ];
+    pub(crate) fn of_pod(&self, pod: &Pod, class: &str) -> Result<Traffic> {
         let samples = self.agent(pod.node().index())?.scrape()?;
-        Ok(samples.traffic("pod", &labels).unwrap_or_default())
+        Ok(of_pod(&samples, pod, &[("peer_class", class)]))
     }
 
-    pub fn shutdown(self) -> Result<()> {
+    pub(crate) fn shutdown(self) -> Result<()> {
         drop(self.agents);
         self.lab.shutdown()
     }
 }
 
-pub fn sockets_of(place: &impl Place) -> Result<Sockets> {
+/// Traffic of a pod with these further labels: under its name or, for the moment until the agent has found that, its
+/// UID. 0 as long as there has been none.
+pub(crate) fn of_pod(samples: &Samples, pod: &Pod, labels: &[(&str, &str)]) -> Traffic {
+    let spec = pod.spec();
+    let named = [("namespace", spec.namespace.as_str()), ("pod", spec.name.as_str())];
+    let nameless = [("namespace", ""), ("pod", pod.uid())];
+    let of = |name: [(&str, &str); 2]| samples.traffic("pod", &[&name[..], labels].concat());
+    of(named).unwrap_or_default().plus(&of(nameless).unwrap_or_default())
+}
+
+pub(crate) fn sockets_of(place: &impl Place) -> Result<Sockets> {
     Sockets::start(&mut place.test_command("task_gives_sockets")?)
 }
 
 /// A pod and the source of its sockets.
-pub struct End {
-    pub pod: Pod,
-    pub sockets: Sockets,
+pub(crate) struct End {
+    pub(crate) pod: Pod,
+    pub(crate) sockets: Sockets,
 }
 
 impl End {
-    pub fn address(&self, ipv6: bool, port: u16) -> Result<SocketAddr> {
+    pub(crate) fn address(&self, ipv6: bool, port: u16) -> Result<SocketAddr> {
         Ok(SocketAddr::new(self.pod.address(ipv6)?, port))
     }
 
-    pub fn nstat(&self) -> Result<Nstat> {
+    pub(crate) fn nstat(&self) -> Result<Nstat> {
         witness::nstat(&self.pod)
     }
 
-    pub fn wire(&self) -> Result<Wire> {
+    pub(crate) fn wire(&self) -> Result<Wire> {
         witness::wire(&self.pod, "eth0")
     }
 
     /// Offloads of both ends of the veth pair, and neighbours that stay.
-    pub fn prepare(&self, segmentation: bool, others: &[&Pod]) -> Result<()> {
+    pub(crate) fn prepare(&self, segmentation: bool, others: &[&Pod]) -> Result<()> {
         self.pod.set_segmentation(segmentation)?;
         self.pod.pin_neighbours(others)
     }
 }
 
 /// Sum of two counters, such as all segments that were sent.
-pub fn added(before: &Nstat, after: &Nstat, names: &[&str]) -> Result<u64> {
+pub(crate) fn added(before: &Nstat, after: &Nstat, names: &[&str]) -> Result<u64> {
     let difference = |name: &&str| {
         let read = |counters: &Nstat| counters.get(*name).copied().with_context(|| format!("no {name}"));
         Ok(read(after)? - read(before)?)
@@ -103,10 +108,10 @@ pub fn added(before: &Nstat, after: &Nstat, names: &[&str]) -> Result<u64> {
 }
 
 /// Every segment that left the network namespace.
-pub const SEGMENTS: [&str; 2] = ["TcpOutSegs", "TcpRetransSegs"];
+pub(crate) const SEGMENTS: [&str; 2] = ["TcpOutSegs", "TcpRetransSegs"];
 
 /// Waits until both readings agree while the expected one stands still, and returns it; else shows both.
-pub fn agree<T: PartialEq + Debug>(
+pub(crate) fn agree<T: PartialEq + Debug>(
     what: &str,
     mut expected: impl FnMut() -> Result<T>,
     mut counted: impl FnMut() -> Result<T>,
