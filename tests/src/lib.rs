@@ -22,6 +22,7 @@ pub mod pod;
 pub mod process;
 pub mod scrape;
 pub mod service;
+pub mod sockets;
 pub mod tools;
 pub mod witness;
 
@@ -34,3 +35,4 @@ pub use place::Place;
 pub use pod::{Driver, Pod, PodSpec, Qos};
 pub use process::{run, run_for, wait_until};
 pub use service::Service;
+pub use sockets::Sockets;

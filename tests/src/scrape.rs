@@ -2,6 +2,8 @@
 
 mod http;
 mod sample;
+mod traffic;
 
 pub use http::{Response, get};
 pub use sample::{Sample, Samples, parse};
+pub use traffic::Traffic;

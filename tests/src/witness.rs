@@ -2,6 +2,7 @@
 
 mod counter;
 mod iperf3;
+mod wire;
 
 use anyhow::{Context as _, Result};
 
@@ -9,11 +10,13 @@ use crate::place::Place;
 
 pub use counter::{Device, Nstat, device, nstat};
 pub use iperf3::{Amount, Iperf, IperfResult, Protocol, iperf3};
+pub use wire::{Wire, wire};
 
 /// Switches segmentation and receive offloads of a device; without them every frame crosses it singly.
 pub fn set_segmentation(place: &impl Place, device: &str, on: bool) -> Result<()> {
     let state = if on { "on" } else { "off" };
-    let features = ["tso", "gso", "gro"].into_iter().flat_map(|feature| [feature, state]);
+    let features =
+        ["tso", "gso", "gro", "tx-udp-segmentation"].into_iter().flat_map(|feature| [feature, state]);
     let arguments: Vec<&str> = ["ethtool", "-K", device].into_iter().chain(features).collect();
     place.run(&arguments).with_context(|| format!("switch segmentation of {device} {state}")).map(drop)
 }

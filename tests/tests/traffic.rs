@@ -1,0 +1,17 @@
+//! The traffic families against independent witnesses: difference 0 where the witness is exact.
+
+use anyhow::Result;
+
+#[path = "traffic/bench.rs"]
+mod bench;
+#[path = "traffic/tcp.rs"]
+mod tcp;
+#[path = "traffic/udp.rs"]
+mod udp;
+
+/// Makes sockets that belong to the place in which it runs.
+#[test]
+#[ignore = "runs inside a pod"]
+fn task_gives_sockets() -> Result<()> {
+    lab::sockets::serve()
+}
