@@ -2,6 +2,7 @@
 //!
 //! This crate depends on nothing of ours, so that `cargo xtask` starts on a machine that cannot build the agent yet.
 
+mod bench;
 mod generated;
 mod metrics;
 mod process;
@@ -31,6 +32,8 @@ enum Command {
     Test(test::Arguments),
     /// Build the agent and run it on this machine
     Run(run::Arguments),
+    /// Measure what the agent costs; prints a table and writes target/bench.json
+    Bench(bench::Arguments),
     /// Write METRICS.md from the catalogue, or check it
     Metrics(metrics::Arguments),
     /// Check the rules of the repository
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
         Command::Setup => setup::run(),
         Command::Test(arguments) => test::run(&arguments),
         Command::Run(arguments) => run::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
         Command::Metrics(arguments) => metrics::run(&arguments),
         Command::Tidy => tidy::run(),
     };
