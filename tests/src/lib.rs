@@ -11,6 +11,7 @@
 pub mod agent;
 pub mod cgroup;
 pub mod cluster;
+pub mod demo;
 pub mod flannel;
 mod keeper;
 pub mod machine;
