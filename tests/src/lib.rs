@@ -12,6 +12,7 @@ pub mod agent;
 pub mod bench;
 pub mod cgroup;
 pub mod cluster;
+pub mod demo;
 pub mod flannel;
 pub mod foreign;
 mod keeper;
