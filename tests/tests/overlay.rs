@@ -196,6 +196,9 @@ fn a_node_without_an_overlay_says_so() -> Result<()> {
     lab.shutdown()
 }
 
+/// Takes an entry away, or puts it back.
+type Cut<'a> = &'a dyn Fn(bool) -> Result<()>;
+
 #[test]
 fn a_lost_entry_is_missed_for_its_peer_and_heals() -> Result<()> {
     let lab = start(Backend::Vxlan, false)?;
@@ -208,7 +211,6 @@ fn a_lost_entry_is_missed_for_its_peer_and_heals() -> Result<()> {
     let neighbour = format!("10.42.3.0 lladdr {mac} dev {DEVICE} nud permanent");
     let endpoint = [mac, "dev", DEVICE, "dst", "192.168.56.13"];
     let fdb = |action: &str| node.run(&[&["bridge", "fdb", action][..], &endpoint].concat()).map(drop);
-    type Cut<'a> = &'a dyn Fn(bool) -> Result<()>;
     let cuts: [(&str, Cut<'_>); 3] = [
         ("route", &|lost| node.ip(&format!("route {} {route}\n", if lost { "del" } else { "add" }))),
         ("neighbour", &|lost| {
