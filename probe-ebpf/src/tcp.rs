@@ -27,11 +27,14 @@ const TCP_ESTABLISHED: u32 = 1;
 const TCP_SYN_SENT: u32 = 2;
 const TCP_CLOSE: u32 = 7;
 const TCP_CLOSE_WAIT: u32 = 8;
+const EACCES: u32 = 13;
 const EPIPE: u32 = 32;
+const ENONET: u32 = 64;
 const ENETUNREACH: u32 = 101;
 const ECONNRESET: u32 = 104;
 const ETIMEDOUT: u32 = 110;
 const ECONNREFUSED: u32 = 111;
+const EHOSTDOWN: u32 = 112;
 const EHOSTUNREACH: u32 = 113;
 
 /// `OFFSET_SK_ERR` of a kernel without BTF.
@@ -272,8 +275,11 @@ unsafe fn round_trip(ctx: &SockOpsContext, state: *mut SocketState, slot: u32) {
     let Some(cell) = maps::tcp_cell(slot) else { return };
     // SAFETY: a map value, storage of the socket, fields of the context.
     unsafe {
-        // args[0] is this sample in microseconds (tcp_rtt_estimator, bpf_tcp_rtt).
-        observe(&raw mut (*cell).ack, ctx.arg(0));
+        // args[0] is this sample in microseconds (tcp_rtt_estimator). Older kernels pass no arguments: the smoothed
+        // time is the nearest that they tell.
+        let sample = ctx.arg(0);
+        let smoothed = (*ctx.ops).srtt_us >> 3;
+        observe(&raw mut (*cell).ack, if sample == 0 { smoothed } else { sample });
         let now = bpf_ktime_get_ns();
         if now - (*state).sampled < SAMPLE_INTERVAL {
             return;
@@ -297,7 +303,9 @@ unsafe fn closed(ctx: &SockOpsContext, socket: *mut bpf_sock, slot: u32) {
         let reason = match error {
             Some(ECONNREFUSED) => ConnectFailure::Refused,
             Some(ETIMEDOUT) => ConnectFailure::TimedOut,
-            Some(EHOSTUNREACH | ENETUNREACH) => ConnectFailure::Unreachable,
+            // What the kernel makes of ICMP: icmp_err_convert, and tab_unreach for ICMPv6, where "administratively
+            // prohibited" is EACCES. A permission that this end lacks fails before a SYN is sent.
+            Some(EHOSTUNREACH | ENETUNREACH | EHOSTDOWN | ENONET | EACCES) => ConnectFailure::Unreachable,
             Some(0) => ConnectFailure::Aborted,
             _ => ConnectFailure::Other,
         };
@@ -307,10 +315,15 @@ unsafe fn closed(ctx: &SockOpsContext, socket: *mut bpf_sock, slot: u32) {
         });
         return;
     }
+    // Only these two states are an established connection (EstabResets). Once this end has closed, tcp_reset() also
+    // runs where this end refuses late data and sends the RST itself (TCPAbortOnData): it would read as received.
+    if from != TCP_ESTABLISHED && from != TCP_CLOSE_WAIT {
+        return;
+    }
     match error {
         // SAFETY: projections into the map value.
         Some(ECONNRESET | EPIPE) => bump(slot, 1, |cell| unsafe { &raw mut (*cell).resets_received }),
-        Some(0) if from == TCP_ESTABLISHED || from == TCP_CLOSE_WAIT => {
+        Some(0) => {
             // SAFETY: a projection into the map value.
             bump(slot, 1, |cell| unsafe { &raw mut (*cell).resets_sent });
         }
