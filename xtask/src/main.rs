@@ -3,6 +3,7 @@
 //! This crate depends on nothing of ours, so that `cargo xtask` starts on a machine that cannot build the agent yet.
 
 mod bench;
+mod demo;
 mod generated;
 mod metrics;
 mod process;
@@ -34,6 +35,8 @@ enum Command {
     Run(run::Arguments),
     /// Measure what the agent costs; prints a table and writes target/bench.json
     Bench(bench::Arguments),
+    /// Show three nodes with real Flannel on this machine, and what the agents say of their traffic
+    Demo(demo::Arguments),
     /// Write METRICS.md from the catalogue, or check it
     Metrics(metrics::Arguments),
     /// Check the rules of the repository
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         Command::Test(arguments) => test::run(&arguments),
         Command::Run(arguments) => run::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Demo(arguments) => demo::run(&arguments),
         Command::Metrics(arguments) => metrics::run(&arguments),
         Command::Tidy => tidy::run(),
     };
