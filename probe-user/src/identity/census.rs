@@ -36,9 +36,17 @@ impl Census {
         self.lock().registry.insert(id, path, now)
     }
 
-    /// A cgroup was removed.
+    /// A cgroup was removed. A pod that ends without a name is looked for once more: its directory outlives it, and
+    /// nobody asks again for those that are gone.
     pub fn remove(&self, id: u64, now: Instant) -> Option<Change> {
-        self.lock().registry.remove(id, now)
+        let mut inner = self.lock();
+        let change = inner.registry.remove(id, now);
+        if let Some(Change::Departed(Owner::Pod { uid })) = &change
+            && inner.names.known(uid).is_none()
+        {
+            inner.names.refresh(now);
+        }
+        change
     }
 
     /// Takes over a scan of the tree; see [`CgroupRegistry::merge_scan`].
@@ -123,6 +131,15 @@ mod tests {
         census.forget(&expired);
         assert_eq!(census.pod_name(UID), None);
         assert_eq!(census.with_registry(CgroupRegistry::len), 0);
+    }
+
+    #[test]
+    fn a_pod_that_is_gone_at_once_is_named_when_it_ends() {
+        let census = Census::new(PodNames::new(vec![Box::new(OnePod)]));
+        let start = Instant::now();
+        census.insert(7, PATH, start);
+        census.remove(7, start);
+        assert_eq!(census.pod_name(UID).map(|name| name.namespace), Some("ns".into()));
     }
 
     #[test]
