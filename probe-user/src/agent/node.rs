@@ -79,9 +79,7 @@ impl Node {
         } else {
             self.census.remove(event.id, now).into_iter().collect()
         };
-        if !changes.is_empty() {
-            self.census.find_names(now);
-        }
+        self.census.find_names(now);
         for change in &changes {
             self.record(change, time);
         }

@@ -70,12 +70,13 @@ impl Census {
         self.lock().names.known(uid).cloned()
     }
 
-    /// Looks for the names of every pod that has none yet; reads at most once a second.
+    /// Looks for the names of every pod that has none yet, those that are gone again included: their log directories
+    /// stay a little longer.
     pub fn find_names(&self, now: Instant) {
         let mut inner = self.lock();
         let Inner { registry, names } = &mut *inner;
         let is_nameless = |owner: &&Owner| matches!(owner, Owner::Pod { uid } if names.known(uid).is_none());
-        let nameless = registry.live_owners().find(is_nameless).cloned();
+        let nameless = registry.owners().find(is_nameless).cloned();
         if let Some(Owner::Pod { uid }) = nameless {
             names.name(&uid, now);
         }

@@ -107,9 +107,9 @@ impl CgroupRegistry {
         self.live.contains_key(owner)
     }
 
-    /// Owners with at least one cgroup.
-    pub fn live_owners(&self) -> impl Iterator<Item = &Owner> {
-        self.live.keys()
+    /// Owners of all ids that are held, those of gone ones included, with repetitions.
+    pub fn owners(&self) -> impl Iterator<Item = &Owner> {
+        self.entries.values().map(|entry| &entry.owner)
     }
 
     /// Ids whose directory exists.
