@@ -128,10 +128,11 @@ fn a_demo_shows_every_pod_and_ends_in_time() -> Result<()> {
     let camera = row(&text, 2, "media/camera").context("no camera")?;
     let rate: f64 = camera[2].parse()?;
     ensure!(camera[3] == "Mbit/s" && (5.0..8.0).contains(&rate), "{camera:?}");
-    // 28 of 1200 bytes are 2.33 %; the rest is the control connection, of some hundred bytes.
-    for end in ["UDP camera sent", "UDP screen received"] {
+    // 28 of 1200 bytes are 2.33 %; the rest is the control connection, of some hundred bytes. An interrupted receiver
+    // leaves datagrams unread, which the agent has counted.
+    for (end, most) in [("UDP camera sent", 2.50), ("UDP screen received", 10.0)] {
         let excess = excess(&text, end).with_context(|| format!("no {end} in\n{text}"))?;
-        ensure!((2.33..2.50).contains(&excess), "{end}: {excess} %");
+        ensure!((2.33..most).contains(&excess), "{end}: {excess} %");
     }
     Ok(())
 }
@@ -140,10 +141,7 @@ fn a_demo_shows_every_pod_and_ends_in_time() -> Result<()> {
 fn losses_on_a_node_show_as_retransmits_of_its_pods() -> Result<()> {
     let text = Demo::start(&["--for", "9s", "--host-gw"])?.end()?;
     ensure!(text.contains("flannel (host-gw)"), "{text}");
-    ensure!(
-        text.contains("drops 2 % of the packets it forwards from 3 s to 6 s of each minute: now"),
-        "{text}"
-    );
+    ensure!(text.contains("drops 2 % of what it forwards, 3 s to 6 s of each minute: now"), "{text}");
     let retransmits = |second| -> Option<f64> { row(&text, second, "backup/dump")?.last()?.parse().ok() };
     // A quiet network sends nothing again; 2 % of 1800 segments a second are 36.
     assert_eq!(retransmits(2), Some(0.0), "{text}");
@@ -155,10 +153,12 @@ fn losses_on_a_node_show_as_retransmits_of_its_pods() -> Result<()> {
 #[test]
 fn signals_end_a_demo_in_order() -> Result<()> {
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
-        let mut demo = Demo::start(&[])?;
+        // The time only bounds the test.
+        let mut demo = Demo::start(&["--for", "60s"])?;
         demo.read_until("2 s  node1")?;
         process::signal(demo.child.id(), signal)?;
         let text = demo.end()?;
+        ensure!(row(&text, 30, "shop/db").is_none(), "{signal} was ignored:\n{text}");
         ensure!(text.contains("\nin total") && text.contains("everything is torn down"), "{text}");
     }
     Ok(())
@@ -166,7 +166,7 @@ fn signals_end_a_demo_in_order() -> Result<()> {
 
 #[test]
 fn a_reader_that_goes_ends_a_demo_in_order() -> Result<()> {
-    let mut demo = Demo::start(&[])?;
+    let mut demo = Demo::start(&["--for", "60s"])?;
     demo.read_until("1 s  node1")?;
     // Drops the demo's end of the pipe, as `| head` does.
     demo.output = Box::new(std::io::empty());

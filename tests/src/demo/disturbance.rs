@@ -70,7 +70,7 @@ impl Disturbance {
         let (from, to) = (from.as_secs_f64(), to.as_secs_f64());
         let state = if self.on { "now" } else { "not now" };
         format!(
-            "{} drops {PERCENT} % of the packets it forwards from {from:.0} s to {to:.0} s of each minute: {state}",
+            "{} drops {PERCENT} % of what it forwards, {from:.0} s to {to:.0} s of each minute: {state}",
             self.node.name()
         )
     }

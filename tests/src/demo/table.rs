@@ -67,7 +67,7 @@ fn in_place(frame: &Frame, style: Style) -> String {
     text.push(String::new());
     text.push(style.paint(if frame.disturbed { "31" } else { "2" }, &frame.disturbance));
     // Home, every line cleared to its end, and what is below cleared: nothing flickers.
-    format!("\x1b[H{}\x1b[K\r\n\x1b[J", text.join("\x1b[K\r\n"))
+    format!("\x1b[H{}\x1b[K\n\x1b[J", text.join("\x1b[K\n"))
 }
 
 fn columns() -> String {
@@ -156,7 +156,7 @@ mod tests {
     #[test]
     fn each_pod_has_a_line_and_missing_values_a_dash() {
         let expected = "  12 s  node3  shop/db            7.65 Mbit/s   12.3 kbit/s   0.123 ms            4.0\n  \
-                        12 s  node1  media/camera               -             -          -              -\n";
+                        12 s  node1  media/camera                 -             -          -              -\n";
         assert_eq!(render(&frame(), PLAIN), expected);
     }
 
@@ -169,18 +169,15 @@ mod tests {
     #[test]
     fn a_terminal_is_drawn_from_its_corner() {
         let text = render(&frame(), Style { in_place: true, coloured: false });
-        assert!(
-            text.starts_with("\x1b[Hheading\x1b[K\r\nsecond 12 of 60 s, Ctrl-C ends\x1b[K\r\n"),
-            "{text:?}"
-        );
-        assert!(text.ends_with("node3 drops\x1b[K\r\n\x1b[J"), "{text:?}");
+        assert!(text.starts_with("\x1b[Hheading\x1b[K\nsecond 12 of 60 s, Ctrl-C ends\x1b[K\n"), "{text:?}");
+        assert!(text.ends_with("node3 drops\x1b[K\n\x1b[J"), "{text:?}");
         assert!(!text.contains("\x1b[0m"), "{text:?}");
     }
 
     #[test]
     fn colours_mark_retransmitting_pods() {
         let text = render(&frame(), Style { in_place: true, coloured: true });
-        assert!(text.contains("\x1b[33mnode3  shop/db") && text.contains("\r\nnode1  media"), "{text:?}");
+        assert!(text.contains("\x1b[33mnode3  shop/db") && text.contains("\nnode1  media"), "{text:?}");
     }
 
     #[test]
