@@ -23,8 +23,9 @@ pub(super) fn measure(field: &mut Field, effort: Effort, report: &mut Report) ->
     let mut agent = field.agent()?;
     let pid = agent.service().pid();
     let table = Holdings::of(pid)?.map("leadline_slots")?;
-    let slots_before = kernel::entries(table)?;
+    // The agent's own answer takes a slot too.
     let lost_before = lost(&agent)?;
+    let slots_before = kernel::entries(table)?;
     let (time_before, start) = (processor_time(pid)?, Instant::now());
     let mut words = vec!["churn".to_owned(), pods.to_string()];
     words.extend(targets(node)?.iter().take(1).map(ToString::to_string));

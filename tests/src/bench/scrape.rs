@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use super::Effort;
 use super::crowd::{Crowd, Plan, wait_series};
 use super::field::Field;
-use super::process::{forget_peak, memory};
+use super::process::{forget_peak, memory, processor_time};
 use super::report::{Goal, Report};
 use super::statistics::number;
 use crate::scrape::{Samples, parse};
@@ -36,6 +36,7 @@ pub(super) fn measure(field: &mut Field, effort: Effort, report: &mut Report) ->
     let mut inside = Vec::new();
     let mut outside = Vec::new();
     let mut before = durations(&agent.scrape()?);
+    let time_before = processor_time(pid)?;
     for _ in 0..effort.times(SCRAPES) {
         let start = Instant::now();
         let page = agent.get("/metrics", &[])?;
@@ -46,11 +47,14 @@ pub(super) fn measure(field: &mut Field, effort: Effort, report: &mut Report) ->
         inside.push((now.sum - before.sum) * 1e3);
         before = now;
     }
+    let time = processor_time(pid)?.saturating_sub(time_before).as_secs_f64() * 1e3;
+    let time = time / number(u64::try_from(inside.len())?);
     let peak = memory(pid, "VmHWM")?;
     let after = memory(pid, "VmRSS")?;
     let bytes = agent.get("/metrics", &[])?.body.len();
     report.add(format!("making the page, {series} series"), "ms", Goal::AtMost(4.0), &inside)?;
     report.add("getting it over HTTP", "ms", Goal::None, &outside)?;
+    report.add("agent's processor time for both", "ms", Goal::None, &[time])?;
     let above = |value: u64| [number(value.saturating_sub(idle)) / MILLION];
     report.add("resident at most above idle", "MB", Goal::AtMost(8.0), &above(peak))?;
     report.add("resident afterwards above idle", "MB", Goal::None, &above(after))?;
