@@ -24,7 +24,7 @@ use crate::process;
 const FRAME_MAX: usize = 2_048;
 /// Bytes that may wait in the kernel while a thread is not scheduled.
 const BUFFER: usize = 8 << 20;
-/// `PACKET_IGNORE_OUTGOING` of linux/if_packet.h: what the relay itself sends must not come back to it.
+/// `PACKET_IGNORE_OUTGOING` of `linux/if_packet.h`: what the relay itself sends must not come back to it.
 const PACKET_IGNORE_OUTGOING: libc::c_int = 23;
 
 /// A running relay. Dropping it ends its threads.
