@@ -86,7 +86,6 @@ pub(crate) unsafe fn sample_connection(socket: *mut bpf_sock, state: *mut Socket
         if handshake != 0 {
             (*state).handshake = 0;
             let round_trip = handshake & !HANDSHAKE_PENDING;
-            // A SYN-ACK that was sent twice gives no sample (Karn's algorithm).
             if round_trip != 0 {
                 observe(&raw mut (*cell).rtt, round_trip);
             }
@@ -145,7 +144,11 @@ pub(crate) fn leadline_tcp(ctx: SockOpsContext) -> u32 {
             if let Some(state) = unsafe { watch(&ctx, socket) } {
                 // The slot comes with the first packet that is sent; until then the sample waits here.
                 // SAFETY: storage of the socket, a field of the context.
-                unsafe { (*state).handshake = HANDSHAKE_PENDING | ((*ops).srtt_us >> 3) };
+                unsafe {
+                    let round_trip = handshake(&ctx);
+                    (*state).handshake = HANDSHAKE_PENDING | round_trip;
+                    (*state).sampled = if round_trip == 0 { 0 } else { bpf_ktime_get_ns() };
+                }
             }
         }
         op
@@ -189,6 +192,15 @@ unsafe fn watch(ctx: &SockOpsContext, socket: *mut bpf_sock) -> Option<*mut Sock
     Some(state)
 }
 
+/// Round trip of the handshake in microseconds; 0: none. If a part of it was sent again the kernel takes the time from
+/// the timestamp option, in whole milliseconds: too coarse to be a round trip.
+#[inline(always)]
+fn handshake(ctx: &SockOpsContext) -> u32 {
+    // SAFETY: fields of the context; a connection begins with the retransmissions of its SYN or SYN-ACK.
+    let (retransmits, smoothed) = unsafe { ((*ctx.ops).total_retrans, (*ctx.ops).srtt_us) };
+    if retransmits == 0 { smoothed >> 3 } else { 0 }
+}
+
 /// Slot of a socket in a callback; `None` before its first packet.
 ///
 /// # Safety
@@ -226,12 +238,12 @@ unsafe fn active_established(ctx: &SockOpsContext, socket: *mut bpf_sock) {
     // SAFETY: storage of the socket, fields of the context, a map value.
     unsafe {
         atomic::add(&raw mut (*cell).connects, 1);
-        let round_trip = (*ctx.ops).srtt_us >> 3;
+        let round_trip = handshake(ctx);
+        let now = bpf_ktime_get_ns();
         if round_trip != 0 {
             observe(&raw mut (*cell).rtt, round_trip);
+            (*state).sampled = now;
         }
-        let now = bpf_ktime_get_ns();
-        (*state).sampled = now;
         if (*state).connect_started != 0 {
             let microseconds = (now - (*state).connect_started) / 1_000;
             let limit = u64::from(u32::MAX);
@@ -280,8 +292,9 @@ unsafe fn round_trip(ctx: &SockOpsContext, state: *mut SocketState, slot: u32) {
         let sample = ctx.arg(0);
         let smoothed = (*ctx.ops).srtt_us >> 3;
         observe(&raw mut (*cell).ack, if sample == 0 { smoothed } else { sample });
+        // The SYN-ACK is acknowledged before the connection counts as established, where the handshake is sampled.
         let now = bpf_ktime_get_ns();
-        if now - (*state).sampled < SAMPLE_INTERVAL {
+        if (*state).connect_started != 0 || now - (*state).sampled < SAMPLE_INTERVAL {
             return;
         }
         (*state).sampled = now;

@@ -1,4 +1,8 @@
 //! TCP health against witnesses: every number of the agent beside one that the kernel or the program counted itself.
+#![expect(
+    clippy::print_stdout,
+    reason = "a test shows what it measured, and talks to its programs in the pods"
+)]
 
 #[path = "tcp/connect.rs"]
 mod connect;

@@ -3,6 +3,7 @@
 
 use std::io::{self, BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::net::{Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::panic::resume_unwind;
 use std::process::{Child, ChildStdin, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, channel};
@@ -159,13 +160,13 @@ fn serve(mut stream: TcpStream, think: Duration) -> io::Result<()> {
         // Data that the client leaves unread.
         b'U' => {
             stream.write_all(&byte)?;
-            stream.read(&mut byte).map(drop).ok();
+            io::copy(&mut stream, &mut io::sink()).ok();
         }
         // Data that comes when the client has closed.
         b'L' => {
-            stream.read(&mut byte)?;
+            io::copy(&mut stream, &mut io::sink())?;
             stream.write_all(&byte)?;
-            stream.read(&mut byte).map(drop).ok();
+            io::copy(&mut stream, &mut io::sink()).ok();
         }
         // Data again and again.
         b'F' => {
@@ -176,7 +177,7 @@ fn serve(mut stream: TcpStream, think: Duration) -> io::Result<()> {
         }
         // Reset of a connection whose other direction has ended.
         b'H' => {
-            stream.read(&mut byte)?;
+            io::copy(&mut stream, &mut io::sink())?;
             reset(stream)?;
         }
         other => return Err(io::Error::new(ErrorKind::InvalidData, format!("byte {other}"))),
@@ -275,7 +276,9 @@ fn exchange(streams: &[TcpStream], times: u32) -> Result<String> {
     };
     thread::scope(|scope| {
         let threads: Vec<_> = streams.iter().map(|stream| scope.spawn(move || talk(stream))).collect();
-        threads.into_iter().try_for_each(|thread| thread.join().unwrap().map_err(Into::into))
+        threads.into_iter().try_for_each(|thread| {
+            thread.join().unwrap_or_else(|panic| resume_unwind(panic)).map_err(Into::into)
+        })
     })
     .map(|()| "done".into())
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use lab::process::wait_for;
 use lab::witness::{self, Device, Nstat, nstat};
-use lab::{Agent, AgentOptions, Firewall, Place as _, Pod, wait_until};
+use lab::{Agent, AgentOptions, Firewall, Lab, Place as _, Pod, wait_until};
 
 use crate::Stage;
 use crate::health::Health;
@@ -24,19 +24,21 @@ fn traffic(agent: &Agent) -> Result<[u64; 4]> {
     }))
 }
 
-#[test]
-fn connections_older_than_the_agent_are_counted_and_measured() -> Result<()> {
-    let lab = Stage::lab(false)?;
-    let stage = Stage::new(&lab)?;
-    // Every frame crosses the pod's device singly, and nothing but the connections uses it.
+/// Lets every frame cross the pods' devices singly, and nothing but the connections use them.
+fn make_exact(lab: &Lab, stage: &Stage) -> Result<()> {
     for pod in [&stage.client, &stage.server] {
         pod.run(&["sh", "-c", "echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6"])?;
         pod.set_segmentation(false)?;
         pod.pin_neighbours(&[])?;
     }
-    for node in lab.nodes() {
-        witness::set_segmentation(node, "eth0", false)?;
-    }
+    lab.nodes().iter().try_for_each(|node| witness::set_segmentation(node, "eth0", false))
+}
+
+#[test]
+fn connections_older_than_the_agent_are_counted_and_measured() -> Result<()> {
+    let lab = Stage::lab(false)?;
+    let stage = Stage::new(&lab)?;
+    make_exact(&lab, &stage)?;
     let (_server, mut client) = stage.start_programs(false, Duration::ZERO)?;
     client.ask(&format!("open {} S {CONNECTIONS}", stage.target(false)?))?;
     client.ask("send 100000")?;

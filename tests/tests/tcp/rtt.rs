@@ -7,10 +7,12 @@ use lab::{Delay, Place, Pod};
 
 use crate::Stage;
 use crate::health::Durations;
+use crate::program::Program;
 
 const ONE_WAY: Duration = Duration::from_millis(10);
 const THINK: Duration = Duration::from_millis(30);
 const CONNECTIONS: u64 = 10;
+const ROUNDS: u32 = 3;
 /// What the round trip may be off by.
 const BOUND: Duration = Duration::from_micros(200);
 
@@ -52,7 +54,8 @@ fn check_rtt(side: &str, rtt: &Durations, minimum: Duration, pinged: [Duration; 
     println!("{side}: rtt {measured:?} of {} samples, ss minrtt {minimum:?}, ping {pinged:?}", rtt.count);
     ensure!(measured.abs_diff(minimum) <= BOUND, "{side}: {measured:?}, but ss says {minimum:?}");
     let [least, mean] = pinged;
-    ensure!((least - BOUND..=mean + BOUND).contains(&measured), "{side}: {measured:?}, but ping {pinged:?}");
+    let range = least.saturating_sub(BOUND)..=mean + BOUND;
+    ensure!(range.contains(&measured), "{side}: {measured:?}, but ping {pinged:?}");
     assert_eq!(rtt.between("0.015625", "0.0625")?, rtt.count, "{side}: {rtt:?}");
     Ok(())
 }
@@ -62,6 +65,19 @@ fn check(ipv6: bool) -> Result<()> {
     let stage = Stage::new(&lab)?;
     let delay = Delay::insert(&lab, lab.node(2)?, ONE_WAY)?;
     let (_server, mut client) = stage.start_programs(ipv6, THINK)?;
+    // What else the machine does delays single handshakes; what measures wrongly does so every time.
+    for round in 1..ROUNDS {
+        match compare(&stage, &delay, &mut client, ipv6) {
+            Ok(()) => return Ok(()),
+            Err(error) => println!("round {round} of {ROUNDS}: {error:#}"),
+        }
+        client.ask("close")?;
+    }
+    compare(&stage, &delay, &mut client, ipv6)
+}
+
+/// One round: connections, exchanges, and what everybody says of them.
+fn compare(stage: &Stage, delay: &Delay<'_>, client: &mut Program, ipv6: bool) -> Result<()> {
     let pinged = ping(&stage.client, &stage.server, ipv6)?;
     let (before, server_before) = (stage.client_health()?, stage.server_health()?);
     let connects = client.numbers(&format!("open {} E {CONNECTIONS}", stage.target(ipv6)?))?;

@@ -37,7 +37,7 @@ pub(super) static HISTOGRAMS: [Histogram; 3] = [
     (
         seconds(
             "leadline_tcp_rtt_seconds",
-            "Network round trip of the pod's TCP connections: the handshake, and each connection's windowed minimum at most once a second. Free of delayed acknowledgements and of the peer's thinking.",
+            "Network round trip of the pod's TCP connections: the handshake unless a part of it was sent again, and each connection's windowed minimum at most once a second. Free of delayed acknowledgements and of the peer's thinking.",
             RTT_SOURCE,
             RTT_WITNESS,
         ),
