@@ -8,7 +8,7 @@ pub const SLOTS_RESERVED: u32 = 16;
 /// Bounds of the configurable number of slots.
 pub const SLOTS_MIN: u32 = 64;
 /// See [`SLOTS_MIN`].
-pub const SLOTS_MAX: u32 = 16_384;
+pub const SLOTS_MAX: u32 = 8_192;
 
 /// `SlotKey::cgroup` of the kernel's own neighbour discovery and multicast listener reports, whatever cgroup the
 /// control socket happens to be charged to (net/ipv6/ndisc.c, mcast.c). No cgroup has this id: they start at 1.

@@ -1,6 +1,28 @@
 //! Atomic addition. Plain per-CPU additions lose updates: a program can be interrupted between load and store by a
 //! softirq that counts into the same cell, or be preempted (ARCHITECTURE.md, Exactness).
 
+use probe_common::traffic::Cell;
+
+use crate::packet::WireSize;
+
+/// Counts a packet into a cell.
+///
+/// # Safety
+/// `cell` is a map value.
+#[inline(always)]
+pub(crate) unsafe fn count(cell: *mut Cell, size: WireSize, egress: bool) {
+    // SAFETY: counters of the map value.
+    unsafe {
+        if egress {
+            add(&raw mut (*cell).transmit_packets, size.packets);
+            add(&raw mut (*cell).transmit_bytes, size.bytes);
+        } else {
+            add(&raw mut (*cell).receive_packets, size.packets);
+            add(&raw mut (*cell).receive_bytes, size.bytes);
+        }
+    }
+}
+
 /// Adds `value` to the counter at `counter`.
 ///
 /// # Safety

@@ -5,6 +5,7 @@ use aya_ebpf::Global;
 use aya_ebpf::helpers::{bpf_ktime_get_ns, bpf_probe_read_kernel, bpf_probe_read_kernel_str_bytes};
 use aya_ebpf::macros::raw_tracepoint;
 use aya_ebpf::programs::RawTracePointContext;
+use aya_log_ebpf::debug;
 use probe_common::cgroup::{CREATED, CgroupRecord, PATH_MAX, REMOVED};
 
 use crate::maps::{RECORDS, count_loss};
@@ -106,5 +107,6 @@ fn report(ctx: &RawTracePointContext, kind: u32) -> Option<()> {
         };
     }
     entry.submit(0);
+    debug!(ctx, "cgroup {} kind {} level {}", id, kind, root_level);
     Some(())
 }

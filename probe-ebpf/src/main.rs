@@ -7,6 +7,15 @@
     unsafe_code,
     reason = "helpers and kernel memory have no safe interface in BPF; the verifier checks each access"
 )]
+#![expect(
+    clippy::inline_always,
+    reason = "a call costs a tenth of the whole packet budget, and the verifier needs it inlined"
+)]
+#![expect(clippy::needless_pass_by_value, reason = "the entry points' signature is aya's")]
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "BPF has no panics to offer: sizes are bounded where they are cast"
+)]
 #![cfg_attr(
     not(target_arch = "bpf"),
     expect(dead_code, reason = "the host build only checks types; the programs are entered by the kernel")

@@ -10,7 +10,7 @@ use probe_common::overlay::{DEVICES_MAX, NODES_MAX};
 use crate::maps::{OVERLAY_CELLS, OVERLAY_DEVICES, PREFIXES, SHARD_MASK, count_loss, processor};
 use crate::{atomic, packet};
 
-/// TCX_NEXT: hand the packet to whoever comes next. Anything else would end the chain.
+/// `TCX_NEXT`: hand the packet to whoever comes next. Anything else would end the chain.
 const NEXT: i32 = -1;
 
 /// What arrives from other nodes.
@@ -34,7 +34,7 @@ pub(crate) fn leadline_ovtx(ctx: TcContext) -> i32 {
 #[inline(always)]
 unsafe fn account(skb: *mut __sk_buff, egress: bool) {
     // SAFETY: a field of the context; the value is two plain integers.
-    let Some(device) = (unsafe { OVERLAY_DEVICES.get(&(*skb).ifindex) }) else { return };
+    let Some(device) = (unsafe { OVERLAY_DEVICES.get((*skb).ifindex) }) else { return };
     let (row, link_header) = (device.row, device.link_header);
     let Some(transport) = packet::transport(skb) else {
         // ARP and the like have no peer node; only what claims to be IP and is not counts as malformed.
@@ -52,17 +52,9 @@ unsafe fn account(skb: *mut __sk_buff, egress: bool) {
     let index = ((processor() & SHARD_MASK.load()) * DEVICES_MAX + (row & (DEVICES_MAX - 1))) * NODES_MAX
         + (node & (NODES_MAX - 1));
     // SAFETY: the context.
-    let size = unsafe { packet::wire_size(skb, link_header) };
+    let size = unsafe { packet::wire_size(skb, link_header, false) };
     if let Some(cell) = OVERLAY_CELLS.get_ptr_mut(index) {
-        // SAFETY: counters of a map value.
-        unsafe {
-            if egress {
-                atomic::add(&raw mut (*cell).transmit_packets, size.packets);
-                atomic::add(&raw mut (*cell).transmit_bytes, size.bytes);
-            } else {
-                atomic::add(&raw mut (*cell).receive_packets, size.packets);
-                atomic::add(&raw mut (*cell).receive_bytes, size.bytes);
-            }
-        }
+        // SAFETY: a map value.
+        unsafe { atomic::count(cell, size, egress) };
     }
 }

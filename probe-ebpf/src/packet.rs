@@ -1,6 +1,8 @@
 //! What the wire sees of an skb: number of packets and bytes after segmentation, addresses and protocol. All reads go
 //! through `bpf_skb_load_bytes_relative` from the network header, so that they work in tc and cgroup programs alike.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::bindings::{__sk_buff, bpf_hdr_start_off::BPF_HDR_START_NET};
 use aya_ebpf::helpers::generated::bpf_skb_load_bytes_relative;
 
@@ -29,18 +31,14 @@ pub(crate) struct Transport {
 /// Loads `N` bytes at `offset` from the network header.
 #[inline(always)]
 fn load<const N: usize>(skb: *mut __sk_buff, offset: u32) -> Option<[u8; N]> {
-    let mut bytes = [0u8; N];
+    // Not zeroed first: that would be a call of memset, and the helper writes all of it, also when it fails.
+    let mut bytes = MaybeUninit::<[u8; N]>::uninit();
+    let target = bytes.as_mut_ptr().cast();
     // SAFETY: `bytes` has N bytes; the helper checks the offset against the packet.
-    let result = unsafe {
-        bpf_skb_load_bytes_relative(
-            skb.cast(),
-            offset,
-            bytes.as_mut_ptr().cast(),
-            N as u32,
-            BPF_HDR_START_NET,
-        )
-    };
-    (result == 0).then_some(bytes)
+    let result =
+        unsafe { bpf_skb_load_bytes_relative(skb.cast(), offset, target, N as u32, BPF_HDR_START_NET) };
+    // SAFETY: written by the helper.
+    (result == 0).then(|| unsafe { bytes.assume_init() })
 }
 
 /// Finds the transport header. `None`: the packet is too short, or is not IP.
@@ -77,6 +75,36 @@ fn extensions(skb: *mut __sk_buff, first: u8) -> Option<Transport> {
     Some(Transport { protocol, offset, ipv6: true })
 }
 
+/// Bytes of the headers that every segment of a GSO packet repeats, read from the linear part of a packet that begins
+/// with its network header, as in `cgroup_skb`: a bulk transfer comes here for each packet, and calls cost more than
+/// the rest of the program. `None`: something unusual, ask [`header_length`].
+#[inline(always)]
+unsafe fn linear_header_length(skb: *mut __sk_buff) -> Option<u32> {
+    // SAFETY: fields of the context.
+    let (start, end) = unsafe { ((*skb).data as usize, (*skb).data_end as usize) };
+    if start + 40 > end {
+        return None;
+    }
+    // SAFETY: 40 bytes from `start` are inside the packet.
+    let (first, ipv4_protocol, ipv6_next) =
+        unsafe { (*(start as *const u8), *((start + 9) as *const u8), *((start + 6) as *const u8)) };
+    let (protocol, offset) = match first >> 4 {
+        4 => (ipv4_protocol, usize::from(first & 15) * 4),
+        6 => (ipv6_next, 40),
+        _ => return None,
+    };
+    if protocol != IPPROTO_TCP {
+        return None;
+    }
+    let header = start + offset;
+    if header + 13 > end {
+        return None;
+    }
+    // SAFETY: checked against the end of the packet.
+    let data_offset = unsafe { *((header + 12) as *const u8) };
+    Some(offset as u32 + u32::from(data_offset >> 4) * 4)
+}
+
 /// Bytes of the headers that every segment of a GSO packet repeats.
 #[inline(never)]
 fn header_length(skb: *mut __sk_buff) -> u32 {
@@ -91,19 +119,25 @@ fn header_length(skb: *mut __sk_buff) -> u32 {
     }
 }
 
-/// Size on the wire of an skb whose network header starts after `link_header` bytes of its length.
+/// Size on the wire of an skb whose network header starts after `link_header` bytes of its length. `linear`: the
+/// packet's data begin with the network header.
 ///
 /// # Safety
 /// `skb` is the context of this program run.
 #[inline(always)]
-pub(crate) unsafe fn wire_size(skb: *mut __sk_buff, link_header: u32) -> WireSize {
+pub(crate) unsafe fn wire_size(skb: *mut __sk_buff, link_header: u32, linear: bool) -> WireSize {
     // SAFETY: the caller's promise; these are fields of the program's context.
     let (length, gso_size, gso_segs) = unsafe { ((*skb).len, (*skb).gso_size, (*skb).gso_segs) };
     let length = u64::from(length.saturating_sub(link_header));
     if gso_size == 0 {
         return WireSize { packets: 1, bytes: length };
     }
-    let header = u64::from(header_length(skb));
+    // SAFETY: the caller's promise.
+    let known = if linear { unsafe { linear_header_length(skb) } } else { None };
+    let header = u64::from(match known {
+        Some(length) => length,
+        None => header_length(skb),
+    });
     let packets = if gso_segs != 0 {
         u64::from(gso_segs)
     } else {

@@ -16,7 +16,7 @@ const SOCK_RAW: u32 = 3;
 /// `enum tcp_state`: UDP sockets use it too, ESTABLISHED meaning that `connect(2)` fixed the peer.
 const TCP_ESTABLISHED: u32 = 1;
 const TCP_LISTEN: u32 = 10;
-/// Index of the loopback device in every network namespace (include/net/flow.h, LOOPBACK_IFINDEX).
+/// Index of the loopback device in every network namespace (include/net/flow.h, `LOOPBACK_IFINDEX`).
 const LOOPBACK_IFINDEX: u32 = 1;
 
 /// Set in `SocketState::peer` of a raw socket beside the identifier of its last echo request.
@@ -30,7 +30,7 @@ pub(crate) const NONE: u32 = u32::MAX;
 pub(crate) fn slot_of(cgroup: u64, class: u8, protocol: u8) -> u32 {
     let key = SlotKey::new(cgroup, class, protocol);
     // SAFETY: values are plain integers; a slot that is removed meanwhile is in quarantine (ledger.rs).
-    if let Some(slot) = unsafe { SLOT_OF.get(&key) } {
+    if let Some(slot) = unsafe { SLOT_OF.get(key) } {
         return *slot;
     }
     let overflow = u32::from(class & 15);
@@ -45,7 +45,7 @@ pub(crate) fn slot_of(cgroup: u64, class: u8, protocol: u8) -> u32 {
         // SAFETY: a map value; both words were zero, so that a reader that sees one of them only waits for the other.
         unsafe { *entry = key };
     }
-    if SLOT_OF.insert(&key, &slot, u64::from(BPF_NOEXIST)).is_ok() {
+    if SLOT_OF.insert(key, slot, u64::from(BPF_NOEXIST)).is_ok() {
         return slot;
     }
     // Another CPU was faster, or the table is full: give the slot back.
@@ -60,7 +60,7 @@ pub(crate) fn slot_of(cgroup: u64, class: u8, protocol: u8) -> u32 {
         });
     }
     // SAFETY: as above.
-    unsafe { SLOT_OF.get(&key) }.copied().unwrap_or(overflow)
+    unsafe { SLOT_OF.get(key) }.copied().unwrap_or(overflow)
 }
 
 /// Class of a peer address.

@@ -27,11 +27,14 @@ const TCP_ESTABLISHED: u32 = 1;
 const TCP_SYN_SENT: u32 = 2;
 const TCP_CLOSE: u32 = 7;
 const TCP_CLOSE_WAIT: u32 = 8;
+const EACCES: u32 = 13;
 const EPIPE: u32 = 32;
+const ENONET: u32 = 64;
 const ENETUNREACH: u32 = 101;
 const ECONNRESET: u32 = 104;
 const ETIMEDOUT: u32 = 110;
 const ECONNREFUSED: u32 = 111;
+const EHOSTDOWN: u32 = 112;
 const EHOSTUNREACH: u32 = 113;
 
 /// `OFFSET_SK_ERR` of a kernel without BTF.
@@ -179,7 +182,7 @@ unsafe fn watch(ctx: &SockOpsContext, socket: *mut bpf_sock) -> Option<*mut Sock
         });
         return None;
     }
-    if ctx.set_cb_flags((ctx.cb_flags() | wanted) as i32).is_ok() {
+    if ctx.set_cb_flags((ctx.cb_flags() | wanted).cast_signed()).is_ok() {
         // SAFETY: storage of the socket.
         unsafe { (*state).callbacks = 1 };
     }
@@ -245,19 +248,23 @@ unsafe fn active_established(ctx: &SockOpsContext, socket: *mut bpf_sock) {
 /// `socket` is the non-null socket of the context, `state` its storage.
 #[inline(always)]
 unsafe fn callback(ctx: &SockOpsContext, op: u32, socket: *mut bpf_sock, state: *mut SocketState) {
+    if op == BPF_SOCK_OPS_STATE_CB && ctx.arg(1) != TCP_CLOSE {
+        // Only the end is told; an accepted socket becomes established before it has a slot.
+        return;
+    }
     // SAFETY: the caller's promise.
     let Some(slot) = (unsafe { slot_in_callback(state) }) else { return };
     match op {
         // SAFETY: as above.
         BPF_SOCK_OPS_RTT_CB => unsafe { round_trip(ctx, state, slot) },
-        // SAFETY: projections into a map value.
         BPF_SOCK_OPS_RETRANS_CB => {
+            // SAFETY: a projection into a map value.
             bump(slot, u64::from(ctx.arg(1)), |cell| unsafe { &raw mut (*cell).retransmit_segments });
         }
         // SAFETY: as above.
         BPF_SOCK_OPS_RTO_CB => bump(slot, 1, |cell| unsafe { &raw mut (*cell).retransmit_timeouts }),
         // SAFETY: as above.
-        _ => unsafe { state_change(ctx, socket, slot) },
+        _ => unsafe { closed(ctx, socket, slot) },
     }
 }
 
@@ -268,8 +275,11 @@ unsafe fn round_trip(ctx: &SockOpsContext, state: *mut SocketState, slot: u32) {
     let Some(cell) = maps::tcp_cell(slot) else { return };
     // SAFETY: a map value, storage of the socket, fields of the context.
     unsafe {
-        // args[0] is this sample in microseconds (tcp_rtt_estimator, bpf_tcp_rtt).
-        observe(&raw mut (*cell).ack, ctx.arg(0));
+        // args[0] is this sample in microseconds (tcp_rtt_estimator). Older kernels pass no arguments: the smoothed
+        // time is the nearest that they tell.
+        let sample = ctx.arg(0);
+        let smoothed = (*ctx.ops).srtt_us >> 3;
+        observe(&raw mut (*cell).ack, if sample == 0 { smoothed } else { sample });
         let now = bpf_ktime_get_ns();
         if now - (*state).sampled < SAMPLE_INTERVAL {
             return;
@@ -285,18 +295,17 @@ unsafe fn round_trip(ctx: &SockOpsContext, state: *mut SocketState, slot: u32) {
 /// # Safety
 /// `socket` is the non-null socket of the context.
 #[inline(always)]
-unsafe fn state_change(ctx: &SockOpsContext, socket: *mut bpf_sock, slot: u32) {
-    let (from, to) = (ctx.arg(0), ctx.arg(1));
-    if to != TCP_CLOSE {
-        return;
-    }
+unsafe fn closed(ctx: &SockOpsContext, socket: *mut bpf_sock, slot: u32) {
+    let from = ctx.arg(0);
     // SAFETY: the caller's promise.
     let error = unsafe { socket_error(socket) };
     if from == TCP_SYN_SENT {
         let reason = match error {
             Some(ECONNREFUSED) => ConnectFailure::Refused,
             Some(ETIMEDOUT) => ConnectFailure::TimedOut,
-            Some(EHOSTUNREACH | ENETUNREACH) => ConnectFailure::Unreachable,
+            // What the kernel makes of ICMP: icmp_err_convert, and tab_unreach for ICMPv6, where "administratively
+            // prohibited" is EACCES. A permission that this end lacks fails before a SYN is sent.
+            Some(EHOSTUNREACH | ENETUNREACH | EHOSTDOWN | ENONET | EACCES) => ConnectFailure::Unreachable,
             Some(0) => ConnectFailure::Aborted,
             _ => ConnectFailure::Other,
         };
@@ -306,18 +315,23 @@ unsafe fn state_change(ctx: &SockOpsContext, socket: *mut bpf_sock, slot: u32) {
         });
         return;
     }
+    // Only these two states are an established connection (EstabResets). Once this end has closed, tcp_reset() also
+    // runs where this end refuses late data and sends the RST itself (TCPAbortOnData): it would read as received.
+    if from != TCP_ESTABLISHED && from != TCP_CLOSE_WAIT {
+        return;
+    }
     match error {
         // SAFETY: projections into the map value.
         Some(ECONNRESET | EPIPE) => bump(slot, 1, |cell| unsafe { &raw mut (*cell).resets_received }),
-        // SAFETY: as above.
-        Some(0) if from == TCP_ESTABLISHED || from == TCP_CLOSE_WAIT => {
+        Some(0) => {
+            // SAFETY: a projection into the map value.
             bump(slot, 1, |cell| unsafe { &raw mut (*cell).resets_sent });
         }
         _ => {}
     }
 }
 
-/// `sk->sk_err`, which the kernel sets before it closes the socket (tcp_reset, tcp_write_err); `None` without BTF.
+/// `sk->sk_err`, which the kernel sets before it closes the socket (`tcp_reset`, `tcp_write_err`); `None` without BTF.
 ///
 /// # Safety
 /// `socket` is a non-null socket of this run.
@@ -334,5 +348,6 @@ unsafe fn socket_error(socket: *mut bpf_sock) -> Option<u32> {
     }
     // SAFETY: a direct load through a BTF pointer: struct tcp_sock begins with its struct sock, and the verifier
     // knows the frozen offset and checks that an int is there.
+    #[expect(clippy::cast_ptr_alignment, reason = "BTF says that an int is there, and ints are aligned")]
     Some(unsafe { core::ptr::read_volatile(tcp.cast::<u8>().add(offset as usize).cast::<u32>()) })
 }

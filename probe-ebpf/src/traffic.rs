@@ -59,18 +59,10 @@ unsafe fn account(skb: *mut __sk_buff, egress: bool) {
         return;
     }
     // SAFETY: the context.
-    let size = unsafe { packet::wire_size(skb, 0) };
+    let size = unsafe { packet::wire_size(skb, 0, true) };
     if let Some(cell) = maps::cell(slot) {
-        // SAFETY: counters of a map value.
-        unsafe {
-            if egress {
-                atomic::add(&raw mut (*cell).transmit_packets, size.packets);
-                atomic::add(&raw mut (*cell).transmit_bytes, size.bytes);
-            } else {
-                atomic::add(&raw mut (*cell).receive_packets, size.packets);
-                atomic::add(&raw mut (*cell).receive_bytes, size.bytes);
-            }
-        }
+        // SAFETY: a map value.
+        unsafe { atomic::count(cell, size, egress) };
     }
     if egress && !state.is_null() {
         // SAFETY: storage of the socket.

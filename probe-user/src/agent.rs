@@ -15,17 +15,19 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use self::kernel_side::KernelSide;
+use self::kernel_side::{KernelSide, NOT_LOADED};
 use self::serve::{Chosen, supervise};
 use crate::collector::agent_self::{AgentSelf, Build, EventSource, SelfMetrics};
 use crate::collector::overlay::OverlayCollector;
 use crate::collector::tcp::Tcp;
 use crate::collector::traffic::Traffic;
+use crate::collector::unavailable::Unavailable;
 use crate::config::{Config, Mode};
 use crate::event::{Kind, Occurrence, Timeline};
 use crate::host::{check_capabilities, read_host};
 use crate::http::Readiness;
 use crate::identity::{Census, LogDirectory, PodNames};
+use crate::kernel::memory::return_large_blocks;
 use crate::peer::{Peers, keep_peers};
 use crate::source::cgroupfs::CgroupTree;
 use crate::source::netlink::{NetworkFacts, NetworkFeed};
@@ -44,6 +46,7 @@ const CGROUPS_READ: &str = "cgroups read";
 /// # Errors
 /// When something that it cannot do without is missing, or a collector that must run cannot.
 pub fn run(config: &Config) -> Result<()> {
+    return_large_blocks();
     let host = read_host(Path::new("/"))?;
     check_capabilities(&host)?;
     let tree = match &config.cgroup_root {
@@ -141,7 +144,8 @@ impl<'a> Agent<'a> {
             if let Some(latch) = self.readiness.latch(CGROUPS_READ) {
                 latch.set();
             }
-            return Ok(());
+            chosen.add(self.config.collector.traffic, Arc::new(Unavailable::new("traffic", NOT_LOADED)))?;
+            return chosen.add(self.config.collector.tcp, Arc::new(Unavailable::new("tcp", NOT_LOADED)));
         };
         let names = PodNames::new(vec![Box::new(LogDirectory::at(&self.config.pod_log_directory))]);
         let census = Arc::new(Census::new(names));

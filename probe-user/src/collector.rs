@@ -7,6 +7,7 @@ pub mod program;
 pub mod runner;
 pub mod tcp;
 pub mod traffic;
+pub mod unavailable;
 
 use std::fmt;
 

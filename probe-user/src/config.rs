@@ -352,11 +352,8 @@ mod tests {
     #[test]
     fn a_value_that_does_not_fit_names_its_place_and_what_fits() {
         for (text, expected) in [
-            ("slots: 4\n", "1:8: slots: invalid value: integer `4`, expected a number from 16 to 16384"),
-            (
-                "slots: many\n",
-                "1:8: slots: invalid type: string \"many\", expected a number from 16 to 16384",
-            ),
+            ("slots: 4\n", "1:8: slots: invalid value: integer `4`, expected a number from 64 to 8192"),
+            ("slots: many\n", "1:8: slots: invalid type: string \"many\", expected a number from 64 to 8192"),
             (
                 "collector:\n  tcp: of\n",
                 "2:8: collector.tcp: unknown value `of`: did you mean `off`? It takes `auto`, `on` or `off`",

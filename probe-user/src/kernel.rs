@@ -12,6 +12,7 @@ pub mod btf;
 pub mod error;
 mod load;
 mod mapped;
+pub mod memory;
 mod overlay;
 mod prefix;
 mod record;

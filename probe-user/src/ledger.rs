@@ -8,7 +8,7 @@ mod books;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::HashSet;
 use std::ops::AddAssign;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -155,19 +155,33 @@ impl<S: SlotSource> Ledger<S> {
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// All counts of this moment. Every packet is in exactly one entry.
-    pub fn totals(&self, registry: &CgroupRegistry) -> BTreeMap<Account, Counts> {
+    /// Hands out all counts of this moment. Every packet is in exactly one entry; an account may have several. The
+    /// visitor runs under the lock of the books.
+    pub fn visit(&self, registry: &CgroupRegistry, mut visit: impl FnMut(Account, &Counts)) {
         let books = self.books();
-        let mut totals = books.carried.clone();
-        for slot in 0..self.source.slots() {
-            let Some(account) = self.account(slot, registry) else { continue };
-            *totals.entry(account).or_default() += &self.counts(slot);
+        for (account, counts) in &books.carried {
+            visit(account.clone(), counts);
         }
+        for slot in 0..self.source.slots() {
+            if let Some(account) = self.account(slot, registry) {
+                let counts = self.counts(slot, account.protocol);
+                visit(account, &counts);
+            }
+        }
+    }
+
+    /// All counts of this moment by account.
+    #[cfg(test)]
+    fn totals(&self, registry: &CgroupRegistry) -> std::collections::BTreeMap<Account, Counts> {
+        let mut totals = std::collections::BTreeMap::<Account, Counts>::new();
+        self.visit(registry, |account, counts| *totals.entry(account).or_default() += counts);
         totals
     }
 
-    fn counts(&self, slot: u32) -> Counts {
-        Counts { traffic: self.source.cell(slot), tcp: self.source.tcp(slot) }
+    /// Only slots of TCP have TCP health, and it is six times the size of the traffic.
+    fn counts(&self, slot: u32, protocol: Protocol) -> Counts {
+        let tcp = if protocol == Protocol::Tcp { self.source.tcp(slot) } else { TcpCell::default() };
+        Counts { traffic: self.source.cell(slot), tcp }
     }
 
     /// What a slot counts now, `None` for a free one.
@@ -193,7 +207,8 @@ impl<S: SlotSource> Ledger<S> {
         let mut free = Vec::new();
         for (slot, key) in ready {
             if let Some(account) = account_of(key, registry) {
-                *books.carried.entry(account).or_default() += &self.counts(slot);
+                let counts = self.counts(slot, account.protocol);
+                *books.carried.entry(account).or_default() += &counts;
             }
             self.source.clear(slot);
             free.push(slot);
@@ -221,6 +236,18 @@ impl<S: SlotSource> Ledger<S> {
             books.quarantine(due, batch, now);
         }
         unknown
+    }
+
+    /// Owners that have an entry in the books.
+    pub fn owners(&self, registry: &CgroupRegistry) -> HashSet<Owner> {
+        let books = self.books();
+        let carried = books.carried.keys().cloned();
+        let slots = (SLOTS_RESERVED..self.source.slots()).filter_map(|slot| self.account(slot, registry));
+        let owner = |account: Account| match account.holder {
+            Holder::Owner(owner) => Some(owner),
+            Holder::Overflow | Holder::Departed => None,
+        };
+        carried.chain(slots).filter_map(owner).collect()
     }
 
     /// Ends the series of owners for which `keep` is false: their counts go on in the node's totals only.

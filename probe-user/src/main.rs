@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use leadline::cli::{self, Command, parse};
 use leadline::collector::CATALOGUE;
+use leadline::collector::traffic::LIMITS;
 use leadline::metric::catalogue::render_markdown;
 use leadline::{agent, telemetry};
 
@@ -34,7 +35,8 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Config(arguments) => Ok(arguments.command.run(&mut stdout())?),
         Command::Events(arguments) => Ok(arguments.run(&mut stdout())?),
         Command::Metrics(arguments) if arguments.markdown => {
-            Ok(stdout().write_all(render_markdown(CATALOGUE).as_bytes())?)
+            let text = render_markdown(CATALOGUE) + LIMITS;
+            Ok(stdout().write_all(text.as_bytes())?)
         }
         Command::Metrics(arguments) => Ok(cli::metrics::list(&arguments, CATALOGUE, &mut stdout())?),
         Command::Version => Ok(writeln!(stdout(), "leadline {}", env!("CARGO_PKG_VERSION"))?),

@@ -9,9 +9,13 @@
 )]
 
 pub mod agent;
+pub mod bench;
 pub mod cgroup;
 pub mod cluster;
+pub mod demo;
 pub mod flannel;
+pub mod foreign;
+pub mod impair;
 mod keeper;
 pub mod machine;
 pub mod node;
@@ -28,6 +32,7 @@ pub mod witness;
 pub use agent::{Agent, AgentOptions};
 pub use cluster::{Lab, LabOptions};
 pub use flannel::{Backend, Flannel};
+pub use impair::{Delay, Firewall};
 pub use node::Node;
 pub use owner::clean_stale;
 pub use place::Place;

@@ -11,6 +11,7 @@ use std::thread;
 
 use anyhow::{Context as _, Result};
 use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::signal::SigSet;
 
 use crate::process;
 
@@ -68,11 +69,13 @@ pub fn join(command: &mut Command, cgroup: &Path, namespaces: &Namespaces, fresh
         (&procs).write_all(b"0")?;
         namespaces.enter(CloneFlags::all())?;
         unshare(fresh)?;
+        // Who takes signals by a descriptor blocks them, and children would inherit that.
+        SigSet::all().thread_unblock()?;
         Ok(())
     };
     #[expect(unsafe_code, reason = "a process can only be moved between fork and exec")]
-    // SAFETY: the closure makes the system calls write, setns and unshare on descriptors opened before the fork; it
-    // neither allocates nor takes a lock, so the state of the parent's other threads does not matter.
+    // SAFETY: the closure makes the system calls write, setns, unshare and sigprocmask, on descriptors opened before the
+    // fork; it neither allocates nor takes a lock, so the state of the parent's other threads does not matter.
     unsafe {
         command.pre_exec(enter);
     }

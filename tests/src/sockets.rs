@@ -1,7 +1,7 @@
 //! Sockets of a place in the hands of the test: the place's process makes them, so that they belong to its cgroup and
 //! network namespace, and sends them here. What the test then does with them counts for the place.
 
-use std::io::{IoSlice, IoSliceMut, Read as _};
+use std::io::{IoSlice, IoSliceMut, Read as _, Write as _};
 use std::mem::MaybeUninit;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -124,7 +124,10 @@ pub fn serve() -> Result<()> {
                 descriptors = [made.as_fd()];
                 ensure!(ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)), "no room for it");
             }
-            Err(error) => eprintln!("socket {request:?}: {error:#}"),
+            Err(error) => {
+                // The parent shows it when the answer comes without a socket.
+                writeln!(std::io::stderr(), "socket {request:?}: {error:#}").context("report")?;
+            }
         }
         sendmsg(&input, &[IoSlice::new(b"!")], &mut ancillary, SendFlags::NOSIGNAL)
             .context("send a socket")?;

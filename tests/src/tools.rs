@@ -11,7 +11,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 use crate::process;
 
 /// The Debian packages of the programs that the lab uses.
-const PACKAGES: [(&str, &str); 12] = [
+const PACKAGES: [(&str, &str); 14] = [
+    ("bpftool", "bpftool"),
     ("conntrack", "conntrack"),
     ("etcd", "etcd-server"),
     ("etcdctl", "etcd-client"),
@@ -23,6 +24,7 @@ const PACKAGES: [(&str, &str); 12] = [
     ("ping", "iputils-ping"),
     ("promtool", "prometheus"),
     ("ss", "iproute2"),
+    ("strace", "strace"),
     ("tcpdump", "tcpdump"),
 ];
 

@@ -2,6 +2,8 @@
 //!
 //! This crate depends on nothing of ours, so that `cargo xtask` starts on a machine that cannot build the agent yet.
 
+mod bench;
+mod demo;
 mod generated;
 mod metrics;
 mod process;
@@ -31,6 +33,10 @@ enum Command {
     Test(test::Arguments),
     /// Build the agent and run it on this machine
     Run(run::Arguments),
+    /// Measure what the agent costs; prints a table and writes target/bench.json
+    Bench(bench::Arguments),
+    /// Show three nodes with real Flannel on this machine, and what the agents say of their traffic
+    Demo(demo::Arguments),
     /// Write METRICS.md from the catalogue, or check it
     Metrics(metrics::Arguments),
     /// Check the rules of the repository
@@ -42,6 +48,8 @@ fn main() -> ExitCode {
         Command::Setup => setup::run(),
         Command::Test(arguments) => test::run(&arguments),
         Command::Run(arguments) => run::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
+        Command::Demo(arguments) => demo::run(&arguments),
         Command::Metrics(arguments) => metrics::run(&arguments),
         Command::Tidy => tidy::run(),
     };

@@ -2,7 +2,7 @@
 
 use std::{
     env,
-    ffi::OsStr,
+    ffi::{OsStr, OsString},
     fs,
     os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
@@ -52,9 +52,18 @@ pub(crate) fn is_root() -> bool {
 
 /// Where a program is; also looks where only root's `PATH` leads.
 pub(crate) fn find(program: &str) -> Option<PathBuf> {
+    directories().map(|directory| directory.join(program)).find(|file| is_program(file))
+}
+
+/// A `PATH` for children by which they find what [`find`] finds.
+pub(crate) fn search_path() -> Result<OsString> {
+    env::join_paths(directories()).context("PATH is malformed")
+}
+
+fn directories() -> impl Iterator<Item = PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
-    let more = MORE_DIRECTORIES.iter().map(PathBuf::from);
-    env::split_paths(&path).chain(more).map(|directory| directory.join(program)).find(|file| is_program(file))
+    let directories: Vec<PathBuf> = env::split_paths(&path).collect();
+    directories.into_iter().chain(MORE_DIRECTORIES.iter().map(PathBuf::from))
 }
 
 fn is_program(file: &Path) -> bool {
@@ -124,6 +133,14 @@ mod tests {
         assert!(find("sh").is_some());
         assert_eq!(find("no-such-program"), None);
         assert!(!is_program(Path::new("/bin")));
+    }
+
+    #[test]
+    fn children_search_where_we_do() {
+        let path = search_path().unwrap();
+        let directories: Vec<PathBuf> = env::split_paths(&path).collect();
+        assert!(MORE_DIRECTORIES.iter().all(|more| directories.contains(&PathBuf::from(more))));
+        assert!(directories.iter().any(|directory| is_program(&directory.join("sh"))));
     }
 
     #[test]

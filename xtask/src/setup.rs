@@ -3,6 +3,7 @@
 
 mod apt;
 mod bpf;
+mod components;
 mod go;
 mod need;
 mod system;
@@ -25,7 +26,8 @@ pub(crate) fn run() -> Result<()> {
     packages(&system)?;
     bpf::toolchain(&system)?;
     bpf::linker(&system)?;
-    go::check()
+    go::check()?;
+    components::build()
 }
 
 /// The programs that tests and builds call.

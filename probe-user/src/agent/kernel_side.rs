@@ -16,7 +16,7 @@ use crate::ledger::Ledger;
 use crate::source::cgroupfs::CgroupTree;
 
 /// The `reason` label when nothing could be loaded; the log has the kernel's words.
-const NOT_LOADED: &str = "programs could not be loaded";
+pub(super) const NOT_LOADED: &str = "programs could not be loaded";
 const NO_SOCKET_ERRORS: &str = "no BTF: connect failures have no reason, resets are not counted";
 const NO_CGROUP_EVENTS: &str = "no cgroup tracepoints: pods that live less than a scan are missed";
 
@@ -135,6 +135,10 @@ impl OverlayCounters for Counters {
             })
             .collect()
     }
+
+    fn counts_on(&self, device: &str) -> bool {
+        self.0.status().overlay_rows.iter().any(|counted| counted == device)
+    }
 }
 
 /// No programs, no counts.
@@ -143,6 +147,10 @@ struct NoCounters;
 impl OverlayCounters for NoCounters {
     fn read(&self) -> Vec<OverlayCount> {
         Vec::new()
+    }
+
+    fn counts_on(&self, _device: &str) -> bool {
+        false
     }
 }
 

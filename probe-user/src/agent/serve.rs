@@ -48,7 +48,7 @@ pub(super) fn supervise(name: &'static str, task: impl Future<Output = Result<()
         match task.await {
             Ok(()) => tracing::debug!(task = name, "background task ended"),
             Err(error) => {
-                tracing::error!(task = name, error = format!("{error:#}"), "background task failed")
+                tracing::error!(task = name, error = format!("{error:#}"), "background task failed");
             }
         }
     });

@@ -304,7 +304,7 @@ series_limit: 9
 
     #[test]
     fn a_value_that_does_not_fit_is_refused_with_what_fits() {
-        assert!(refused("--slots=4").contains("4 is not in 16..=16384"), "{}", refused("--slots=4"));
+        assert!(refused("--slots=4").contains("4 is not in 64..=8192"), "{}", refused("--slots=4"));
         assert!(refused("--collector.tcp=maybe").contains("[possible values: auto, on, off]"));
         assert!(refused("--log.level=inof").contains("did you mean `info`?"));
         assert!(refused("--pod-retention=5").contains("write 5s"));

@@ -57,12 +57,18 @@ impl Collector for AgentSelf {
                 .find(|descriptor| descriptor.name == family.name())
                 .ok_or_else(|| CollectError(Box::new(Undescribed(family.name().to_owned()))))?;
             let mut target = sink.family(descriptor);
-            for metric in family.get_metric() {
+            for metric in family.get_metric().iter().filter(|metric| !is_unread(descriptor, metric)) {
                 write_metric(&mut target, descriptor, metric);
             }
         }
         Ok(())
     }
+}
+
+/// The crate exports 0 for a fact about the process that it could not read or that has no limit; none of them can be 0.
+fn is_unread(descriptor: &Descriptor, metric: &proto::Metric) -> bool {
+    let process_gauge = descriptor.kind == Kind::Gauge && descriptor.name.starts_with("process_");
+    process_gauge && metric.get_gauge().get_value() == 0.0
 }
 
 fn write_metric(target: &mut Family<'_>, descriptor: &Descriptor, metric: &proto::Metric) {
@@ -160,6 +166,15 @@ mod tests {
             let value = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
             assert!(value.parse::<f64>().unwrap() > 0.0, "{name}{value}");
         }
+    }
+
+    #[test]
+    fn an_unlimited_or_unread_fact_is_absent_and_not_zero() {
+        let descriptor = DESCRIPTORS.iter().find(|d| d.name == "process_max_fds").unwrap();
+        let mut gauge = proto::Gauge::default();
+        assert!(is_unread(descriptor, &proto::Metric::from_gauge(gauge.clone())));
+        gauge.set_value(1024.0);
+        assert!(!is_unread(descriptor, &proto::Metric::from_gauge(gauge)));
     }
 
     #[test]

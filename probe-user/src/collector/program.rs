@@ -41,7 +41,10 @@ const fn loss(name: &'static str, help: &'static str) -> Descriptor {
     }
 }
 
-static LOSSES: [(Descriptor, fn(&Control) -> u64); 4] = [
+/// A family, and which count it shows.
+type Loss = (Descriptor, fn(&Control) -> u64);
+
+static LOSSES: [Loss; 4] = [
     (
         loss(
             "leadline_slots_exhausted_total",

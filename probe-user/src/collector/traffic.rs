@@ -2,10 +2,10 @@
 
 mod descriptor;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use probe_common::traffic::{Cell, Protocol};
+use probe_common::traffic::Cell;
 
 use self::descriptor::{FAMILIES, Scope};
 use super::{CollectError, Collector, Support};
@@ -16,6 +16,9 @@ use crate::metric::sink::{Sink, Value};
 use crate::peer::PeerClass;
 
 pub use self::descriptor::DESCRIPTORS;
+
+/// What the counters do not see, for METRICS.md.
+pub const LIMITS: &str = include_str!("traffic/limits.md");
 
 /// How many series the per-pod families may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,53 +54,79 @@ pub(super) fn pod_labels(census: &Census, uid: &str) -> (String, String) {
 /// What did not fit into the slots.
 const OTHER: &str = "other";
 
-/// Label values of a series, in the order of its family's descriptor.
-type Labels = Vec<String>;
+/// Peer class and, in the detailed profile, protocol.
+type Tail = (&'static str, Option<&'static str>);
 
-/// Everything of one collection, summed by series.
+/// The few series of one pod or unit, in no order.
+type Cells = Vec<(Tail, Cell)>;
+
+/// Everything of one collection. Pods go by their UID here: a name per packet counter would cost more than the page.
 #[derive(Default)]
 struct Series {
-    pods: BTreeMap<Labels, Cell>,
-    units: BTreeMap<Labels, Cell>,
-    node: BTreeMap<Labels, Cell>,
+    pods: HashMap<String, Cells>,
+    /// What found no slot.
+    other: Cells,
+    units: HashMap<String, Cells>,
+    node: BTreeMap<&'static str, Cell>,
 }
 
 impl Series {
-    fn add(&mut self, account: &Account, counts: &Counts, census: &Census, detail: Detail) {
-        let tail = labels_of(account.class, account.protocol, detail);
-        let with = |head: Vec<String>| head.into_iter().chain(tail.iter().cloned()).collect::<Labels>();
-        let class = vec![account.class.as_str().to_owned()];
-        add_traffic(self.node.entry(class).or_default(), &counts.traffic);
-        let is_silent = counts.traffic == Cell::default();
+    fn add(&mut self, account: Account, more: &Cell, detail: Detail) {
+        let class = account.class.as_str();
+        add_traffic(self.node.entry(class).or_default(), more);
+        let is_silent = *more == Cell::default();
         if detail == Detail::Minimal || is_silent {
             return;
         }
-        match &account.holder {
-            Holder::Owner(Owner::Pod { uid }) => {
-                let (namespace, pod) = pod_labels(census, uid);
-                add_traffic(self.pods.entry(with(vec![namespace, pod])).or_default(), &counts.traffic);
-            }
-            Holder::Overflow => {
-                let labels = with(vec![OTHER.to_owned(), OTHER.to_owned()]);
-                add_traffic(self.pods.entry(labels).or_default(), &counts.traffic);
-            }
-            Holder::Owner(Owner::Unit(unit)) => {
-                add_traffic(self.units.entry(with(vec![unit.clone()])).or_default(), &counts.traffic);
-            }
-            Holder::Owner(Owner::Kernel) => {
-                add_traffic(self.units.entry(with(vec!["kernel".to_owned()])).or_default(), &counts.traffic);
-            }
-            Holder::Departed => {}
+        let cells = match account.holder {
+            Holder::Owner(Owner::Pod { uid }) => self.pods.entry(uid).or_default(),
+            Holder::Overflow => &mut self.other,
+            Holder::Owner(Owner::Unit(unit)) => self.units.entry(unit).or_default(),
+            Holder::Owner(Owner::Kernel) => self.units.entry("kernel".to_owned()).or_default(),
+            Holder::Departed => return,
+        };
+        let protocol = (detail == Detail::Detailed).then(|| account.protocol.as_str());
+        add_cell(cells, (class, protocol), more);
+    }
+
+    /// Label values and counts of all series, sorted. Pods that have followed each other under one name are one.
+    fn into_rows(self, census: &Census) -> Rows {
+        let mut pods: BTreeMap<(String, String), Cells> = BTreeMap::new();
+        if !self.other.is_empty() {
+            pods.insert((OTHER.to_owned(), OTHER.to_owned()), self.other);
         }
+        for (uid, cells) in self.pods {
+            let name = pod_labels(census, &uid);
+            let sum = pods.entry(name).or_default();
+            for (tail, cell) in cells {
+                add_cell(sum, tail, &cell);
+            }
+        }
+        let pods = pods.into_iter().map(|((namespace, pod), cells)| (vec![namespace, pod], sorted(cells)));
+        let units: BTreeMap<String, Cells> = self.units.into_iter().collect();
+        let units = units.into_iter().map(|(unit, cells)| (vec![unit], sorted(cells)));
+        let node = self.node.into_iter().map(|(class, cell)| ((class, None), cell)).collect();
+        Rows { pods: pods.collect(), units: units.collect(), node: vec![(Vec::new(), node)] }
     }
 }
 
-fn labels_of(class: PeerClass, protocol: Protocol, detail: Detail) -> Labels {
-    let mut labels = vec![class.as_str().to_owned()];
-    if detail == Detail::Detailed {
-        labels.push(protocol.as_str().to_owned());
+/// First label values with the series that share them, in the order of the page.
+struct Rows {
+    pods: Vec<(Vec<String>, Cells)>,
+    units: Vec<(Vec<String>, Cells)>,
+    node: Vec<(Vec<String>, Cells)>,
+}
+
+fn add_cell(cells: &mut Cells, tail: Tail, more: &Cell) {
+    match cells.iter_mut().find(|(known, _)| *known == tail) {
+        Some((_, sum)) => add_traffic(sum, more),
+        None => cells.push((tail, *more)),
     }
-    labels
+}
+
+fn sorted(mut cells: Cells) -> Cells {
+    cells.sort_unstable_by_key(|(tail, _)| *tail);
+    cells
 }
 
 impl<S: SlotSource> Collector for Traffic<S> {
@@ -114,29 +143,128 @@ impl<S: SlotSource> Collector for Traffic<S> {
     }
 
     fn collect(&self, sink: &mut Sink<'_>) -> Result<(), CollectError> {
-        let totals = self.census.with_registry(|registry| self.ledger.totals(registry));
         let mut series = Series::default();
         // Known in advance: every class of the node's totals exists from the first scrape.
         for class in PeerClass::ALL {
-            series.node.insert(vec![class.as_str().to_owned()], Cell::default());
+            series.node.insert(class.as_str(), Cell::default());
         }
-        for (account, counts) in &totals {
-            series.add(account, counts, &self.census, self.detail);
-        }
+        self.census.with_registry(|registry| {
+            let add = |account, counts: &Counts| series.add(account, &counts.traffic, self.detail);
+            self.ledger.visit(registry, add);
+        });
+        let rows = series.into_rows(&self.census);
         for family in &FAMILIES {
             let descriptor =
                 if self.detail == Detail::Detailed { &family.detailed } else { &family.standard };
             let of_scope = match family.scope {
-                Scope::Pod => &series.pods,
-                Scope::Unit => &series.units,
-                Scope::Node => &series.node,
+                Scope::Pod => &rows.pods,
+                Scope::Unit => &rows.units,
+                Scope::Node => &rows.node,
             };
             let mut out = sink.family(descriptor);
-            for (labels, cell) in of_scope {
-                let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
-                out.value(&labels, Value::Integer((family.read)(cell)));
+            let mut labels: Vec<&str> = Vec::new();
+            for (head, cells) in of_scope {
+                for ((class, protocol), cell) in cells {
+                    labels.clear();
+                    labels.extend(head.iter().map(String::as_str));
+                    labels.push(class);
+                    labels.extend(protocol);
+                    out.value(&labels, Value::Integer((family.read)(cell)));
+                }
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::time::Instant;
+
+    use probe_common::traffic::Protocol;
+
+    use super::*;
+    use crate::identity::{PodName, PodNames, PodSource};
+
+    const UIDS: [&str; 2] = ["f49bc5ea-916a-4212-99f5-faa047ac2f8b", "0a9bc5ea-916a-4212-99f5-faa047ac2f8b"];
+
+    /// A pod and its successor, as a `StatefulSet` makes them.
+    struct Successors;
+
+    impl PodSource for Successors {
+        fn read(&mut self) -> io::Result<Vec<(String, PodName)>> {
+            let name = PodName { namespace: "shop".into(), pod: "db-0".into() };
+            Ok(UIDS.map(|uid| (uid.to_owned(), name.clone())).to_vec())
+        }
+    }
+
+    fn account(holder: Holder, class: PeerClass, protocol: Protocol) -> Account {
+        Account { holder, class, protocol }
+    }
+
+    fn pod(uid: &str) -> Holder {
+        Holder::Owner(Owner::Pod { uid: uid.to_owned() })
+    }
+
+    fn sent(packets: u64) -> Cell {
+        Cell { transmit_packets: packets, ..Cell::default() }
+    }
+
+    fn rows(accounts: Vec<(Account, u64)>, detail: Detail) -> Rows {
+        let census = Census::new(PodNames::new(vec![Box::new(Successors)]));
+        let now = Instant::now();
+        census.insert(7, &format!("kubepods/pod{}", UIDS[0]), now);
+        census.find_names(now);
+        let mut series = Series::default();
+        for (account, packets) in accounts {
+            series.add(account, &sent(packets), detail);
+        }
+        series.into_rows(&census)
+    }
+
+    #[test]
+    fn pods_that_followed_each_other_under_one_name_are_one_series() {
+        let accounts = vec![
+            (account(pod(UIDS[0]), PeerClass::Node, Protocol::Tcp), 3),
+            (account(pod(UIDS[1]), PeerClass::Node, Protocol::Tcp), 4),
+        ];
+        let found = rows(accounts, Detail::Standard);
+        assert_eq!(
+            found.pods[0],
+            (vec!["shop".to_owned(), "db-0".to_owned()], vec![(("node", None), sent(7))])
+        );
+    }
+
+    #[test]
+    fn the_detailed_profile_keeps_protocols_apart_and_the_page_is_sorted() {
+        let accounts = || {
+            [
+                (PeerClass::Node, Protocol::Udp, 1),
+                (PeerClass::Node, Protocol::Tcp, 2),
+                (PeerClass::Host, Protocol::Udp, 4),
+            ]
+            .map(|(class, protocol, packets)| (account(pod(UIDS[0]), class, protocol), packets))
+            .to_vec()
+        };
+        let detailed = vec![
+            (("host", Some("udp")), sent(4)),
+            (("node", Some("tcp")), sent(2)),
+            (("node", Some("udp")), sent(1)),
+        ];
+        assert_eq!(rows(accounts(), Detail::Detailed).pods[0].1, detailed);
+        let standard = vec![(("host", None), sent(4)), (("node", None), sent(3))];
+        assert_eq!(rows(accounts(), Detail::Standard).pods[0].1, standard);
+    }
+
+    #[test]
+    fn what_is_silent_or_of_nobody_is_of_the_node_only() {
+        let accounts = vec![
+            (account(pod(UIDS[0]), PeerClass::Node, Protocol::Tcp), 0),
+            (account(Holder::Departed, PeerClass::External, Protocol::Udp), 5),
+        ];
+        let found = rows(accounts, Detail::Standard);
+        assert!(found.pods.is_empty() && found.units.is_empty());
+        assert_eq!(found.node[0].1, vec![(("external", None), sent(5)), (("node", None), sent(0))]);
     }
 }

@@ -6,6 +6,9 @@ use flate2::{Compression, write::GzEncoder};
 
 use super::negotiate::Encoding;
 
+/// 128 KiB: lines of a page resemble their neighbours, and a larger window only costs memory.
+const WINDOW_LOG: u32 = 17;
+
 /// Encodes a body.
 ///
 /// # Errors
@@ -13,7 +16,12 @@ use super::negotiate::Encoding;
 pub(super) fn compress(body: Vec<u8>, encoding: Encoding) -> io::Result<Vec<u8>> {
     match encoding {
         Encoding::Identity => Ok(body),
-        Encoding::Zstd => zstd::encode_all(body.as_slice(), 1),
+        Encoding::Zstd => {
+            let mut encoder = zstd::Encoder::new(Vec::new(), 1)?;
+            encoder.window_log(WINDOW_LOG)?;
+            encoder.write_all(&body)?;
+            encoder.finish()
+        }
         Encoding::Gzip => {
             let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
             encoder.write_all(&body)?;

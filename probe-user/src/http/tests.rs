@@ -436,7 +436,7 @@ async fn stopping_does_not_wait_for_a_client_that_never_ends() {
 async fn a_taken_address_is_named_with_what_to_do() {
     let fixture = start(1, Limits::default());
     let error = bind(fixture.address).unwrap_err().to_string();
-    assert!(error.starts_with(&format!("cannot listen on {}: ", fixture.address)), "{error}");
+    assert!(error.starts_with(&format!("cannot listen on {}; ", fixture.address)), "{error}");
     assert!(error.ends_with("stop it or choose another port"), "{error}");
     let error = bind("192.0.2.1:9843".parse().unwrap()).unwrap_err().to_string();
     assert!(error.contains("no interface of this host has that address"), "{error}");

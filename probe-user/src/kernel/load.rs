@@ -9,7 +9,7 @@ use aya::maps::lpm_trie::LpmTrie;
 use aya::maps::{HashMap, Map, MapData, Queue, RingBuf};
 use aya::programs::links::CgroupAttachMode;
 use aya::programs::{CgroupSkb, CgroupSkbAttachType, Program, ProgramError, RawTracePoint, SockOps};
-use aya::{Btf as AyaBtf, Ebpf, EbpfLoader};
+use aya::{Ebpf, EbpfLoader};
 use probe_common::overlay::{DEVICES_MAX, NODES_MAX, OverlayDevice};
 use probe_common::prefix::PrefixValue;
 use probe_common::traffic::{SLOTS_RESERVED, SlotKey};
@@ -121,11 +121,11 @@ pub(super) fn load(cgroup_root: &Path, slots: u32, log_level: u8) -> Result<Load
 
 /// Creates the maps in their sizes and relocates the programs.
 fn open(shape: &Shape, offsets: &Offsets, root_id: u64, log_level: u8) -> Result<Ebpf, KernelError> {
-    let btf = AyaBtf::from_sys_fs().ok();
     let (shard_mask, tcp_shard_mask) = (shape.shards - 1, shape.tcp_shards - 1);
     let mut loader = EbpfLoader::new();
     loader
-        .btf(btf.as_ref())
+        // The programs carry no relocations, and aya's copy of the kernel's types would take some 20 MB for good.
+        .btf(None)
         .map_max_entries("leadline_keys", shape.slots)
         .map_max_entries("leadline_cells", shape.slots * shape.shards)
         .map_max_entries("leadline_tcells", shape.slots * shape.tcp_shards)
@@ -190,7 +190,7 @@ where
     ebpf.program_mut(name)
         .ok_or(KernelError::Missing { program: name })?
         .try_into()
-        .map_err(|_: ProgramError| KernelError::Missing { program: name })
+        .map_err(|_other_type: ProgramError| KernelError::Missing { program: name })
 }
 
 /// Follows cgroups by raw tracepoint; without it new pods are found by scanning, and short ones are missed.

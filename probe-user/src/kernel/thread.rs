@@ -1,4 +1,4 @@
-//! The one thread that talks to bpf(2). It keeps BPF, PERFMON and NET_ADMIN to attach to devices that come and go;
+//! The one thread that talks to bpf(2). It keeps BPF, PERFMON and `NET_ADMIN` to attach to devices that come and go;
 //! every other thread has dropped everything. Others send it commands and read mapped memory.
 
 use std::os::fd::AsFd as _;

@@ -31,6 +31,7 @@ pub(super) const NEEDS: &[Need] = &[
     need("tcpdump", &["tcpdump"], "the lab's witness for frames"),
     need("iperf3", &["iperf3"], "the lab's witness for bytes"),
     need("bpftool", &["bpftool"], "the lab's witness for programs and maps"),
+    need("strace", &["strace"], "the benchmark's witness for system calls"),
     need("etcd", &["etcd-server"], "the store of Flannel in the lab"),
     need("etcdctl", &["etcd-client"], "writes Flannel's configuration in the lab"),
     need("promtool", &["promtool", "prometheus"], "checks what the agent exports"),

@@ -27,8 +27,13 @@ const fn counter(
 const RTT_SOURCE: &str = "srtt_us at BPF_SOCK_OPS_*_ESTABLISHED_CB, tcp_sock.rtt_min afterwards";
 const RTT_WITNESS: &str = "injected delay of 20 ms while the server thinks for 30 ms: within 0.2 ms";
 
+/// A family, and which part of a cell it shows.
+pub(super) type Histogram = (Descriptor, fn(&TcpCell) -> &Durations);
+/// The same of a plain count.
+pub(super) type Counter = (Descriptor, fn(&TcpCell) -> u64);
+
 /// Round trips, acknowledgement times, connect times.
-pub(super) static HISTOGRAMS: [(Descriptor, fn(&TcpCell) -> &Durations); 3] = [
+pub(super) static HISTOGRAMS: [Histogram; 3] = [
     (
         seconds(
             "leadline_tcp_rtt_seconds",
@@ -41,9 +46,9 @@ pub(super) static HISTOGRAMS: [(Descriptor, fn(&TcpCell) -> &Durations); 3] = [
     (
         seconds(
             "leadline_tcp_ack_seconds",
-            "Every acknowledgement time that the kernel sampled, delayed acknowledgements and answers that the peer thought about included. Not network latency.",
+            "Every acknowledgement time that the kernel sampled, delayed acknowledgements and answers that the peer thought about included. Not network latency. Kernels that pass no arguments to the callback give smoothed times; connections older than the agent give none.",
             "BPF_SOCK_OPS_RTT_CB (tcp_rtt_estimator)",
-            "`ss -ti` of the same connections: srtt within the range of the samples",
+            "rtt of `ss -ti` of the same connections, 30 ms of thinking on 20 ms of network: mean of the samples within 2 ms",
         ),
         |cell| &cell.ack,
     ),
@@ -78,7 +83,7 @@ pub(super) static TRANSMIT_SEGMENTS: Descriptor = counter(
 );
 
 /// Plain counters.
-pub(super) static COUNTERS: [(Descriptor, fn(&TcpCell) -> u64); 6] = [
+pub(super) static COUNTERS: [Counter; 6] = [
     (
         counter(
             "leadline_tcp_retransmit_segments_total",
@@ -91,9 +96,9 @@ pub(super) static COUNTERS: [(Descriptor, fn(&TcpCell) -> u64); 6] = [
     (
         counter(
             "leadline_tcp_retransmit_timeouts_total",
-            "Retransmission timeouts of the pod's connections.",
+            "Retransmission timeouts of the pod's connections, those older than the agent excepted.",
             "BPF_SOCK_OPS_RTO_CB (tcp_retransmit_timer)",
-            "TCPTimeouts of the pod's network namespace",
+            "TCPTimeouts of the pod's network namespace: difference 0, SYN-ACKs excepted",
         ),
         |cell| cell.retransmit_timeouts,
     ),
@@ -118,18 +123,18 @@ pub(super) static COUNTERS: [(Descriptor, fn(&TcpCell) -> u64); 6] = [
     (
         counter(
             "leadline_tcp_resets_received_total",
-            "Established connections of the pod that a RST of the peer ended.",
-            "BPF_SOCK_OPS_STATE_CB with sk_err ECONNRESET or EPIPE (tcp_reset)",
-            "EstabResets of the pod's network namespace",
+            "Established connections of the pod that a RST of the peer ended. Established is ESTABLISHED and CLOSE-WAIT, as in RFC 4022: a RST after the pod's own FIN does not count.",
+            "BPF_SOCK_OPS_STATE_CB from ESTABLISHED or CLOSE_WAIT to CLOSE with sk_err ECONNRESET or EPIPE (tcp_reset)",
+            "EstabResets of the pod's network namespace, which is received and sent together: difference 0",
         ),
         |cell| cell.resets_received,
     ),
     (
         counter(
             "leadline_tcp_resets_sent_total",
-            "Established connections that the pod gave up with a RST.",
+            "Established connections that the pod gave up with a RST: closed with data unread, or with SO_LINGER 0.",
             "BPF_SOCK_OPS_STATE_CB from ESTABLISHED or CLOSE_WAIT to CLOSE without an error (tcp_close, tcp_disconnect)",
-            "OutRsts of the pod's network namespace",
+            "OutRsts and EstabResets of the pod's network namespace: difference 0",
         ),
         |cell| cell.resets_sent,
     ),

@@ -76,7 +76,8 @@ macro_rules! node {
 }
 
 const BYTES: Option<&str> = Some("bytes");
-const PACKETS: Option<&str> = Some("packets");
+/// Packets are a count, not a unit.
+const PACKETS: Option<&str> = None;
 
 /// All families, in the order of the exposition.
 pub(super) static FAMILIES: [Family; 12] = [

@@ -1,3 +1,5 @@
+//! Classes of real and of tricky networks.
+
 use super::super::decide_peers;
 use super::super::fixture::{Network, bare_node, flannel_config, host_gw_node, ip, net, vxlan_node};
 use super::*;

@@ -1,3 +1,5 @@
+//! Peers as flannel and its like leave them in the kernel.
+
 use super::super::fixture::{
     CNI0, ETH0, FLANNEL, Network, bare_node, flannel_config, host_gw_node, ip, net, vxlan_kind, vxlan_node,
 };

@@ -1,0 +1,205 @@
+//! Joins two devices at layer 2 and holds every frame for a while: one thread for each direction, first in first out.
+
+use std::collections::VecDeque;
+use std::io::{self, PipeReader, PipeWriter};
+use std::mem::size_of_val;
+use std::os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::process::Command;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use nix::errno::Errno;
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{MsgFlags, recv, send, setsockopt, sockopt};
+use nix::sys::time::TimeSpec;
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+
+use super::Passed;
+use crate::process;
+
+/// The largest frame; longer ones would mean that an offload is on.
+const FRAME_MAX: usize = 2_048;
+/// Bytes that may wait in the kernel while a thread is not scheduled.
+const BUFFER: usize = 8 << 20;
+/// `PACKET_IGNORE_OUTGOING` of `linux/if_packet.h`: what the relay itself sends must not come back to it.
+const PACKET_IGNORE_OUTGOING: libc::c_int = 23;
+
+/// A running relay. Dropping it ends its threads.
+#[derive(Debug)]
+pub(super) struct Relay {
+    stop: Option<PipeWriter>,
+    threads: Vec<JoinHandle<()>>,
+    passed: [Arc<Mutex<Passed>>; 2],
+}
+
+impl Relay {
+    /// Joins two devices, given by index, of the calling thread's network namespace.
+    pub(super) fn start(first: u32, second: u32, delay: Duration) -> Result<Self> {
+        let (first, second) = (packet_socket(first)?, packet_socket(second)?);
+        let (end, stop) = io::pipe().context("make a pipe")?;
+        let passed = [Arc::default(), Arc::default()];
+        let mut relay = Self { stop: Some(stop), threads: Vec::new(), passed };
+        let (first, second) = (Arc::new(first), Arc::new(second));
+        for ((from, to), passed) in [(&first, &second), (&second, &first)].into_iter().zip(&relay.passed) {
+            let direction = Direction {
+                from: Arc::clone(from),
+                to: Arc::clone(to),
+                end: end.try_clone().context("duplicate a pipe")?,
+                timer: TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_NONBLOCK)
+                    .context("make a timer")?,
+                delay,
+                held: VecDeque::new(),
+                passed: Arc::clone(passed),
+            };
+            relay.threads.push(thread::spawn(move || direction.run()));
+        }
+        Ok(relay)
+    }
+
+    pub(super) fn passed(&self) -> [Passed; 2] {
+        [0, 1].map(|index: usize| *self.passed[index].lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.stop = None;
+        for thread in self.threads.drain(..) {
+            // A panic of the thread has been printed already.
+            drop(thread.join());
+        }
+    }
+}
+
+/// A raw packet socket of one device that receives what others send.
+fn packet_socket(index: u32) -> Result<OwnedFd> {
+    let flags = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    #[expect(unsafe_code, reason = "nix knows no packet socket that waits for its device")]
+    // SAFETY: socket(2) takes three integers. Protocol 0 receives nothing before the bind, so that no frame of
+    // another device can come in.
+    let raw = unsafe { libc::socket(libc::AF_PACKET, flags, 0) };
+    let raw = Errno::result(raw).context("open a packet socket (needs CAP_NET_RAW)")?;
+    #[expect(unsafe_code, reason = "the descriptor of a system call that nix does not wrap")]
+    // SAFETY: the descriptor has just been made and nobody else has it.
+    let socket = unsafe { OwnedFd::from_raw_fd(raw) };
+    let ignore: libc::c_int = 1;
+    let size = libc::socklen_t::try_from(size_of_val(&ignore))?;
+    #[expect(unsafe_code, reason = "nix has no such option")]
+    // SAFETY: the option is an int, which outlives the call, and the size is its own.
+    let set = unsafe {
+        libc::setsockopt(raw, libc::SOL_PACKET, PACKET_IGNORE_OUTGOING, (&raw const ignore).cast(), size)
+    };
+    Errno::result(set).context("set PACKET_IGNORE_OUTGOING (Linux 4.20)")?;
+    setsockopt(&socket, sockopt::RcvBufForce, &BUFFER).context("enlarge the receive buffer")?;
+    let address = libc::sockaddr_ll {
+        sll_family: u16::try_from(libc::AF_PACKET)?,
+        sll_protocol: u16::try_from(libc::ETH_P_ALL)?.to_be(),
+        sll_ifindex: i32::try_from(index)?,
+        sll_hatype: 0,
+        sll_pkttype: 0,
+        sll_halen: 0,
+        sll_addr: [0; 8],
+    };
+    let size = libc::socklen_t::try_from(size_of_val(&address))?;
+    #[expect(unsafe_code, reason = "nix makes no link-layer addresses")]
+    // SAFETY: the address is a whole sockaddr_ll, which outlives the call, and the size is its own.
+    let bound = unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), size) };
+    Errno::result(bound).with_context(|| format!("bind to device {index}"))?;
+    Ok(socket)
+}
+
+struct Frame {
+    received: Instant,
+    bytes: Vec<u8>,
+}
+
+/// One direction of the relay.
+struct Direction {
+    from: Arc<OwnedFd>,
+    to: Arc<OwnedFd>,
+    end: PipeReader,
+    timer: TimerFd,
+    delay: Duration,
+    held: VecDeque<Frame>,
+    passed: Arc<Mutex<Passed>>,
+}
+
+impl Direction {
+    fn run(mut self) {
+        make_urgent();
+        // An error other than those handled where they arise cannot happen on healthy descriptors; without the relay
+        // nothing passes, and the test says so.
+        while matches!(self.step(), Ok(true)) {}
+    }
+
+    /// Sends what is due and receives what has come; `false` at the end.
+    fn step(&mut self) -> nix::Result<bool> {
+        let wait = self.send_due();
+        if let Some(wait) = wait {
+            // A time of zero would disarm the timer.
+            let wait = TimeSpec::from(wait.max(Duration::from_nanos(1)));
+            self.timer.set(Expiration::OneShot(wait), TimerSetTimeFlags::empty())?;
+        }
+        let mut waiting = [
+            PollFd::new(self.from.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.timer.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.end.as_fd(), PollFlags::POLLIN),
+        ];
+        match poll(&mut waiting, PollTimeout::NONE) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(error) => return Err(error),
+        }
+        let ready = waiting.map(|descriptor| descriptor.any().unwrap_or_default());
+        if ready[1] {
+            // Whether it had expired does not matter: what is due is found by the clock.
+            self.timer.wait().ok();
+        }
+        if ready[0] {
+            self.receive();
+        }
+        Ok(!ready[2])
+    }
+
+    /// Sends the frames that are due; says how long the next one must wait.
+    fn send_due(&mut self) -> Option<Duration> {
+        loop {
+            let wait = (self.held.front()?.received + self.delay).saturating_duration_since(Instant::now());
+            if !wait.is_zero() {
+                return Some(wait);
+            }
+            let frame = self.held.pop_front()?;
+            let sent = send(self.to.as_raw_fd(), &frame.bytes, MsgFlags::MSG_DONTWAIT).is_ok();
+            let mut passed = self.passed.lock().unwrap_or_else(PoisonError::into_inner);
+            if sent {
+                passed.frames += 1;
+                passed.held += frame.received.elapsed();
+            } else {
+                passed.lost += 1;
+            }
+        }
+    }
+
+    fn receive(&mut self) {
+        let mut buffer = [0; FRAME_MAX];
+        for _ in 0..64 {
+            let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_TRUNC;
+            let Ok(length) = recv(self.from.as_raw_fd(), &mut buffer, flags) else { return };
+            match buffer.get(..length) {
+                Some(frame) => {
+                    self.held.push_back(Frame { received: Instant::now(), bytes: frame.to_vec() });
+                }
+                None => self.passed.lock().unwrap_or_else(PoisonError::into_inner).lost += 1,
+            }
+        }
+    }
+}
+
+/// Puts the thread before ordinary ones, so that the delay does not depend on what else the machine does. Where that
+/// is not allowed the delay is less exact, which `Passed` shows.
+fn make_urgent() {
+    let thread = nix::unistd::gettid().to_string();
+    drop(process::run(Command::new("chrt").args(["--fifo", "--pid", "10", &thread])));
+}

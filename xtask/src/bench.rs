@@ -1,0 +1,58 @@
+//! `cargo xtask bench`: what the agent costs, against the goals of the design.
+
+use std::process::Command;
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::{
+    process::{cargo, is_root, loudly, target_directory},
+    progress::heading,
+    setup,
+};
+
+/// Arguments of `bench`.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// Few repetitions: shows that everything works, not how fast it is
+    #[arg(long)]
+    quick: bool,
+    /// Parts to measure: packet, overhead, scrape, idle, start, churn; all without one
+    parts: Vec<String>,
+}
+
+/// Builds the agent and the benchmark, and runs it as root. It is a program of its own, since this one depends on
+/// nothing of ours.
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    setup::run()?;
+    heading("build");
+    loudly(cargo().args(["build", "--release", "--package", "probe-user"]))?;
+    loudly(cargo().args(["build", "--release", "--package", "leadline-tests", "--bin", "bench"]))?;
+    heading("bench");
+    loudly(&mut command(arguments))
+}
+
+fn command(arguments: &Arguments) -> Command {
+    let program = target_directory().join("release/bench");
+    let mut command = if is_root() {
+        Command::new(program)
+    } else {
+        let mut command = Command::new("sudo");
+        command.arg("--preserve-env").arg(program);
+        command
+    };
+    command.args(arguments.quick.then_some("--quick")).args(&arguments.parts);
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::show;
+
+    #[test]
+    fn parts_reach_the_program() {
+        let arguments = Arguments { quick: true, parts: vec!["packet".to_owned(), "scrape".to_owned()] };
+        assert!(show(&command(&arguments)).ends_with("bench --quick packet scrape"));
+    }
+}
