@@ -167,3 +167,15 @@ pub(crate) fn is_neighbour_control(skb: *mut __sk_buff, transport: Transport) ->
     transport.protocol == ICMPV6
         && load::<1>(skb, transport.offset).is_some_and(|[kind]| matches!(kind, 130..=137 | 143))
 }
+
+/// Identifier of an echo request that is sent or of an echo reply that is received (RFC 792, RFC 4443).
+#[inline(always)]
+pub(crate) fn echo_identifier(skb: *mut __sk_buff, transport: Transport, egress: bool) -> Option<u16> {
+    let (request, reply) = match transport.protocol {
+        1 => (8, 0),
+        58 => (128, 129),
+        _ => return None,
+    };
+    let header: [u8; 6] = load(skb, transport.offset)?;
+    (header[0] == if egress { request } else { reply }).then_some(u16::from_be_bytes([header[4], header[5]]))
+}

@@ -19,6 +19,9 @@ const TCP_LISTEN: u32 = 10;
 /// Index of the loopback device in every network namespace (include/net/flow.h, `LOOPBACK_IFINDEX`).
 const LOOPBACK_IFINDEX: u32 = 1;
 
+/// Set in `SocketState::peer` of a raw socket beside the identifier of its last echo request.
+const ECHO: u32 = 1 << 16;
+
 /// The packet must not be counted.
 pub(crate) const NONE: u32 = u32::MAX;
 
@@ -87,6 +90,35 @@ struct Facts {
     peer: u32,
 }
 
+/// Remembers the identifier of an echo request with the raw socket that sends it, and tells whether what a raw socket
+/// receives answers it. Every raw socket gets a copy of every packet of its protocol: only the asker counts it.
+///
+/// # Safety
+/// `skb` is the context, `socket` its non-null raw socket.
+#[inline(always)]
+unsafe fn echo_identifier(
+    skb: *mut __sk_buff,
+    socket: *mut bpf_sock,
+    transport: packet::Transport,
+    egress: bool,
+) -> bool {
+    let Some(identifier) = packet::echo_identifier(skb, transport, egress) else { return false };
+    let peer = ECHO | u32::from(identifier);
+    let mut initial = SocketState { peer, ..SocketState::default() };
+    // SAFETY: the caller's promise.
+    let state = unsafe { socket_state(socket, egress.then_some(&mut initial)) };
+    if state.is_null() {
+        return false;
+    }
+    // SAFETY: storage of the socket, valid for this program run.
+    unsafe {
+        if egress {
+            (*state).peer = peer;
+        }
+        (*state).peer == peer
+    }
+}
+
 /// Reads the facts; `None`: the packet is not to be counted here.
 #[inline(always)]
 unsafe fn facts(skb: *mut __sk_buff, socket: *mut bpf_sock, egress: bool) -> Option<Facts> {
@@ -105,11 +137,16 @@ unsafe fn facts(skb: *mut __sk_buff, socket: *mut bpf_sock, egress: bool) -> Opt
     // SAFETY: checked not to be null.
     let (kind, number, state) = unsafe { ((*full).type_, (*full).protocol, (*full).state) };
     let protocol = Protocol::from_ip(transport.protocol);
-    if !egress
-        && (number != u32::from(transport.protocol) || (kind == SOCK_RAW && protocol != Protocol::Icmp))
-    {
-        // A raw socket got a copy of a packet that another socket counts.
+    if !egress && number != u32::from(transport.protocol) {
+        // A raw socket of all protocols got a copy of a packet that another socket counts.
         return None;
+    }
+    if kind == SOCK_RAW {
+        // SAFETY: the caller gives the context and its socket.
+        let is_own = unsafe { echo_identifier(skb, socket, transport, egress) };
+        if !egress && !is_own {
+            return None;
+        }
     }
     let address = packet::peer_address(skb, transport.ipv6, egress)?;
     // SAFETY: fields of the context.

@@ -4,6 +4,12 @@ use anyhow::Result;
 
 #[path = "traffic/bench.rs"]
 mod bench;
+#[path = "traffic/loss.rs"]
+mod loss;
+#[path = "traffic/owner.rs"]
+mod owner;
+#[path = "traffic/slots.rs"]
+mod slots;
 #[path = "traffic/tcp.rs"]
 mod tcp;
 #[path = "traffic/udp.rs"]
