@@ -5,6 +5,8 @@ use anyhow::Result;
 
 #[path = "traffic/bench.rs"]
 mod bench;
+#[path = "traffic/blind.rs"]
+mod blind;
 #[path = "traffic/loss.rs"]
 mod loss;
 #[path = "traffic/owner.rs"]
@@ -13,6 +15,8 @@ mod owner;
 mod slots;
 #[path = "traffic/tcp.rs"]
 mod tcp;
+#[path = "traffic/tun.rs"]
+mod tun;
 #[path = "traffic/udp.rs"]
 mod udp;
 

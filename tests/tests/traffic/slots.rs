@@ -16,7 +16,7 @@ const CONTAINERS: u64 = 70;
 const EACH: u64 = 10;
 
 /// The source of the sockets of a further container of the pod.
-fn container(end: &End, name: &str) -> Result<Sockets> {
+pub(crate) fn container(end: &End, name: &str) -> Result<Sockets> {
     let directory = end.pod.pod_cgroup().join(name);
     cgroup::create(&directory)?;
     let mut command = Command::new(std::env::current_exe().context("find this test binary")?);
