@@ -75,7 +75,8 @@ impl Default for Limits {
             head: Duration::from_secs(5),
             request: Duration::from_secs(10),
             follow: Duration::from_secs(30),
-            stop: Duration::from_secs(5),
+            // A page takes milliseconds: who is not done by then is stuck, and a stop must not wait for it.
+            stop: Duration::from_secs(1),
         }
     }
 }

@@ -8,6 +8,7 @@ mod books;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
 use std::ops::AddAssign;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -235,6 +236,18 @@ impl<S: SlotSource> Ledger<S> {
             books.quarantine(due, batch, now);
         }
         unknown
+    }
+
+    /// Owners that have an entry in the books.
+    pub fn owners(&self, registry: &CgroupRegistry) -> HashSet<Owner> {
+        let books = self.books();
+        let carried = books.carried.keys().cloned();
+        let slots = (SLOTS_RESERVED..self.source.slots()).filter_map(|slot| self.account(slot, registry));
+        let owner = |account: Account| match account.holder {
+            Holder::Owner(owner) => Some(owner),
+            Holder::Overflow | Holder::Departed => None,
+        };
+        carried.chain(slots).filter_map(owner).collect()
     }
 
     /// Ends the series of owners for which `keep` is false: their counts go on in the node's totals only.

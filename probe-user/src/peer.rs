@@ -5,6 +5,7 @@
 
 mod class;
 mod discover;
+mod family;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod keep;

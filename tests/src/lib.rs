@@ -13,6 +13,7 @@ pub mod bench;
 pub mod cgroup;
 pub mod cluster;
 pub mod flannel;
+pub mod foreign;
 mod keeper;
 pub mod machine;
 pub mod node;

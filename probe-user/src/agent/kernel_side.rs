@@ -135,6 +135,10 @@ impl OverlayCounters for Counters {
             })
             .collect()
     }
+
+    fn counts_on(&self, device: &str) -> bool {
+        self.0.status().overlay_rows.iter().any(|counted| counted == device)
+    }
 }
 
 /// No programs, no counts.
@@ -143,6 +147,10 @@ struct NoCounters;
 impl OverlayCounters for NoCounters {
     fn read(&self) -> Vec<OverlayCount> {
         Vec::new()
+    }
+
+    fn counts_on(&self, _device: &str) -> bool {
+        false
     }
 }
 

@@ -22,6 +22,11 @@ const SCAN: Duration = Duration::from_mins(5);
 /// How soon a scan follows another when a cgroup is not known.
 const SCAN_AGAIN: Duration = Duration::from_secs(5);
 
+/// By then the slots of a removed cgroup have been carried over.
+const SETTLED: Duration = Duration::from_secs(10);
+/// Pods that are gone and still have series, at most.
+const DEAD_KEPT: usize = 1_000;
+
 /// What the task works with.
 pub(super) struct Node {
     pub(super) tree: CgroupTree,
@@ -115,17 +120,26 @@ impl Node {
         self.timeline.record(Occurrence::now(kind, subject).at(time).with("uid", uid.as_str()));
     }
 
+    /// Ends the series of owners that are long gone, and forgets at once those that never had any.
+    fn forget(&self, now: Instant) {
+        let mut gone = self.census.expired(now, SETTLED, DEAD_KEPT);
+        if gone.is_empty() {
+            return;
+        }
+        let due = self.census.expired(now, self.retention, DEAD_KEPT);
+        let counted = self.census.with_registry(|registry| self.ledger.owners(registry));
+        gone.retain(|owner| due.contains(owner) || !counted.contains(owner));
+        self.ledger.forget_owners(|owner| !gone.contains(owner));
+        self.census.forget(&gone);
+    }
+
     /// Goes through the books. Says whether there are cgroups that nobody knows.
     fn pass(&self) -> bool {
         let now = Instant::now();
         self.census.find_names(now);
         let is_unknown =
             self.census.with_registry(|registry| self.ledger.reconcile(registry, self.kernel.as_ref(), now));
-        let expired = self.census.expired(now, self.retention);
-        if !expired.is_empty() {
-            self.ledger.forget_owners(|owner| !expired.contains(owner));
-            self.census.forget(&expired);
-        }
+        self.forget(now);
         let lost = self.kernel.slots().control().records_lost + self.kernel.status().records_lost;
         self.metrics.raise_events_lost(EventSource::Ring, lost);
         is_unknown

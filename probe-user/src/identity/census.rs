@@ -73,10 +73,10 @@ impl Census {
         }
     }
 
-    /// Owners whose last cgroup went at least `age` ago: their series end.
+    /// Owners whose series end; see [`CgroupRegistry::expired_owners`].
     #[must_use]
-    pub fn expired(&self, now: Instant, age: Duration) -> HashSet<Owner> {
-        self.lock().registry.expired_owners(now, age)
+    pub fn expired(&self, now: Instant, age: Duration, keep: usize) -> HashSet<Owner> {
+        self.lock().registry.expired_owners(now, age, keep)
     }
 
     /// Forgets owners, with their names.
@@ -117,8 +117,8 @@ mod tests {
         census.remove(7, start);
         let later = start + Duration::from_mins(1);
         assert_eq!(census.pod_name(UID).map(|name| name.pod), Some("web".into()));
-        assert!(census.expired(later, Duration::from_secs(61)).is_empty());
-        let expired = census.expired(later, Duration::from_mins(1));
+        assert!(census.expired(later, Duration::from_secs(61), 1).is_empty());
+        let expired = census.expired(later, Duration::from_mins(1), 1);
         assert_eq!(expired.len(), 1);
         census.forget(&expired);
         assert_eq!(census.pod_name(UID), None);
@@ -132,6 +132,21 @@ mod tests {
         census.insert(7, &format!("{PATH}/c1"), start);
         census.insert(8, &format!("{PATH}/c2"), start);
         census.remove(7, start);
-        assert!(census.expired(start + Duration::from_mins(10), Duration::from_mins(1)).is_empty());
+        assert!(census.expired(start + Duration::from_mins(10), Duration::from_mins(1), 0).is_empty());
+    }
+
+    #[test]
+    fn of_many_dead_the_latest_are_kept() {
+        let census = Census::new(PodNames::new(Vec::new()));
+        let start = Instant::now();
+        for number in 0..10_u64 {
+            let path = format!("kubepods/podf49bc5ea-916a-4212-99f5-faa047ac2f{number:02x}");
+            census.insert(number, &path, start);
+            census.remove(number, start + Duration::from_secs(number));
+        }
+        let expired = census.expired(start + Duration::from_secs(20), Duration::from_mins(5), 3);
+        assert_eq!(expired.len(), 7);
+        let latest = census.with_registry(|registry| registry.owner(9).cloned()).unwrap();
+        assert!(!expired.contains(&latest));
     }
 }

@@ -123,17 +123,22 @@ impl CgroupRegistry {
         self.entries.iter().filter(move |(_, entry)| is_old(entry)).map(|(id, _)| *id)
     }
 
-    /// Owners whose last cgroup went at least `age` ago.
+    /// Owners whose last cgroup went at least `age` ago, and of the others that are gone all but the `keep` latest:
+    /// what is remembered of the dead is bounded.
     #[must_use]
-    pub fn expired_owners(&self, now: Instant, age: Duration) -> HashSet<Owner> {
-        let is_old = |gone: &Instant| now.duration_since(*gone) >= age;
-        let old = |entry: &&Entry| entry.gone.as_ref().is_some_and(is_old);
-        let mut expired: HashSet<Owner> =
-            self.entries.values().filter(old).map(|entry| entry.owner.clone()).collect();
-        for entry in self.entries.values().filter(|entry| !old(entry)) {
-            expired.remove(&entry.owner);
+    pub fn expired_owners(&self, now: Instant, age: Duration, keep: usize) -> HashSet<Owner> {
+        let mut gone: HashMap<&Owner, Instant> = HashMap::new();
+        for entry in self.entries.values().filter(|entry| !self.is_live(&entry.owner)) {
+            if let Some(since) = entry.gone {
+                let latest = gone.entry(&entry.owner).or_insert(since);
+                *latest = since.max(*latest);
+            }
         }
-        expired
+        let mut gone: Vec<(&Owner, Instant)> = gone.into_iter().collect();
+        gone.sort_unstable_by_key(|(_, since)| std::cmp::Reverse(*since));
+        let is_expired = |index: usize, since: Instant| index >= keep || now.duration_since(since) >= age;
+        let expired = gone.into_iter().enumerate().filter(|(index, (_, since))| is_expired(*index, *since));
+        expired.map(|(_, (owner, _))| owner.clone()).collect()
     }
 
     /// Forgets every cgroup of an owner that has none left.

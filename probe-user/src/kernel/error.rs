@@ -41,6 +41,15 @@ pub enum KernelError {
         /// The kernel's answer.
         source: aya::maps::MapError,
     },
+    /// More overlay devices, by name, than there are rows for.
+    #[error(
+        "overlay device {device} is not counted: only {} device names are told apart between two starts",
+        probe_common::overlay::DEVICES_MAX
+    )]
+    TooManyOverlays {
+        /// Name of the device.
+        device: String,
+    },
     /// A map could not be mapped into memory.
     #[error("map {map} could not be mapped into memory: {source}")]
     Mapping {

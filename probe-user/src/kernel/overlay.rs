@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use aya::Ebpf;
-use aya::maps::{HashMap, MapData};
+use aya::maps::{HashMap, MapData, MapError};
 use aya::programs::SchedClassifier;
 use aya::programs::tc::{SchedClassifierLink, TcAttachType, qdisc_add_clsact};
 use probe_common::overlay::{DEVICES_MAX, OverlayDevice};
@@ -48,10 +48,17 @@ impl Overlays {
 
     /// Makes exactly the `wanted` devices attached; what fails is named and left out.
     pub(super) fn replace(&mut self, ebpf: &mut Ebpf, wanted: &[OverlayTarget]) -> Vec<KernelError> {
-        let mut errors = Vec::new();
-        self.attached.retain(|index, device| {
-            wanted.iter().any(|target| target.index == *index && target.name == device.name)
-        });
+        let is_wanted = |index: u32, device: &Attached| {
+            wanted.iter().any(|target| target.index == index && target.name == device.name)
+        };
+        let gone: Vec<u32> = self
+            .attached
+            .iter()
+            .filter(|(index, device)| !is_wanted(**index, device))
+            .map(|(index, _)| *index)
+            .collect();
+        let mut errors: Vec<KernelError> =
+            gone.into_iter().filter_map(|index| self.detach(index).err()).collect();
         for target in wanted {
             if self.attached.contains_key(&target.index) {
                 continue;
@@ -60,7 +67,11 @@ impl Overlays {
                 Ok(attached) => {
                     self.attached.insert(target.index, attached);
                 }
-                Err(error) => errors.push(error),
+                Err(error) => {
+                    errors.push(error);
+                    // It may not have come as far as the map: then there is nothing to take back.
+                    let _absent = self.devices.remove(&target.index);
+                }
             }
         }
         errors
@@ -76,20 +87,17 @@ impl Overlays {
         !self.attached.is_empty()
     }
 
-    fn row(&mut self, name: &str) -> u32 {
-        let position = self.rows.iter().position(|known| known == name).unwrap_or_else(|| {
-            self.rows.push(name.to_owned());
-            self.rows.len() - 1
-        });
-        u32::try_from(position).unwrap_or(u32::MAX).min(DEVICES_MAX - 1)
+    /// The entry of a device goes with it: the kernel never gives its index again, so the map would fill up.
+    fn detach(&mut self, index: u32) -> Result<(), KernelError> {
+        self.attached.remove(&index);
+        self.devices.remove(&index).map_err(map_error)
     }
 
     fn attach(&mut self, ebpf: &mut Ebpf, target: &OverlayTarget) -> Result<Attached, KernelError> {
-        let row = self.row(&target.name);
+        let row = row(&mut self.rows, &target.name)
+            .ok_or_else(|| KernelError::TooManyOverlays { device: target.name.clone() })?;
         let device = OverlayDevice { row, link_header: target.link_header };
-        self.devices
-            .insert(target.index, Wire(device), 0)
-            .map_err(|source| KernelError::Map { map: "leadline_ovdev", source })?;
+        self.devices.insert(target.index, Wire(device), 0).map_err(map_error)?;
         // Needed before Linux 6.6 only, where programs hang on clsact; there it may exist already, and is never
         // removed by us. On newer kernels TCX needs no qdisc.
         if !tcx_available() {
@@ -110,9 +118,36 @@ impl Overlays {
     }
 }
 
+fn map_error(source: MapError) -> KernelError {
+    KernelError::Map { map: "leadline_ovdev", source }
+}
+
+/// The row of a device, the same for every device that has ever had its name; none when all rows have a name.
+fn row(names: &mut Vec<String>, name: &str) -> Option<u32> {
+    let position = names.iter().position(|known| known == name).unwrap_or(names.len());
+    let row = u32::try_from(position).ok().filter(|row| *row < DEVICES_MAX)?;
+    if position == names.len() {
+        names.push(name.to_owned());
+    }
+    Some(row)
+}
+
 /// Whether the kernel has TCX links (Linux 6.6).
 fn tcx_available() -> bool {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let mut numbers = release.split(['.', '-', '+']).map(|part| part.trim().parse::<u32>().unwrap_or(0));
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (6, 6)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_keeps_its_row_and_no_two_devices_share_one() {
+        let mut names = Vec::new();
+        let rows = ["a", "b", "a", "c", "d", "e", "d"].map(|name| row(&mut names, name));
+        assert_eq!(rows, [Some(0), Some(1), Some(0), Some(2), Some(3), None, Some(3)]);
+        assert_eq!(names, ["a", "b", "c", "d"]);
+    }
 }

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::family::decide_joins;
 use super::node::{Node, Registry};
 use super::overlay::{Backend, Overlay, decide_overlays, is_remote_pods};
 use super::{PeerConfig, is_link_local};
@@ -29,6 +30,9 @@ pub fn decide_peers(facts: &NetworkFacts, config: &PeerConfig) -> Registry {
         for node in peers_behind(facts, config, &registry.local.pods, &overlay) {
             registry.merge(node);
         }
+    }
+    for node in decide_joins(facts, &registry) {
+        registry.merge(node);
     }
     registry
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use super::family::is_pair;
 use super::overlay::Overlay;
 
 /// A node, with what is known of it on each layer. Lists are sorted and without duplicates.
@@ -108,11 +109,31 @@ impl Registry {
             fill(&mut node.overlay, &known.overlay);
             fill(&mut node.pods, &known.pods);
         }
+        for families in self.known_pairs(before) {
+            self.merge(families);
+        }
         // Two halves of a node may have become the same again.
         for node in std::mem::take(&mut self.nodes) {
             self.merge(node);
         }
         self
+    }
+
+    /// What was one node of both families before and is two of one family each now: the evidence that joined them
+    /// is a neighbour entry, which goes when nobody has talked for a while.
+    fn known_pairs(&self, before: &Self) -> Vec<Node> {
+        let shares = |known: &Node, node: &&Node| node.underlay.iter().any(|a| known.underlay.contains(a));
+        let halves = |known: &Node| {
+            let mut halves = self.nodes.iter().filter(|node| shares(known, node));
+            (halves.next().zip(halves.next())).filter(|_| halves.next().is_none())
+        };
+        let pairs = before.nodes.iter().filter_map(halves).filter(|(first, second)| is_pair(first, second));
+        pairs
+            .map(|(first, second)| Node {
+                underlay: [&first.underlay[..], &second.underlay].concat(),
+                ..Node::default()
+            })
+            .collect()
     }
 
     /// The node that has this address on any layer.
