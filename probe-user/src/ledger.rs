@@ -69,6 +69,15 @@ pub trait SlotControl {
     fn release(&self, slots: Vec<u32>);
 }
 
+/// What a visitor of the books asks for. TCP health is six times the size of the traffic, and cold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Traffic of everything, without TCP health.
+    Traffic,
+    /// Traffic and health of TCP.
+    Tcp,
+}
+
 /// Traffic and TCP health of something.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -155,30 +164,34 @@ impl<S: SlotSource> Ledger<S> {
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Hands out all counts of this moment. Every packet is in exactly one entry; an account may have several. The
-    /// visitor runs under the lock of the books.
-    pub fn visit(&self, registry: &CgroupRegistry, mut visit: impl FnMut(Account, &Counts)) {
+    /// Hands out all counts of this moment, or only those of TCP. Every packet is in exactly one entry; an account may
+    /// have several. The visitor runs under the lock of the books.
+    pub fn visit(&self, registry: &CgroupRegistry, part: Part, mut visit: impl FnMut(Account, &Counts)) {
+        let is_wanted = |account: &&Account| part == Part::Traffic || account.protocol == Protocol::Tcp;
         let books = self.books();
-        for (account, counts) in &books.carried {
+        for (account, counts) in books.carried.iter().filter(|(account, _)| is_wanted(account)) {
             visit(account.clone(), counts);
         }
         for slot in 0..self.source.slots() {
-            if let Some(account) = self.account(slot, registry) {
-                let counts = self.counts(slot, account.protocol);
+            if let Some(account) = self.account(slot, registry).filter(|account| is_wanted(&account)) {
+                let counts = match part {
+                    Part::Traffic => Counts { traffic: self.source.cell(slot), tcp: TcpCell::default() },
+                    Part::Tcp => self.counts(slot, Protocol::Tcp),
+                };
                 visit(account, &counts);
             }
         }
     }
 
-    /// All counts of this moment by account.
+    /// All traffic of this moment by account.
     #[cfg(test)]
     fn totals(&self, registry: &CgroupRegistry) -> std::collections::BTreeMap<Account, Counts> {
         let mut totals = std::collections::BTreeMap::<Account, Counts>::new();
-        self.visit(registry, |account, counts| *totals.entry(account).or_default() += counts);
+        self.visit(registry, Part::Traffic, |account, counts| *totals.entry(account).or_default() += counts);
         totals
     }
 
-    /// Only slots of TCP have TCP health, and it is six times the size of the traffic.
+    /// Only slots of TCP have TCP health.
     fn counts(&self, slot: u32, protocol: Protocol) -> Counts {
         let tcp = if protocol == Protocol::Tcp { self.source.tcp(slot) } else { TcpCell::default() };
         Counts { traffic: self.source.cell(slot), tcp }

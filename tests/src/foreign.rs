@@ -5,7 +5,7 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
@@ -22,6 +22,7 @@ mod command {
     pub(super) const OBJ_GET_INFO: i64 = 15;
     pub(super) const PROG_QUERY: i64 = 16;
     pub(super) const LINK_CREATE: i64 = 28;
+    pub(super) const ENABLE_STATS: i64 = 32;
 }
 
 /// Programs that a query returns at most.
@@ -44,7 +45,7 @@ pub enum Hook {
 
 impl Hook {
     /// `enum bpf_attach_type`.
-    const fn attach_type(self) -> u32 {
+    pub(crate) const fn attach_type(self) -> u32 {
         match self {
             Self::CgroupIngress => 0,
             Self::CgroupEgress => 1,
@@ -118,11 +119,7 @@ impl Foreign {
     }
 
     fn linked(mut self, hook: Hook, target: u32) -> Result<Self> {
-        let mut attribute = Attribute::default();
-        attribute.put(0, word(self.program.as_raw_fd())?);
-        attribute.put(4, target);
-        attribute.put(8, hook.attach_type());
-        self.link = Some(attribute.call_for_descriptor(command::LINK_CREATE)?);
+        self.link = Some(link(&self.program, hook, target)?);
         Ok(self)
     }
 
@@ -151,6 +148,39 @@ impl Foreign {
     }
 }
 
+/// A program that does nothing but let everything pass: what the hook itself costs. It goes with this handle.
+#[derive(Debug)]
+pub struct Empty {
+    program: OwnedFd,
+    _link: OwnedFd,
+}
+
+impl Empty {
+    /// Attaches to a cgroup.
+    pub fn on_cgroup(hook: Hook, cgroup: &Path) -> Result<Self> {
+        let verdict = [instruction(0xb7, 0, 0, 0, hook.verdict()), instruction(0x95, 0, 0, 0, 0)];
+        let program = load(hook, &verdict).with_context(|| format!("load an empty {hook:?} program"))?;
+        let target = File::open(cgroup).with_context(|| format!("open {}", cgroup.display()))?;
+        let link = link(&program, hook, word(target.as_raw_fd())?)
+            .with_context(|| format!("attach an empty program to {}", cgroup.display()))?;
+        Ok(Self { program, _link: link })
+    }
+
+    /// The descriptor of the program, whose `/proc/self/fdinfo` has its run-time statistics.
+    #[must_use]
+    pub fn descriptor(&self) -> BorrowedFd<'_> {
+        self.program.as_fd()
+    }
+}
+
+/// Run-time statistics of all programs for as long as the handle lives, however this process ends: the kernel counts
+/// the open ones.
+pub fn enable_statistics() -> Result<OwnedFd> {
+    // BPF_STATS_RUN_TIME is 0.
+    let enabled = Attribute::default().call_for_descriptor(command::ENABLE_STATS);
+    enabled.context("switch BPF run-time statistics on")
+}
+
 /// The numbers of the programs of a cgroup's hook, in the order in which they run.
 pub fn order_on_cgroup(hook: Hook, cgroup: &Path) -> Result<Vec<u32>> {
     let target = File::open(cgroup).with_context(|| format!("open {}", cgroup.display()))?;
@@ -163,6 +193,14 @@ pub fn order_on_device(hook: Hook, place: &impl Place, device: &str) -> Result<V
     place
         .net(|| query(hook, nix::net::if_::if_nametoindex(device)?))?
         .with_context(|| format!("list {hook:?} programs of {device} of {}", place.name()))
+}
+
+fn link(program: &OwnedFd, hook: Hook, target: u32) -> Result<OwnedFd> {
+    let mut attribute = Attribute::default();
+    attribute.put(0, word(program.as_raw_fd())?);
+    attribute.put(4, target);
+    attribute.put(8, hook.attach_type());
+    Ok(attribute.call_for_descriptor(command::LINK_CREATE)?)
 }
 
 fn query(hook: Hook, target: u32) -> Result<Vec<u32>> {

@@ -6,13 +6,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use probe_common::tcp::{BUCKETS, ConnectFailure, Durations, TcpCell};
-use probe_common::traffic::Protocol;
 
 use self::descriptor::{CONNECT_FAILURES, COUNTERS, HISTOGRAMS, NODE_RTT, TRANSMIT_SEGMENTS};
 use super::traffic::{Detail, pod_labels};
 use super::{CollectError, Collector, Support};
 use crate::identity::{Census, Owner};
-use crate::ledger::{Account, Counts, Holder, Ledger, SlotSource, add_durations};
+use crate::ledger::{Account, Counts, Holder, Ledger, Part, SlotSource, add_durations};
 use crate::metric::Descriptor;
 use crate::metric::sink::{Buckets, Sink, Value};
 use crate::peer::PeerClass;
@@ -89,11 +88,7 @@ impl<S: SlotSource> Collector for Tcp<S> {
             series.node.insert(class, Durations::default());
         }
         self.census.with_registry(|registry| {
-            self.ledger.visit(registry, |account, counts| {
-                if account.protocol == Protocol::Tcp {
-                    series.add(account, counts);
-                }
-            });
+            self.ledger.visit(registry, Part::Tcp, |account, counts| series.add(account, counts));
         });
         let mut family = sink.family(&NODE_RTT);
         for (class, durations) in &series.node {

@@ -10,7 +10,7 @@ use probe_common::traffic::Cell;
 use self::descriptor::{FAMILIES, Scope};
 use super::{CollectError, Collector, Support};
 use crate::identity::{Census, Owner};
-use crate::ledger::{Account, Counts, Holder, Ledger, SlotSource, add_traffic};
+use crate::ledger::{Account, Counts, Holder, Ledger, Part, SlotSource, add_traffic};
 use crate::metric::Descriptor;
 use crate::metric::sink::{Sink, Value};
 use crate::peer::PeerClass;
@@ -150,7 +150,7 @@ impl<S: SlotSource> Collector for Traffic<S> {
         }
         self.census.with_registry(|registry| {
             let add = |account, counts: &Counts| series.add(account, &counts.traffic, self.detail);
-            self.ledger.visit(registry, add);
+            self.ledger.visit(registry, Part::Traffic, add);
         });
         let rows = series.into_rows(&self.census);
         for family in &FAMILIES {

@@ -34,21 +34,27 @@ impl<T: FromBytes + IntoBytes + Immutable> Mapped<T> {
         Ok(Self { memory, _map: map, length, kind: PhantomData })
     }
 
-    /// The `word`th word of an element.
-    fn word(&self, index: usize, word: usize) -> Option<&AtomicU64> {
-        if index >= self.length || word >= size_of::<T>() / WORD {
-            return None;
+    /// The words of an element; none beyond the end.
+    fn words(&self, index: usize) -> &[AtomicU64] {
+        if index >= self.length {
+            return &[];
         }
-        let offset = index * size_of::<T>() + word * WORD;
-        // SAFETY: the offset is inside the mapping, which lives as long as `self`, is page-aligned and never
-        // truncated (a BPF map has a fixed size); all accesses from this process are atomic.
-        Some(unsafe { AtomicU64::from_ptr(self.memory.as_mut_ptr().add(offset).cast()) })
+        let start = index * size_of::<T>();
+        // SAFETY: the element is inside the mapping, which lives as long as `self`, is page-aligned and never truncated
+        // (a BPF map has a fixed size); all accesses from this process are atomic.
+        unsafe {
+            #[expect(
+                clippy::cast_ptr_alignment,
+                reason = "a page, and a whole number of words behind its start"
+            )]
+            let words = self.memory.as_mut_ptr().add(start).cast::<AtomicU64>();
+            std::slice::from_raw_parts(words, size_of::<T>() / WORD)
+        }
     }
 
     /// Adds the words of an element to those of `sum`.
     pub(super) fn add_to(&self, index: usize, sum: &mut T) {
-        for (word, bytes) in sum.as_mut_bytes().chunks_exact_mut(WORD).enumerate() {
-            let Some(cell) = self.word(index, word) else { return };
+        for (cell, bytes) in self.words(index).iter().zip(sum.as_mut_bytes().chunks_exact_mut(WORD)) {
             let mut value = [0; WORD];
             value.copy_from_slice(bytes);
             let total = u64::from_ne_bytes(value).wrapping_add(cell.load(Ordering::Relaxed));
@@ -67,8 +73,7 @@ impl<T: FromBytes + IntoBytes + Immutable> Mapped<T> {
 
     /// Overwrites an element.
     pub(super) fn write(&self, index: usize, value: &T) {
-        for (word, bytes) in value.as_bytes().chunks_exact(WORD).enumerate() {
-            let Some(cell) = self.word(index, word) else { return };
+        for (cell, bytes) in self.words(index).iter().zip(value.as_bytes().chunks_exact(WORD)) {
             let mut new = [0; WORD];
             new.copy_from_slice(bytes);
             cell.store(u64::from_ne_bytes(new), Ordering::Relaxed);
@@ -77,7 +82,7 @@ impl<T: FromBytes + IntoBytes + Immutable> Mapped<T> {
 
     /// Adds to one word of an element and publishes everything written before.
     pub(super) fn raise(&self, index: usize, word: usize) {
-        if let Some(cell) = self.word(index, word) {
+        if let Some(cell) = self.words(index).get(word) {
             cell.fetch_add(1, Ordering::Release);
         }
     }

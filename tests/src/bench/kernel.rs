@@ -1,109 +1,21 @@
-//! What the kernel says of BPF programs and maps: run-time statistics, memory, entries. And the empty program, beside
-//! which the agent's is measured.
+//! What the kernel says of BPF programs and maps: run-time statistics, memory, entries.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io;
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
-use std::path::Path;
+use std::fs;
+use std::os::fd::AsRawFd as _;
 
 use anyhow::{Context as _, Result, ensure};
 
 use super::statistics::number;
+use crate::foreign::{Empty, Hook};
 use crate::process;
 
-/// Commands of bpf(2), `enum bpf_cmd`.
-const PROG_LOAD: i64 = 5;
-const LINK_CREATE: i64 = 28;
-const ENABLE_STATS: i64 = 32;
-/// `BPF_PROG_TYPE_CGROUP_SKB`.
-const CGROUP_SKB: u32 = 8;
-/// `r0 = 1; exit`: let the packet pass.
-const ALLOW: [u64; 2] = [0x0000_0001_0000_00b7, 0x95];
 /// Switches the statistics of all programs.
 const SWITCH: &str = "/proc/sys/kernel/bpf_stats_enabled";
 
-/// Which packets a `cgroup_skb` program sees; the numbers are those of `enum bpf_attach_type`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Direction {
-    /// Received ones.
-    Ingress = 0,
-    /// Sent ones.
-    Egress = 1,
-}
-
-/// `union bpf_attr` as words of 32 bits, as far as it is used here.
-#[derive(Default)]
-#[repr(C, align(8))]
-struct Attribute([u32; 18]);
-
-impl Attribute {
-    fn pointer<T>(&mut self, word: usize, pointer: *const T) {
-        let address = pointer.expose_provenance().to_ne_bytes();
-        for (half, bytes) in address.chunks_exact(4).enumerate() {
-            let mut value = [0; 4];
-            value.copy_from_slice(bytes);
-            self.0[word + half] = u32::from_ne_bytes(value);
-        }
-    }
-
-    /// Calls a command that answers with a descriptor.
-    fn call(&self, command: i64) -> io::Result<OwnedFd> {
-        #[expect(unsafe_code, reason = "bpf(2) has no safe wrapper")]
-        // SAFETY: the attribute is as long as is said, the kernel only reads it, and what its pointers lead to lives in
-        // the caller.
-        let result = unsafe { libc::syscall(libc::SYS_bpf, command, self.0.as_ptr(), size_of_val(&self.0)) };
-        if result < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        let descriptor = RawFd::try_from(result).map_err(io::Error::other)?;
-        #[expect(unsafe_code, reason = "a descriptor that bpf(2) has returned belongs to nobody else")]
-        // SAFETY: the kernel has just made it for this call.
-        Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
-    }
-}
-
-fn word(descriptor: RawFd) -> Result<u32> {
-    u32::try_from(descriptor).context("a negative descriptor")
-}
-
-/// A program that does nothing, attached to a cgroup. It goes with this handle.
-#[derive(Debug)]
-pub(super) struct EmptyProgram {
-    program: OwnedFd,
-    _link: OwnedFd,
-}
-
-impl EmptyProgram {
-    pub(super) fn attach(cgroup: &Path, direction: Direction) -> Result<Self> {
-        let mut attribute = Attribute::default();
-        attribute.0[0] = CGROUP_SKB;
-        attribute.0[1] = u32::try_from(ALLOW.len())?;
-        attribute.pointer(2, ALLOW.as_ptr());
-        attribute.pointer(4, c"GPL".as_ptr());
-        // expected_attach_type
-        attribute.0[17] = direction as u32;
-        let program = attribute.call(PROG_LOAD).context("load an empty program")?;
-        let target = File::open(cgroup).with_context(|| format!("open {}", cgroup.display()))?;
-        let mut attribute = Attribute::default();
-        attribute.0[0] = word(program.as_raw_fd())?;
-        attribute.0[1] = word(target.as_raw_fd())?;
-        attribute.0[2] = direction as u32;
-        let link = attribute.call(LINK_CREATE);
-        let link = link.with_context(|| format!("attach an empty program to {}", cgroup.display()))?;
-        Ok(Self { program, _link: link })
-    }
-
-    pub(super) fn runs(&self) -> Result<Runs> {
-        let fields = Fields::read(&format!("/proc/self/fdinfo/{}", self.program.as_raw_fd()))?;
-        fields.runs()
-    }
-}
-
-/// Run-time statistics for as long as this lives, however this process ends: the kernel counts the open handles.
-pub(super) fn enable_statistics() -> Result<OwnedFd> {
-    // BPF_STATS_RUN_TIME is 0.
-    Attribute::default().call(ENABLE_STATS).context("switch BPF run-time statistics on")
+/// Runs of an empty program of ours.
+pub(super) fn runs_of(program: &Empty) -> Result<Runs> {
+    Fields::read(&format!("/proc/self/fdinfo/{}", program.descriptor().as_raw_fd()))?.runs()
 }
 
 /// Keeps run-time statistics off, which cost two readings of the clock at each run of each program.
@@ -218,13 +130,13 @@ impl Holdings {
         self.maps.values().sum()
     }
 
-    /// Runs of the `cgroup_skb` program of that direction.
-    pub(super) fn runs(&self, direction: Direction) -> Result<Runs> {
-        let wanted = direction as u64;
+    /// Runs of the program on that hook of a cgroup.
+    pub(super) fn runs(&self, hook: Hook) -> Result<Runs> {
+        let wanted = u64::from(hook.attach_type());
         let linked = self.links.iter().find(|(_, kind)| *kind == wanted).map(|(program, _)| program);
         let descriptor = linked.and_then(|program| self.programs.get(program));
         let descriptor =
-            descriptor.with_context(|| format!("process {} has no {direction:?} program", self.pid))?;
+            descriptor.with_context(|| format!("process {} has no {hook:?} program", self.pid))?;
         Fields::read(&format!("/proc/{}/fdinfo/{descriptor}", self.pid))?.runs()
     }
 
@@ -278,7 +190,7 @@ mod tests {
         let holdings = holdings(&[program, link]);
         assert_eq!(holdings.programs, BTreeMap::from([(40, "3".to_owned())]));
         assert_eq!(holdings.links, [(40, 1)]);
-        assert!(holdings.runs(Direction::Ingress).is_err());
+        assert!(holdings.runs(Hook::CgroupIngress).is_err());
     }
 
     #[test]

@@ -9,8 +9,9 @@ use nix::unistd::Pid;
 
 use super::Effort;
 use super::field::Field;
-use super::kernel::{self, Direction, EmptyProgram, Holdings, Runs};
+use super::kernel::{Holdings, Runs, runs_of};
 use super::report::{Goal, Report};
+use crate::foreign::{Empty, Hook, enable_statistics};
 use crate::witness::{self, Amount, Iperf, Protocol};
 use crate::{Agent, Place as _, Pod};
 
@@ -49,7 +50,7 @@ pub(super) fn measure(field: &mut Field, effort: Effort, report: &mut Report) ->
     let pods = field.pods()?;
     let mut agent = field.agent()?;
     let bed = Bed::prepare(&mut agent, field)?;
-    let _statistics = kernel::enable_statistics()?;
+    let _statistics = enable_statistics()?;
     let mut rounds = LOADS.map(|load| (load, Rounds::default()));
     for _ in 0..effort.times(ROUNDS) {
         for (load, rounds) in &mut rounds {
@@ -75,20 +76,20 @@ fn processors(most: usize) -> Result<Vec<usize>> {
 /// The agent's programs, and empty ones beside them.
 struct Bed {
     holdings: Holdings,
-    empty: [EmptyProgram; 2],
+    empty: [Empty; 2],
 }
 
 impl Bed {
     fn prepare(agent: &mut Agent, field: &Field) -> Result<Self> {
         let root = field.node()?.root();
-        let attach = |direction| EmptyProgram::attach(root, direction);
-        let empty = [attach(Direction::Ingress)?, attach(Direction::Egress)?];
+        let attach = |hook| Empty::on_cgroup(hook, root);
+        let empty = [attach(Hook::CgroupIngress)?, attach(Hook::CgroupEgress)?];
         Ok(Self { holdings: Holdings::of(agent.service().pid())?, empty })
     }
 
     fn read(&self) -> Result<(Runs, Runs)> {
-        let agent = self.holdings.runs(Direction::Ingress)?.and(self.holdings.runs(Direction::Egress)?);
-        Ok((agent, self.empty[0].runs()?.and(self.empty[1].runs()?)))
+        let agent = self.holdings.runs(Hook::CgroupIngress)?.and(self.holdings.runs(Hook::CgroupEgress)?);
+        Ok((agent, runs_of(&self.empty[0])?.and(runs_of(&self.empty[1])?)))
     }
 
     /// One second of the load, with one flow on each of the processors.
