@@ -8,7 +8,8 @@ const OWN_MAPPING: libc::c_int = 1024 * 1024;
 /// Returns freed memory of all threads' heaps, and makes large blocks go back at once from now on.
 ///
 /// By itself glibc raises its threshold to the largest block ever freed, here the kernel's BTF: from then on a page of
-/// metrics of some megabytes would stay with each thread that has made one.
+/// metrics of some megabytes would stay with each thread that has made one. The price is new memory for each such
+/// page, 2.6 ms for 60,000 series; pages of up to some 9,000 series are smaller than this.
 #[cfg(target_env = "gnu")]
 pub(super) fn return_freed() {
     // SAFETY: both take the allocator's own locks; one changes a parameter, the other touches free memory only. Neither
