@@ -18,6 +18,7 @@ use probe_common::{ABI_VERSION, SHARDS_MAX};
 use super::btf::{Btf, BtfError};
 use super::error::KernelError;
 use super::mapped::Mapped;
+use super::memory;
 use super::slots::{Shape, Slots};
 use super::wire::Wire;
 
@@ -116,6 +117,7 @@ pub(super) fn load(cgroup_root: &Path, slots: u32, log_level: u8) -> Result<Load
     let cgroup_tracking = follow_cgroups(&mut ebpf, &offsets);
     attach_to_root(&mut ebpf, &root, cgroup_root)?;
     let socket_errors = offsets.sk_err != NO_OFFSET;
+    memory::return_freed();
     Ok(Loaded { ebpf, slots, trie, slot_of, free, devices, records, cgroup_tracking, socket_errors })
 }
 

@@ -17,7 +17,6 @@ use probe_common::traffic::{Cell, SlotKey};
 
 use super::error::KernelError;
 use super::load::{self, Loaded};
-use super::memory;
 pub use super::overlay::OverlayTarget;
 use super::overlay::Overlays;
 use super::prefix::{NodeNumbers, Prefixes};
@@ -223,7 +222,6 @@ impl Starting {
     fn load(self, options: &KernelOptions) -> Result<(Worker, Arc<Slots>), KernelError> {
         keep_only_needed_capabilities();
         let mut loaded = load::load(&options.cgroup_root, options.slots, options.log_level)?;
-        memory::return_freed();
         let logger =
             (options.log_level != 0).then(|| EbpfLogger::init(&mut loaded.ebpf)).and_then(Result::ok);
         let Loaded { ebpf, slots, trie, slot_of, free, devices, records, cgroup_tracking, socket_errors } =
