@@ -167,7 +167,10 @@ impl<S: SlotSource> Ledger<S> {
     /// Hands out all counts of this moment, or only those of TCP. Every packet is in exactly one entry; an account may
     /// have several. The visitor runs under the lock of the books.
     pub fn visit(&self, registry: &CgroupRegistry, part: Part, mut visit: impl FnMut(Account, &Counts)) {
-        let is_wanted = |account: &&Account| part == Part::Traffic || account.protocol == Protocol::Tcp;
+        // Connections that found no slot have their health in the overflow slots.
+        let is_tcp =
+            |account: &Account| account.protocol == Protocol::Tcp || account.holder == Holder::Overflow;
+        let is_wanted = |account: &&Account| part == Part::Traffic || is_tcp(account);
         let books = self.books();
         for (account, counts) in books.carried.iter().filter(|(account, _)| is_wanted(account)) {
             visit(account.clone(), counts);

@@ -187,3 +187,16 @@ fn every_field_is_added() {
     assert_eq!((sum.tcp.rtt.buckets[3], sum.tcp.ack.sum), (4, 6));
     assert_eq!((sum.tcp.connect_failures[4], sum.tcp.accepts), (8, 10));
 }
+
+#[test]
+fn the_health_of_connections_without_a_slot_is_not_lost() {
+    let slots = FakeSlots::default();
+    let ledger = Ledger::new(&slots);
+    let mut counts = Counts::default();
+    counts.tcp.rtt.sum = 9;
+    let slot = u32::from(PeerClass::Node.number());
+    slots.slots.lock().unwrap().insert(slot, (SlotKey::new(0, 0, 0), counts));
+    let mut sum = 0;
+    ledger.visit(&CgroupRegistry::default(), Part::Tcp, |_, counts| sum += counts.tcp.rtt.sum);
+    assert_eq!(sum, 9);
+}
