@@ -70,21 +70,20 @@ impl Samples {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
     use super::*;
 
     #[test]
     fn series_are_summed_by_their_labels() {
         let lines = ["receive_packets", "receive_bytes", "transmit_packets", "transmit_bytes"];
-        let text: String = (1..)
-            .zip(lines)
-            .map(|(n, what)| {
-                format!(
-                    "leadline_pod_{what}_total{{pod=\"a\",peer_class=\"node\"}} {n}\n\
-                     leadline_pod_{what}_total{{pod=\"a\",peer_class=\"host\"}} {n}0\n\
-                     leadline_pod_{what}_total{{pod=\"b\",peer_class=\"host\"}} {n}00\n"
-                )
-            })
-            .collect();
+        let mut text = String::new();
+        for (n, what) in (1..).zip(lines) {
+            let name = format!("leadline_pod_{what}_total");
+            writeln!(text, "{name}{{pod=\"a\",peer_class=\"node\"}} {n}").unwrap();
+            writeln!(text, "{name}{{pod=\"a\",peer_class=\"host\"}} {n}0").unwrap();
+            writeln!(text, "{name}{{pod=\"b\",peer_class=\"host\"}} {n}00").unwrap();
+        }
         let samples = crate::scrape::parse(&text).unwrap();
         let expected =
             Traffic { receive_packets: 11, receive_bytes: 22, transmit_packets: 33, transmit_bytes: 44 };

@@ -16,7 +16,7 @@ const SOCKETS: usize = 64;
 const THREADS: usize = 2;
 /// Enough to see the loss of plain additions: 238 in 5 million.
 const PACKETS: u64 = 20_000_000;
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 const BACKWARDS: &str = "a counter went backwards";
 
 /// Writes 1 KiB to each stream and reads what has come, over and over, until told to stop.
