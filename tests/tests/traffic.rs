@@ -1,5 +1,5 @@
 //! The traffic families against independent witnesses: difference 0 where the witness is exact.
-#![expect(clippy::print_stdout, reason = "a test shows what it measured")]
+#![expect(clippy::print_stdout, reason = "the log of a run shows what was counted")]
 
 use anyhow::Result;
 

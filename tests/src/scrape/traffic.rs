@@ -79,10 +79,10 @@ mod tests {
         let lines = ["receive_packets", "receive_bytes", "transmit_packets", "transmit_bytes"];
         let mut text = String::new();
         for (n, what) in (1..).zip(lines) {
-            for (pod, class, value) in [("a", "node", n), ("a", "host", n * 10), ("b", "host", n * 100)] {
-                let labels = format!("pod=\"{pod}\",peer_class=\"{class}\"");
-                writeln!(text, "leadline_pod_{what}_total{{{labels}}} {value}").unwrap();
-            }
+            let name = format!("leadline_pod_{what}_total");
+            writeln!(text, "{name}{{pod=\"a\",peer_class=\"node\"}} {n}").unwrap();
+            writeln!(text, "{name}{{pod=\"a\",peer_class=\"host\"}} {n}0").unwrap();
+            writeln!(text, "{name}{{pod=\"b\",peer_class=\"host\"}} {n}00").unwrap();
         }
         let samples = crate::scrape::parse(&text).unwrap();
         let expected =

@@ -11,8 +11,8 @@ use lab::{
     Agent, AgentOptions, Backend, Flannel, Lab, LabOptions, Node, Place, Pod, PodSpec, Sockets, wait_until,
 };
 
-/// The time in which counters must have settled.
-const SETTLE: Duration = Duration::from_secs(10);
+/// The time in which counters must have settled; series of pods that are gone take the longest.
+const SETTLE: Duration = Duration::from_secs(20);
 
 /// Agents on the nodes of a lab. The agents end before the lab.
 pub(crate) struct Bench {

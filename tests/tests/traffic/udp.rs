@@ -67,16 +67,16 @@ fn check(
     bench: &Bench,
     [from, to]: [&End; 2],
     ipv6: bool,
-    send: impl Fn(&UdpSocket, &UdpSocket) -> Result<()>,
+    transfer: impl Fn(&UdpSocket, &UdpSocket) -> Result<()>,
     expected: &Expected,
 ) -> Result<()> {
-    let receiver = to.sockets.udp(to.address(ipv6, PORT)?)?;
+    let hearer = to.sockets.udp(to.address(ipv6, PORT)?)?;
     let sender = from.sockets.udp(from.address(ipv6, 0)?)?;
     sender.connect(to.address(ipv6, PORT)?).context("connect")?;
     let (wire, kernel) = (from.wire()?, to.nstat()?);
     let count = |end: &End| bench.of_pod(&end.pod, "pod_remote");
     let agent = [count(from)?, count(to)?];
-    send(&sender, &receiver)?;
+    transfer(&sender, &hearer)?;
     let sent = Traffic {
         transmit_packets: expected.datagrams,
         transmit_bytes: expected.bytes,
@@ -137,16 +137,16 @@ fn datagrams_of_every_size_are_exact() -> Result<()> {
 fn check_segmented(
     bench: &Bench,
     [from, to]: [&End; 2],
-    send: impl Fn(&UdpSocket, &UdpSocket) -> Result<()>,
+    transfer: impl Fn(&UdpSocket, &UdpSocket) -> Result<()>,
     expected: &Expected,
 ) -> Result<()> {
-    let receiver = to.sockets.udp(to.address(false, PORT)?)?;
+    let hearer = to.sockets.udp(to.address(false, PORT)?)?;
     let sender = from.sockets.udp(from.address(false, 0)?)?;
     sender.connect(to.address(false, PORT)?).context("connect")?;
     let wire = [from.wire()?, to.wire()?];
     let count = |end: &End| bench.of_pod(&end.pod, "pod_remote");
     let agent = [count(from)?, count(to)?];
-    send(&sender, &receiver)?;
+    transfer(&sender, &hearer)?;
     let sent = Traffic {
         transmit_packets: expected.datagrams,
         transmit_bytes: expected.bytes,
