@@ -134,7 +134,11 @@ pub(crate) fn leadline_tcp(ctx: SockOpsContext) -> u32 {
             // SAFETY: the socket was checked.
             if let Some(state) = unsafe { watch(&ctx, socket) } {
                 // SAFETY: storage of the socket.
-                unsafe { (*state).connect_started = bpf_ktime_get_ns() };
+                unsafe {
+                    (*state).connect_started = bpf_ktime_get_ns();
+                    // A socket may connect a second time, to another class of peer: its SYN looks up.
+                    (*state).generation = 0;
+                }
             }
         }
         // SAFETY: the socket was checked, the context is this run's.

@@ -82,6 +82,8 @@ struct Agent<'a> {
     metrics: SelfMetrics,
     timeline: Arc<Timeline>,
     readiness: Readiness,
+    /// Hears of background tasks that ended.
+    ended: tokio::sync::mpsc::UnboundedSender<String>,
 }
 
 impl<'a> Agent<'a> {
@@ -92,13 +94,14 @@ impl<'a> Agent<'a> {
         let timeline = Arc::new(Timeline::new(TIMELINE_EVENTS, metrics.events_lost(EventSource::Timeline)));
         timeline.record(Occurrence::now(Kind::AgentStarted, "leadline"));
         let readiness = Readiness::new(&[NETWORK_READ, CGROUPS_READ]);
-        let agent = Agent { config, kernel, metrics, timeline, readiness };
+        let (sender, ended) = tokio::sync::mpsc::unbounded_channel();
+        let agent = Agent { config, kernel, metrics, timeline, readiness, ended: sender };
         let mut chosen = Chosen::default();
         agent.observe_network(&mut chosen).await?;
         agent.observe_node(tree, &mut chosen)?;
         chosen.add(Mode::Auto, Arc::new(kernel.collector()))?;
         chosen.add(config.collector.self_, Arc::new(AgentSelf::new(agent.metrics.clone())))?;
-        serve::listen(&agent, chosen.into_collectors()).await
+        serve::listen(&agent, chosen.into_collectors(), ended).await
     }
 
     /// Links, routes, peers, and what follows from them: prefixes and overlay devices for the kernel side.
@@ -106,7 +109,7 @@ impl<'a> Agent<'a> {
         let feed = NetworkFeed::open().await.context("the network's state cannot be read")?;
         let facts = feed.receiver();
         let resyncs = feed.resyncs();
-        supervise("network", async { feed.run().await.map_err(Into::into) });
+        supervise("network", self.ended.clone(), async { feed.run().await.map_err(Into::into) });
         let registry = self.keep_registry(facts.clone());
         let wiring = network::Wiring {
             facts: facts.clone(),
@@ -118,7 +121,7 @@ impl<'a> Agent<'a> {
             resyncs,
             read: self.readiness.latch(NETWORK_READ),
         };
-        supervise("prefixes", wiring.run());
+        supervise("prefixes", self.ended.clone(), wiring.run());
         let overlay = OverlayCollector::new(facts, registry, self.kernel.overlay_counters());
         chosen.add(self.config.collector.overlay, Arc::new(overlay))
     }
@@ -130,7 +133,7 @@ impl<'a> Agent<'a> {
         let peers = Arc::new(Peers::default());
         let registry = peers.receiver();
         let keep = keep_peers(facts, peers, network::peer_config(self.config), "/".into());
-        supervise("peers", async {
+        supervise("peers", self.ended.clone(), async {
             keep.await;
             Ok(())
         });
@@ -157,9 +160,10 @@ impl<'a> Agent<'a> {
             timeline: Arc::clone(&self.timeline),
             metrics: self.metrics.clone(),
             retention: self.config.pod_retention,
+            lost: 0,
             read: self.readiness.latch(CGROUPS_READ),
         };
-        supervise("node", node.run(books.events));
+        supervise("node", self.ended.clone(), node.run(books.events));
         let (traffic, tcp) = (self.kernel.traffic_support(), self.kernel.tcp_support());
         let traffic = Traffic::new(Arc::clone(&books.ledger), Arc::clone(&census), books.detail, traffic);
         chosen.add(self.config.collector.traffic, Arc::new(traffic))?;

@@ -19,6 +19,7 @@ mod record;
 pub mod slots;
 pub mod thread;
 mod wire;
+mod worker;
 
 pub use error::KernelError;
 pub use record::CgroupEvent;

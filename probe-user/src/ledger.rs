@@ -249,7 +249,7 @@ impl<S: SlotSource> Ledger<S> {
         }
         if !due.is_empty() {
             let batch = control.retire(due.iter().map(|(_, key)| *key).collect());
-            books.quarantine(due, batch, now);
+            books.quarantine(due, batch);
         }
         unknown
     }
@@ -266,9 +266,16 @@ impl<S: SlotSource> Ledger<S> {
         carried.chain(slots).filter_map(owner).collect()
     }
 
-    /// Ends the series of owners for which `keep` is false: their counts go on in the node's totals only.
-    pub fn forget_owners(&self, keep: impl Fn(&Owner) -> bool) {
-        self.books().fold(keep);
+    /// Gives the counts of every owner to its heir: itself while it is kept, another pod of the same name, whose series
+    /// would fall without them, or nobody; then they go on in the node's totals only.
+    pub fn forget_owners(&self, heir: impl Fn(&Owner) -> Option<Owner>) {
+        self.books().fold(heir);
+    }
+
+    /// Cgroups that have a slot.
+    pub fn cgroups(&self) -> HashSet<u64> {
+        let keys = (SLOTS_RESERVED..self.source.slots()).filter_map(|slot| self.source.key(slot));
+        keys.map(|key| key.cgroup).collect()
     }
 }
 

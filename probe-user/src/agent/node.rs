@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use tokio::sync::mpsc::Receiver;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -36,6 +36,8 @@ pub(super) struct Node {
     pub(super) timeline: Arc<Timeline>,
     pub(super) metrics: SelfMetrics,
     pub(super) retention: Duration,
+    /// Notices that were lost so far.
+    pub(super) lost: u64,
     pub(super) read: Option<Latch>,
 }
 
@@ -47,23 +49,23 @@ impl Node {
         if let Some(latch) = self.read.take() {
             latch.set();
         }
-        let mut last_scan = Instant::now();
+        let (mut last_scan, mut is_stale) = (Instant::now(), false);
         let mut passes = interval(PASS);
         passes.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 event = events.recv() => match event {
                     Some(event) => self.apply(&event, &clock),
-                    // The kernel thread has ended: the agent stops.
-                    None => return Ok(()),
+                    None => bail!("the kernel thread has ended"),
                 },
                 _ = passes.tick() => {
-                    let is_unknown = self.pass();
+                    is_stale |= self.pass();
                     let has_notices = self.kernel.status().cgroup_tracking.is_none();
-                    let due = if is_unknown { SCAN_AGAIN } else if has_notices { SCAN } else { PASS };
+                    let due = if is_stale { SCAN_AGAIN } else if has_notices { SCAN } else { PASS };
                     if last_scan.elapsed() >= due {
                         self.scan(true);
                         last_scan = Instant::now();
+                        is_stale = false;
                     }
                 }
             }
@@ -120,6 +122,7 @@ impl Node {
 
     /// Ends the series of owners that are long gone, and forgets at once those that never had any.
     fn forget(&self, now: Instant) {
+        self.census.forget_gone(now, SETTLED, &self.ledger.cgroups());
         let mut gone = self.census.expired(now, SETTLED, DEAD_KEPT);
         if gone.is_empty() {
             return;
@@ -127,12 +130,15 @@ impl Node {
         let due = self.census.expired(now, self.retention, DEAD_KEPT);
         let counted = self.census.with_registry(|registry| self.ledger.owners(registry));
         gone.retain(|owner| due.contains(owner) || !counted.contains(owner));
-        self.ledger.forget_owners(|owner| !gone.contains(owner));
+        self.ledger.forget_owners(|owner| {
+            if gone.contains(owner) { self.census.successor(owner, &gone) } else { Some(owner.clone()) }
+        });
         self.census.forget(&gone);
     }
 
-    /// Goes through the books. Says whether there are cgroups that nobody knows.
-    fn pass(&self) -> bool {
+    /// Goes through the books. Says whether the tree is to be read: there are cgroups that nobody knows, or notices were
+    /// lost.
+    fn pass(&mut self) -> bool {
         let now = Instant::now();
         self.census.find_names(now);
         let is_unknown =
@@ -140,6 +146,7 @@ impl Node {
         self.forget(now);
         let lost = self.kernel.slots().control().records_lost + self.kernel.status().records_lost;
         self.metrics.raise_events_lost(EventSource::Ring, lost);
-        is_unknown
+        let is_blind = std::mem::replace(&mut self.lost, lost) < lost;
+        is_unknown || is_blind
     }
 }

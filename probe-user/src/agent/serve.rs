@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use super::Agent;
 use crate::collector::runner::{Limits, Runner};
@@ -42,20 +42,33 @@ impl Chosen {
     }
 }
 
-/// Runs a background task for as long as the agent; one that ends says so.
-pub(super) fn supervise(name: &'static str, task: impl Future<Output = Result<()>> + Send + 'static) {
+/// Runs a background task. None of them ends before the agent does: one that does, ends the agent, which would otherwise
+/// go on showing what it last knew.
+pub(super) fn supervise(
+    name: &'static str,
+    ended: mpsc::UnboundedSender<String>,
+    task: impl Future<Output = Result<()>> + Send + 'static,
+) {
     tokio::spawn(async move {
-        match task.await {
-            Ok(()) => tracing::debug!(task = name, "background task ended"),
-            Err(error) => {
-                tracing::error!(task = name, error = format!("{error:#}"), "background task failed");
-            }
-        }
+        let reason = match tokio::spawn(task).await {
+            Ok(Ok(())) => "it ended".to_owned(),
+            Ok(Err(error)) => format!("{error:#}"),
+            Err(panic) => panic.to_string(),
+        };
+        // The agent is stopping already if nobody listens.
+        let _unheard = ended.send(format!("background task {name}: {reason}"));
     });
 }
 
 /// Serves until SIGTERM or SIGINT.
-pub(super) async fn listen(agent: &Agent<'_>, collectors: Vec<Arc<dyn Collector>>) -> Result<()> {
+///
+/// # Errors
+/// When it cannot listen, or a background task ended before that.
+pub(super) async fn listen(
+    agent: &Agent<'_>,
+    collectors: Vec<Arc<dyn Collector>>,
+    mut ended: mpsc::UnboundedReceiver<String>,
+) -> Result<()> {
     let limits = Limits { max_series: agent.config.series_limit as usize };
     let content = Content {
         runner: Arc::new(Runner::new(collectors, limits)),
@@ -80,15 +93,16 @@ pub(super) async fn listen(agent: &Agent<'_>, collectors: Vec<Arc<dyn Collector>
     }
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be caught")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be caught")?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
+    let failure = tokio::select! {
+        _ = terminate.recv() => None,
+        _ = interrupt.recv() => None,
+        reason = ended.recv() => reason,
+    };
     tracing::info!("agent stops");
     agent.timeline.record(Occurrence::now(Kind::AgentStopped, "leadline"));
     stop.send_replace(true);
     for server in servers {
         server.await.context("the HTTP server ended badly")?;
     }
-    Ok(())
+    failure.map_or(Ok(()), |reason| bail!(reason))
 }

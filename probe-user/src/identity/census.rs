@@ -94,8 +94,34 @@ impl Census {
         for owner in owners {
             inner.registry.forget_owner(owner);
         }
-        let is_forgotten = |uid: &str| owners.contains(&Owner::Pod { uid: uid.to_owned() });
-        inner.names.retain(|uid| !is_forgotten(uid));
+        // By who is left and not by who went: the sources may name a pod again after it was forgotten.
+        let Inner { registry, names } = &mut *inner;
+        let left: HashSet<&Owner> = registry.owners().collect();
+        names.retain(|uid| left.contains(&Owner::Pod { uid: uid.to_owned() }));
+    }
+
+    /// Forgets cgroups without a slot that have been gone for `age`, of owners that live on: restarted containers.
+    pub fn forget_gone(&self, now: Instant, age: Duration, used: &HashSet<u64>) {
+        let registry = &mut self.lock().registry;
+        let is_idle =
+            |id: &u64| !used.contains(id) && registry.owner(*id).is_some_and(|owner| registry.is_live(owner));
+        let idle: Vec<u64> = registry.gone_ids(now, age).filter(is_idle).collect();
+        for id in idle {
+            registry.forget(id);
+        }
+    }
+
+    /// Another owner of the same name that is not among the `gone`: a pod of a `StatefulSet` that was made anew.
+    #[must_use]
+    pub fn successor(&self, owner: &Owner, gone: &HashSet<Owner>) -> Option<Owner> {
+        let inner = self.lock();
+        let name_of = |owner: &Owner| match owner {
+            Owner::Pod { uid } => inner.names.known(uid),
+            Owner::Unit(_) | Owner::Kernel => None,
+        };
+        let name = name_of(owner)?;
+        let is_heir = |other: &&Owner| !gone.contains(*other) && name_of(other) == Some(name);
+        inner.registry.owners().find(is_heir).cloned()
     }
 }
 
@@ -141,6 +167,41 @@ mod tests {
         census.insert(7, PATH, start);
         census.remove(7, start);
         assert_eq!(census.pod_name(UID).map(|name| name.namespace), Some("ns".into()));
+    }
+
+    #[test]
+    fn a_pod_made_anew_succeeds_the_one_before() {
+        struct SameName;
+        impl PodSource for SameName {
+            fn read(&mut self) -> io::Result<Vec<(String, PodName)>> {
+                let name = || PodName { namespace: "ns".into(), pod: "db-0".into() };
+                Ok(vec![(UID.into(), name()), (UID.replace("8b", "8c"), name())])
+            }
+        }
+        let census = Census::new(PodNames::new(vec![Box::new(SameName)]));
+        let start = Instant::now();
+        census.insert(7, PATH, start);
+        census.remove(7, start);
+        census.insert(8, &PATH.replace("8b", "8c"), start);
+        census.find_names(start);
+        let gone = census.expired(start + Duration::from_mins(6), Duration::from_mins(5), 10);
+        let [old] = gone.iter().collect::<Vec<_>>()[..] else { panic!("{gone:?}") };
+        let heir = census.with_registry(|registry| registry.owner(8).cloned());
+        assert_eq!(census.successor(old, &gone), heir);
+    }
+
+    #[test]
+    fn restarted_containers_are_forgotten() {
+        let census = Census::new(PodNames::new(Vec::new()));
+        let start = Instant::now();
+        for id in 0..50 {
+            census.insert(id, &format!("{PATH}/c{id}"), start);
+        }
+        for id in 1..50 {
+            census.remove(id, start);
+        }
+        census.forget_gone(start + Duration::from_mins(1), Duration::from_secs(10), &HashSet::from([5]));
+        assert_eq!(census.with_registry(CgroupRegistry::len), 2);
     }
 
     #[test]

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use aya::Ebpf;
 use aya::maps::{HashMap, MapData, MapError};
-use aya::programs::SchedClassifier;
 use aya::programs::links::LinkOrder;
 use aya::programs::tc::{
     NlOptions, SchedClassifierLink, TcAttachOptions, TcAttachType, qdisc_add_clsact, qdisc_detach_program,
 };
+use aya::programs::{ProgramError, SchedClassifier};
 use probe_common::overlay::{DEVICES_MAX, OverlayDevice};
 
 use super::error::KernelError;
@@ -44,12 +44,11 @@ pub(super) struct Overlays {
     attached: BTreeMap<u32, Attached>,
     /// Rows by device name: a device that is made again goes on counting where it stopped.
     rows: Vec<String>,
-    loaded: bool,
 }
 
 impl Overlays {
     pub(super) fn new(devices: HashMap<MapData, u32, Wire<OverlayDevice>>) -> Self {
-        Self { devices, attached: BTreeMap::new(), rows: Vec::new(), loaded: false }
+        Self { devices, attached: BTreeMap::new(), rows: Vec::new() }
     }
 
     /// Makes exactly the `wanted` devices attached; what fails is named and left out.
@@ -69,12 +68,15 @@ impl Overlays {
             if self.attached.contains_key(&target.index) {
                 continue;
             }
+            let rows = self.rows.len();
             match self.attach(ebpf, target) {
                 Ok(attached) => {
                     self.attached.insert(target.index, attached);
                 }
                 Err(error) => {
                     errors.push(error);
+                    // A device that was never counted has no row, and so no series.
+                    self.rows.truncate(rows);
                     // It may not have come as far as the map: then there is nothing to take back.
                     let _absent = self.devices.remove(&target.index);
                 }
@@ -111,15 +113,15 @@ impl Overlays {
         let mut links = Vec::new();
         for (name, direction) in PROGRAMS {
             let classifier: &mut SchedClassifier = program(ebpf, name)?;
-            if !self.loaded {
-                classifier.load().map_err(|source| KernelError::Program { program: name, source })?;
+            match classifier.load() {
+                Ok(()) | Err(ProgramError::AlreadyLoaded) => {}
+                Err(source) => return Err(KernelError::Program { program: name, source }),
             }
             let refused = |source| KernelError::Attach { program: name, target: target.name.clone(), source };
             let id =
                 classifier.attach_with_options(&target.name, direction, options(is_tcx)).map_err(refused)?;
             links.push(classifier.take_link(id).map_err(refused)?);
         }
-        self.loaded = true;
         Ok(Attached { name: target.name.clone(), _links: links })
     }
 }

@@ -24,11 +24,12 @@ impl NodeNumbers {
     /// The number of a node; 0 when there are too many.
     fn number(&self, node: &Arc<str>) -> u16 {
         let mut names = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let index = names.iter().position(|name| name == node).unwrap_or_else(|| {
+        let index = names.iter().position(|name| name == node).unwrap_or(names.len());
+        let number = u16::try_from(index + 1).ok().filter(|number| u32::from(*number) < NODES_MAX);
+        if index == names.len() && number.is_some() {
             names.push(Arc::clone(node));
-            names.len() - 1
-        });
-        u16::try_from(index + 1).ok().filter(|number| u32::from(*number) < NODES_MAX).unwrap_or(0)
+        }
+        number.unwrap_or(0)
     }
 
     /// Names in the order of their numbers, the first having number 1.
@@ -61,16 +62,19 @@ impl Prefixes {
         if wanted == self.installed {
             return Ok(false);
         }
-        // What is new first: an address is never without a class in between.
-        for (&(length, address), value) in &wanted {
+        let stale: Vec<_> = self.installed.keys().filter(|key| !wanted.contains_key(*key)).copied().collect();
+        // What is new first: an address is never without a class in between. Single addresses before networks, in case
+        // the table is too small: what is installed is noted one by one.
+        for (&(length, address), value) in wanted.iter().rev() {
             if self.installed.get(&(length, address)) != Some(value) {
                 self.trie.insert(&Key::new(length, address), Wire(*value), 0).map_err(error)?;
+                self.installed.insert((length, address), *value);
             }
         }
-        for &(length, address) in self.installed.keys().filter(|key| !wanted.contains_key(*key)) {
+        for (length, address) in stale {
             self.trie.remove(&Key::new(length, address)).map_err(error)?;
+            self.installed.remove(&(length, address));
         }
-        self.installed = wanted;
         Ok(true)
     }
 }

@@ -12,7 +12,8 @@ use crate::identity::Owner;
 struct Quarantined {
     key: SlotKey,
     batch: u64,
-    since: Instant,
+    /// When the kernel side was first seen to have done its part.
+    done: Option<Instant>,
 }
 
 /// Carried totals, and slots on their way out.
@@ -40,10 +41,10 @@ impl Books {
         now.duration_since(since) >= patience
     }
 
-    pub(super) fn quarantine(&mut self, slots: Vec<(u32, SlotKey)>, batch: u64, now: Instant) {
+    pub(super) fn quarantine(&mut self, slots: Vec<(u32, SlotKey)>, batch: u64) {
         for (slot, key) in slots {
             self.dead.remove(&slot);
-            self.quarantine.insert(slot, Quarantined { key, batch, since: now });
+            self.quarantine.insert(slot, Quarantined { key, batch, done: None });
         }
     }
 
@@ -52,11 +53,11 @@ impl Books {
         let mut ready = Vec::new();
         self.quarantine.retain(|slot, entry| {
             if entry.batch > done {
-                // The wait begins when the kernel side has done its part.
-                entry.since = now;
                 return true;
             }
-            let is_ready = now.duration_since(entry.since) >= QUARANTINE;
+            // The wait begins when the kernel side is seen to have done its part, and not before.
+            let since = *entry.done.get_or_insert(now);
+            let is_ready = now.duration_since(since) >= QUARANTINE;
             if is_ready {
                 ready.push((*slot, entry.key));
             }
@@ -65,16 +66,12 @@ impl Books {
         ready
     }
 
-    /// Moves the counts of owners that are not kept to the departed.
-    pub(super) fn fold(&mut self, keep: impl Fn(&Owner) -> bool) {
-        let is_kept = |account: &Account| match &account.holder {
-            Holder::Owner(owner) => keep(owner),
-            Holder::Overflow | Holder::Departed => true,
-        };
+    /// Moves the counts of every owner to its heir, or to the departed.
+    pub(super) fn fold(&mut self, heir: impl Fn(&Owner) -> Option<Owner>) {
         let all = std::mem::take(&mut self.carried);
         for (mut account, counts) in all {
-            if !is_kept(&account) {
-                account.holder = Holder::Departed;
+            if let Holder::Owner(owner) = &account.holder {
+                account.holder = heir(owner).map_or(Holder::Departed, Holder::Owner);
             }
             *self.carried.entry(account).or_default() += &counts;
         }

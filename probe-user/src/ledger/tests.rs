@@ -155,7 +155,7 @@ fn a_forgotten_owner_leaves_its_counts_with_the_node() {
         ledger.reconcile(&registry, &control, start + Duration::from_secs(second));
         control.done.set(control.batches.get());
     }
-    ledger.forget_owners(|_| false);
+    ledger.forget_owners(|_| None);
     assert_eq!(pod_received(&ledger, &registry), 0);
     assert_eq!(received(&ledger, &registry), 11);
 }
@@ -199,4 +199,45 @@ fn the_health_of_connections_without_a_slot_is_not_lost() {
     let mut sum = 0;
     ledger.visit(&CgroupRegistry::default(), Part::Tcp, |_, counts| sum += counts.tcp.rtt.sum);
     assert_eq!(sum, 9);
+}
+
+#[test]
+fn counts_go_to_the_heir() {
+    const NEXT: &str = "kubepods/burstable/podf49bc5ea-916a-4212-99f5-faa047ac2f8c/c1";
+    let slots = FakeSlots::default();
+    let (ledger, control) = (Ledger::new(&slots), FakeControl::default());
+    let mut registry = CgroupRegistry::default();
+    let start = Instant::now();
+    registry.insert(70, POD, start);
+    registry.insert(71, NEXT, start);
+    slots.set(20, 70, 11);
+    slots.set(21, 71, 1);
+    registry.remove(70, start);
+    for second in 0..30 {
+        ledger.reconcile(&registry, &control, start + Duration::from_secs(second));
+        control.done.set(control.batches.get());
+    }
+    let heir = registry.owner(71).cloned();
+    ledger.forget_owners(|_| heir.clone());
+    assert_eq!(pod_received(&ledger, &registry), 12);
+}
+
+#[test]
+fn a_slot_waits_after_the_kernel_side_is_done() {
+    let slots = FakeSlots::default();
+    let (ledger, control) = (Ledger::new(&slots), FakeControl::default());
+    let mut registry = CgroupRegistry::default();
+    let start = Instant::now();
+    registry.insert(70, POD, start);
+    slots.set(20, 70, 11);
+    registry.remove(70, start);
+    let pass = |second| ledger.reconcile(&registry, &control, start + Duration::from_secs(second));
+    pass(0);
+    pass(6);
+    assert_eq!(control.retired.borrow().len(), 1);
+    control.done.set(1);
+    pass(60);
+    assert!(control.released.borrow().is_empty());
+    pass(61);
+    assert_eq!(*control.released.borrow(), vec![20]);
 }

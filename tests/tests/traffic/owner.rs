@@ -134,7 +134,6 @@ fn watch(agent: &Agent, is_done: &AtomicBool) -> Result<u64> {
 }
 
 #[test]
-#[expect(clippy::too_many_lines, reason = "one story: traffic and churn side by side, then every total")]
 fn totals_stay_exact_while_pods_come_and_go() -> Result<()> {
     const PODS: u64 = 200;
     const EACH: u64 = 10;

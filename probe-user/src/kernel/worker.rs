@@ -1,0 +1,239 @@
+//! What runs on the kernel thread: commands in, records out, and nothing else that could wait for anything.
+
+use std::os::fd::AsFd as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use aya::maps::{HashMap, MapData, MapError, Queue, RingBuf};
+use aya_log::EbpfLogger;
+use caps::{CapSet, Capability, CapsHashSet};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::eventfd::EventFd;
+use probe_common::traffic::SlotKey;
+
+use super::error::KernelError;
+use super::load::{self, Loaded};
+use super::overlay::Overlays;
+use super::prefix::{NodeNumbers, Prefixes};
+use super::record::{self, CgroupEvent};
+use super::slots::Slots;
+use super::thread::{Command, KernelOptions, Status};
+use super::wire::Wire;
+
+/// What the kernel thread keeps.
+const KEPT: [Capability; 3] = [Capability::CAP_BPF, Capability::CAP_PERFMON, Capability::CAP_NET_ADMIN];
+
+/// What the thread starts with.
+pub(super) struct Starting {
+    pub(super) wake: Arc<EventFd>,
+    pub(super) retired: Arc<AtomicU64>,
+    pub(super) nodes: NodeNumbers,
+    pub(super) status: Arc<Mutex<Status>>,
+    pub(super) inbox: Receiver<Command>,
+    pub(super) events: tokio::sync::mpsc::Sender<CgroupEvent>,
+}
+
+impl Starting {
+    pub(super) fn load(self, options: &KernelOptions) -> Result<(Worker, Arc<Slots>), KernelError> {
+        keep_only_needed_capabilities();
+        let mut loaded = load::load(&options.cgroup_root, options.slots, options.log_level)?;
+        let logger =
+            (options.log_level != 0).then(|| EbpfLogger::init(&mut loaded.ebpf)).and_then(Result::ok);
+        let Loaded { ebpf, slots, trie, slot_of, free, devices, records, cgroup_tracking, socket_errors } =
+            loaded;
+        let worker = Worker {
+            ebpf,
+            slots: Arc::clone(&slots),
+            prefixes: Prefixes::new(trie, self.nodes),
+            slot_of,
+            free,
+            overlays: Overlays::new(devices),
+            records,
+            logger,
+            wake: self.wake,
+            retired: self.retired,
+            status: self.status,
+            inbox: self.inbox,
+            events: self.events,
+            cgroup_tracking: cgroup_tracking.err(),
+            socket_errors,
+            records_lost: 0,
+            overlay_errors: Vec::new(),
+            retiring: Vec::new(),
+        };
+        worker.publish();
+        Ok((worker, slots))
+    }
+}
+
+/// Drops every capability but the three; those that are missing anyway are not asked for.
+fn keep_only_needed_capabilities() {
+    let permitted = caps::read(None, CapSet::Permitted).unwrap_or_default();
+    let kept: CapsHashSet = KEPT.into_iter().filter(|capability| permitted.contains(capability)).collect();
+    let none = CapsHashSet::new();
+    for (set, value) in [(CapSet::Inheritable, &none), (CapSet::Effective, &kept), (CapSet::Permitted, &kept)]
+    {
+        if let Err(error) = caps::set(None, set, value) {
+            tracing::warn!(%error, "capabilities of the kernel thread could not be reduced");
+        }
+    }
+}
+
+pub(super) struct Worker {
+    ebpf: aya::Ebpf,
+    slots: Arc<Slots>,
+    prefixes: Prefixes,
+    slot_of: HashMap<MapData, Wire<SlotKey>, u32>,
+    free: Queue<MapData, u32>,
+    overlays: Overlays,
+    records: RingBuf<MapData>,
+    logger: Option<EbpfLogger<&'static dyn log::Log>>,
+    wake: Arc<EventFd>,
+    retired: Arc<AtomicU64>,
+    status: Arc<Mutex<Status>>,
+    inbox: Receiver<Command>,
+    events: tokio::sync::mpsc::Sender<CgroupEvent>,
+    cgroup_tracking: Option<String>,
+    socket_errors: bool,
+    records_lost: u64,
+    overlay_errors: Vec<String>,
+    /// Keys that are still to be removed.
+    retiring: Vec<SlotKey>,
+}
+
+impl Worker {
+    pub(super) fn run(&mut self) {
+        loop {
+            self.drain_records();
+            if let Some(logger) = &mut self.logger {
+                logger.flush();
+            }
+            match self.next_command() {
+                Next::Command(command) => {
+                    if let Err(error) = self.execute(command) {
+                        tracing::error!(%error, "kernel operation failed");
+                    }
+                }
+                Next::Nothing => self.wait(),
+                Next::Stop => return,
+            }
+        }
+    }
+
+    fn next_command(&self) -> Next {
+        match self.inbox.try_recv() {
+            Ok(Command::Stop) | Err(TryRecvError::Disconnected) => Next::Stop,
+            Ok(command) => Next::Command(command),
+            Err(TryRecvError::Empty) => Next::Nothing,
+        }
+    }
+
+    /// Sleeps until a command or a record comes.
+    fn wait(&self) {
+        let mut descriptors = vec![
+            PollFd::new(self.wake.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.records.as_fd(), PollFlags::POLLIN),
+        ];
+        descriptors.extend(self.logger.as_ref().map(|logger| PollFd::new(logger.as_fd(), PollFlags::POLLIN)));
+        // EINTR only means one more look. The counter is cleared so that poll sleeps again.
+        if poll(&mut descriptors, PollTimeout::NONE).is_ok() {
+            let _cleared = self.wake.read();
+        }
+    }
+
+    fn drain_records(&mut self) {
+        let lost_before = self.records_lost;
+        while let Some(item) = self.records.next() {
+            let sent = record::decode(&item).is_some_and(|event| self.events.try_send(event).is_ok());
+            self.records_lost += u64::from(!sent);
+        }
+        if self.records_lost != lost_before {
+            self.publish();
+        }
+    }
+
+    fn execute(&mut self, command: Command) -> Result<(), KernelError> {
+        match command {
+            Command::Prefixes(wanted) => {
+                let outcome = self.prefixes.replace(&wanted);
+                // Also after an error: part of it may have changed.
+                if !matches!(outcome, Ok(false)) {
+                    self.slots.raise_generation();
+                }
+                outcome?;
+            }
+            Command::Retire(keys, batch) => {
+                self.retiring.extend(keys);
+                self.retire(batch)?;
+            }
+            Command::Release(slots) => {
+                for slot in slots {
+                    self.free
+                        .push(slot, 0)
+                        .map_err(|source| KernelError::Map { map: "leadline_free", source })?;
+                }
+            }
+            Command::Overlays(targets) => {
+                let errors = self.overlays.replace(&mut self.ebpf, &targets);
+                for error in &errors {
+                    tracing::warn!(%error, "overlay device is not counted");
+                }
+                self.overlay_errors = errors.iter().map(ToString::to_string).collect();
+                self.publish();
+            }
+            Command::Stop => {}
+        }
+        Ok(())
+    }
+
+    /// Removes every key that is to retire. A batch is done when all before it are: a key that stays would lead packets
+    /// into a slot that is somebody else's by then.
+    fn retire(&mut self, batch: u64) -> Result<(), KernelError> {
+        let mut refusal = None;
+        let slot_of = &mut self.slot_of;
+        self.retiring.retain(|key| match slot_of.remove(&Wire(*key)) {
+            Ok(()) | Err(MapError::KeyNotFound) => false,
+            Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENOENT) => {
+                false
+            }
+            Err(source) => {
+                refusal = Some(KernelError::Map { map: "leadline_slots", source });
+                true
+            }
+        });
+        self.slots.raise_generation();
+        if let Some(error) = refusal {
+            return Err(error);
+        }
+        self.retired.store(batch, Ordering::Release);
+        Ok(())
+    }
+
+    fn publish(&self) {
+        let overlays = self.overlays.any();
+        let tracking = self.cgroup_tracking.is_none();
+        *self.status.lock().unwrap_or_else(PoisonError::into_inner) = Status {
+            programs: vec![
+                ("leadline_rx", true),
+                ("leadline_tx", true),
+                ("leadline_tcp", true),
+                ("leadline_mkdir", tracking),
+                ("leadline_rmdir", tracking),
+                ("leadline_ovrx", overlays),
+                ("leadline_ovtx", overlays),
+            ],
+            cgroup_tracking: self.cgroup_tracking.clone(),
+            socket_errors: self.socket_errors,
+            overlay_rows: self.overlays.rows().to_vec(),
+            overlay_errors: self.overlay_errors.clone(),
+            records_lost: self.records_lost,
+        };
+    }
+}
+
+enum Next {
+    Command(Command),
+    Nothing,
+    Stop,
+}
