@@ -12,7 +12,7 @@ use lab::{
 };
 
 /// The time in which counters must have settled; series of pods that are gone take the longest.
-const SETTLE: Duration = Duration::from_secs(20);
+const SETTLE: Duration = Duration::from_secs(30);
 
 /// Agents on the nodes of a lab. The agents end before the lab.
 pub(crate) struct Bench {
