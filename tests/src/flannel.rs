@@ -211,11 +211,12 @@ fn reserve_subnet(node: &Node, ipv6: bool) -> Result<()> {
     fs::write(&file, env).with_context(|| format!("write {file}"))
 }
 
-/// Makes `cni0` as the CNI bridge plugin does.
+/// Makes `cni0` as the CNI bridge plugin does, but without multicast snooping: the bridge's own IGMP reports would reach
+/// the pods' devices now and then, where no socket receives them.
 fn make_bridge(node: &Node, subnet: &Subnet) -> Result<()> {
     let mac = crate::pod::mac(subnet.ipv4);
     let mut script = format!(
-        "link add cni0 address {mac} mtu {} type bridge\nlink set cni0 up\naddr add {}/24 dev cni0\n",
+        "link add cni0 address {mac} mtu {} type bridge mcast_snooping 0\nlink set cni0 up\naddr add {}/24 dev cni0\n",
         subnet.mtu, subnet.ipv4
     );
     if let Some(ipv6) = subnet.ipv6 {
