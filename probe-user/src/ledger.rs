@@ -209,12 +209,6 @@ impl<S: SlotSource> Ledger<S> {
         account_of(self.source.key(slot)?, registry)
     }
 
-    /// Slots in use, reserved ones not counted.
-    pub fn slots_used(&self) -> u32 {
-        let used = (SLOTS_RESERVED..self.source.slots()).filter(|slot| self.source.key(*slot).is_some());
-        u32::try_from(used.count()).unwrap_or(u32::MAX)
-    }
-
     /// One pass over all slots: retires those of cgroups that are gone, carries and frees those that were retired.
     /// Says whether there are cgroups that the registry does not know, so that it should be filled again.
     pub fn reconcile(&self, registry: &CgroupRegistry, control: &impl SlotControl, now: Instant) -> bool {

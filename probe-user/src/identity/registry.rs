@@ -112,11 +112,6 @@ impl CgroupRegistry {
         self.entries.values().map(|entry| &entry.owner)
     }
 
-    /// Ids whose directory exists.
-    pub fn live_ids(&self) -> impl Iterator<Item = u64> {
-        self.entries.iter().filter(|(_, entry)| entry.gone.is_none()).map(|(id, _)| *id)
-    }
-
     /// Ids that have been gone for at least `age`.
     pub fn gone_ids(&self, now: Instant, age: Duration) -> impl Iterator<Item = u64> {
         let is_old = move |entry: &Entry| entry.gone.is_some_and(|gone| now.duration_since(gone) >= age);

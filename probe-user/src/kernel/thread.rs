@@ -56,8 +56,6 @@ pub struct Status {
     pub socket_errors: bool,
     /// Overlay devices by row.
     pub overlay_rows: Vec<String>,
-    /// The last refusals on overlay devices.
-    pub overlay_errors: Vec<String>,
     /// Records that were none of ours, or found the agent's queue full.
     pub records_lost: u64,
 }

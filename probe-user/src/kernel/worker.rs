@@ -59,7 +59,6 @@ impl Starting {
             cgroup_tracking: cgroup_tracking.err(),
             socket_errors,
             records_lost: 0,
-            overlay_errors: Vec::new(),
             retiring: Vec::new(),
         };
         worker.publish();
@@ -97,7 +96,6 @@ pub(super) struct Worker {
     cgroup_tracking: Option<String>,
     socket_errors: bool,
     records_lost: u64,
-    overlay_errors: Vec<String>,
     /// Keys that are still to be removed.
     retiring: Vec<SlotKey>,
 }
@@ -179,7 +177,6 @@ impl Worker {
                 for error in &errors {
                     tracing::warn!(%error, "overlay device is not counted");
                 }
-                self.overlay_errors = errors.iter().map(ToString::to_string).collect();
                 self.publish();
             }
             Command::Stop => {}
@@ -226,7 +223,6 @@ impl Worker {
             cgroup_tracking: self.cgroup_tracking.clone(),
             socket_errors: self.socket_errors,
             overlay_rows: self.overlays.rows().to_vec(),
-            overlay_errors: self.overlay_errors.clone(),
             records_lost: self.records_lost,
         };
     }
