@@ -13,6 +13,7 @@ pub mod error;
 mod load;
 mod mapped;
 pub mod memory;
+mod older;
 mod overlay;
 mod prefix;
 mod record;
