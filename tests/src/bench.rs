@@ -30,6 +30,8 @@ use report::Report;
 #[derive(Clone, Copy, Debug)]
 pub struct Effort {
     quick: bool,
+    /// Pods of the part `churn`.
+    pods: Option<u32>,
 }
 
 impl Effort {
@@ -64,10 +66,14 @@ struct Wish {
 
 impl Wish {
     fn parse(arguments: &[String]) -> Result<Self> {
-        let mut wish = Self { effort: Effort { quick: false }, parts: Vec::new() };
+        let mut wish = Self { effort: Effort { quick: false, pods: None }, parts: Vec::new() };
         for argument in arguments {
             if argument == "--quick" {
                 wish.effort.quick = true;
+                continue;
+            }
+            if let Some(pods) = argument.strip_prefix("--pods=") {
+                wish.effort.pods = Some(pods.parse().with_context(|| format!("{argument}: no number"))?);
                 continue;
             }
             let part = PARTS.iter().find(|(name, _)| name == argument);

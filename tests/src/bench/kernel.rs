@@ -151,10 +151,20 @@ impl Holdings {
     }
 }
 
-/// Entries of a hash map.
-pub(super) fn entries(map: u64) -> Result<usize> {
+/// Cgroups in the keys of the map of slots (`SlotKey`), one for each entry.
+pub(super) fn cgroups(map: u64) -> Result<Vec<u64>> {
     let dump = bpftool(&["map", "dump", "id", &map.to_string()])?;
-    dump.as_array().map(Vec::len).context("bpftool map dump gave no list")
+    let entries = dump.as_array().context("bpftool map dump gave no list")?;
+    entries.iter().map(|entry| cgroup(entry).with_context(|| format!("key of {entry}"))).collect()
+}
+
+/// The first eight bytes of a key, which bpftool shows as hexadecimal texts.
+fn cgroup(entry: &serde_json::Value) -> Option<u64> {
+    let bytes = entry.get("key")?.as_array()?.iter().take(8).map(|byte| {
+        let text = byte.as_str()?;
+        u8::from_str_radix(text.strip_prefix("0x").unwrap_or(text), 16).ok()
+    });
+    Some(u64::from_le_bytes(bytes.collect::<Option<Vec<u8>>>()?.try_into().ok()?))
 }
 
 fn bpftool(arguments: &[&str]) -> Result<serde_json::Value> {
@@ -174,6 +184,13 @@ mod tests {
             holdings.take(&Fields::parse(text), descriptor.to_string());
         }
         holdings
+    }
+
+    #[test]
+    fn the_cgroup_of_a_key_is_its_first_word() {
+        let entry = serde_json::json!({"key": ["0x05", "0x01", "0x00", "0x00", "0x00", "0x00", "0x00", "0x00", "0x07"]});
+        assert_eq!(cgroup(&entry), Some(261));
+        assert_eq!(cgroup(&serde_json::json!({"key": ["0x05"]})), None);
     }
 
     #[test]
