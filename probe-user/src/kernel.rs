@@ -9,6 +9,7 @@
 )]
 
 pub mod btf;
+mod device;
 pub mod error;
 mod load;
 mod mapped;
@@ -18,6 +19,7 @@ mod overlay;
 mod prefix;
 mod record;
 pub mod slots;
+mod tap;
 pub mod thread;
 mod wire;
 mod worker;
@@ -25,4 +27,5 @@ mod worker;
 pub use error::KernelError;
 pub use record::CgroupEvent;
 pub use slots::Slots;
+pub use tap::{Frame, Uplink};
 pub use thread::{KernelHandle, KernelOptions, OverlayTarget};

@@ -78,6 +78,7 @@ pub(super) struct Loaded {
     pub(super) free: Queue<MapData, u32>,
     pub(super) devices: HashMap<MapData, u32, Wire<OverlayDevice>>,
     pub(super) records: RingBuf<MapData>,
+    pub(super) frames: RingBuf<MapData>,
     /// Whether cgroups are followed by tracepoint; else why not.
     pub(super) cgroup_tracking: Result<(), String>,
     /// Whether connect failures have their reason.
@@ -116,10 +117,11 @@ pub(super) fn load(cgroup_root: &Path, slots: u32, log_level: u8) -> Result<Load
         HashMap::try_from(take(&mut ebpf, "leadline_ovdev")?).map_err(map_error("leadline_ovdev"))?;
     let records =
         RingBuf::try_from(take(&mut ebpf, "leadline_events")?).map_err(map_error("leadline_events"))?;
+    let frames = RingBuf::try_from(take(&mut ebpf, "leadline_tap")?).map_err(map_error("leadline_tap"))?;
     let cgroup_tracking = follow_cgroups(&mut ebpf, &offsets);
     attach_to_root(&mut ebpf, &root, cgroup_root)?;
     let socket_errors = offsets.sk_err != NO_OFFSET;
-    Ok(Loaded { ebpf, slots, trie, slot_of, free, devices, records, cgroup_tracking, socket_errors })
+    Ok(Loaded { ebpf, slots, trie, slot_of, free, devices, records, frames, cgroup_tracking, socket_errors })
 }
 
 /// Creates the maps in their sizes and relocates the programs.
