@@ -4,7 +4,7 @@ use std::{
     fs,
     path::PathBuf,
     process::{Command, Output},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -76,10 +76,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         let step = Step::start(target.name(), format_args!("{} inputs", arguments.inputs));
         let began = Instant::now();
         let inputs = fuzz(target, &host, arguments.inputs)?;
-        let seconds = began.elapsed().as_secs().max(1);
-        step.done(format_args!("{inputs} inputs, {} a second", inputs / seconds));
+        step.done(format_args!("{inputs} inputs, {} a second", rate(inputs, began.elapsed())));
     }
     Ok(())
+}
+
+fn rate(inputs: u64, time: Duration) -> u128 {
+    u128::from(inputs) * 1000 / time.as_millis().max(1)
 }
 
 fn host() -> Result<String> {
@@ -107,7 +110,11 @@ fn fuzz(target: Target, host: &str, inputs: u64) -> Result<u64> {
     let learned = directory().join("corpus").join(target.name());
     fs::create_dir_all(&learned).with_context(|| format!("{} cannot be created", learned.display()))?;
     let mut command = Command::new(directory().join(host).join("release").join(target.name()));
-    command.arg(format!("-runs={inputs}")).arg(format!("-max_len={MAX_LENGTH}")).arg("-print_final_stats=1");
+    command
+        .arg(format!("-runs={inputs}"))
+        .arg(format!("-max_len={MAX_LENGTH}"))
+        .arg("-print_final_stats=1")
+        .arg("-verbosity=0");
     command.arg(format!("-artifact_prefix={}/{}-", directory().display(), target.name()));
     command.arg(&learned).arg(repository().join(SEEDS));
     let shown = show(&command);
@@ -134,6 +141,12 @@ mod tests {
         let log = "Done 300000 runs in 1 second(s)\nstat::number_of_executed_units: 300000\nstat::peak_rss_mb: 28\n";
         assert_eq!(executed(log), Some(300_000));
         assert_eq!(executed("Done 300000 runs in 1 second(s)\n"), None);
+    }
+
+    #[test]
+    fn the_rate_counts_parts_of_a_second() {
+        assert_eq!(rate(3_000, Duration::from_millis(1_500)), 2_000);
+        assert_eq!(rate(3, Duration::ZERO), 3_000);
     }
 
     #[test]

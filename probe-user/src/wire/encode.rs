@@ -78,7 +78,7 @@ fn encode_vrrp(advertisement: &Advertisement, authentication_data: [u8; 8]) -> V
     let (source, destination) = (advertisement.source, advertisement.destination);
     let mut message = vrrp_message(advertisement, authentication_data);
     let length = message.len();
-    message.resize(length + advertisement.trailer, 0xaa);
+    message.resize(length + if advertisement.hmac { vrrp::HMAC } else { 0 }, 0xaa);
     let covered = if source.is_ipv4() { length } else { message.len() };
     let header = |destination| checksum::pseudo_header(source, destination, VRRP, covered);
     let sum = checksum::sum(message.get(..covered).unwrap_or_default())

@@ -109,8 +109,9 @@ pub fn vrrp(data: &[u8]) {
     }
     cut(&observation, source.byte());
     let length = vrrp::length(advertisement.version, advertisement.source, advertisement.address_count);
-    let covered = length + if advertisement.source.is_ipv6() { advertisement.trailer } else { 0 };
-    let message = frame.get(..frame.len() + covered - length - advertisement.trailer).unwrap_or_default();
+    let trailer = if advertisement.hmac { vrrp::HMAC } else { 0 };
+    let covered = if advertisement.source.is_ipv4() { length } else { length + trailer };
+    let message = frame.get(..frame.len() + covered - length - trailer).unwrap_or_default();
     let mut flipped = flip(message, covered, source.number());
     flipped.extend(frame.iter().skip(message.len()));
     refused(&advertisement, &observe(&capture(&flipped, &link)));
@@ -278,7 +279,7 @@ impl Source<'_> {
             authentication_header: self.flag(),
             address_count,
             addresses: (0..address_count).map(|_| self.ip(is_ipv4, false)).collect(),
-            trailer: usize::from(self.byte() % 40),
+            hmac: self.flag(),
             checksum: match (version, is_ipv4, number % 3) {
                 (Version::V2, ..) | (_, true, 0) => Checksum::Plain,
                 (_, true, 1) => Checksum::GroupPseudoHeader,

@@ -23,6 +23,8 @@ const ADVERTISEMENT: u8 = 1;
 const HEADER: usize = 8;
 /// Behind the addresses of version 2, whatever the authentication type.
 const AUTHENTICATION_DATA: usize = 8;
+/// Behind the message where keepalived's `auth_hmac` is in use: key, time, counter and half a SHA-256.
+pub(super) const HMAC: usize = 28;
 /// The part of version 3's interval field that is the interval.
 const INTERVAL: u16 = 0x0fff;
 
@@ -71,8 +73,8 @@ pub struct Advertisement {
     pub address_count: u8,
     /// The addresses of the virtual router, as far as they were captured.
     pub addresses: Vec<IpAddr>,
-    /// Bytes behind the message, such as the 28 of keepalived's HMAC.
-    pub trailer: usize,
+    /// Whether keepalived's HMAC (`auth_hmac`) follows the message.
+    pub hmac: bool,
     /// What the checksum was verified over.
     pub checksum: Checksum,
 }
@@ -117,7 +119,7 @@ fn fields(packet: &Packet<'_>) -> Result<Advertisement, Reason> {
         return Err(Reason::NoAddresses);
     }
     let length = length(version, packet.source, count);
-    let trailer = packet.length.checked_sub(length).ok_or(Reason::BadLength)?;
+    let hmac = has_hmac(packet.length, length)?;
     let (authentication, interval) = match version {
         Version::V2 => (authentication(third)?, Duration::from_secs(fourth.into())),
         Version::V3 => {
@@ -137,7 +139,7 @@ fn fields(packet: &Packet<'_>) -> Result<Advertisement, Reason> {
         authentication_header: packet.authentication_header,
         address_count: count,
         addresses: addresses(rest, packet.source, count),
-        trailer,
+        hmac,
         checksum: verify(packet, version, length)?,
     })
 }
@@ -166,6 +168,16 @@ pub(super) fn length(version: Version, source: IpAddr, count: u8) -> usize {
     HEADER + usize::from(count) * address + authentication
 }
 
+/// Nothing but the HMAC may follow a message. Were any bytes let through, a damaged version or count could move the
+/// message's end to where the checksum happens to be right.
+fn has_hmac(packet: usize, message: usize) -> Result<bool, Reason> {
+    match packet.checked_sub(message) {
+        Some(0) => Ok(false),
+        Some(HMAC) => Ok(true),
+        _ => Err(Reason::BadLength),
+    }
+}
+
 /// At most `count` addresses; the bytes behind the last one are not looked at.
 fn addresses(bytes: &[u8], source: IpAddr, count: u8) -> Vec<IpAddr> {
     let count = usize::from(count);
@@ -186,33 +198,22 @@ fn verify(packet: &Packet<'_>, version: Version, length: usize) -> Result<Checks
     }
     let message = packet.payload.get(..length).ok_or(Reason::BadLength)?;
     let sum = checksum::sum(message);
-    let header = |destination, length| checksum::pseudo_header(packet.source, destination, VRRP, length);
-    let direct = header(packet.destination, length);
-    let right = match (version, packet.source) {
-        (Version::V2, _) => [(Checksum::Plain, sum)].into_iter().find(is_right),
+    let header = |destination| checksum::pseudo_header(packet.source, destination, VRRP, length);
+    let candidates = match (version, packet.source) {
+        (Version::V2, _) => [Some((Checksum::Plain, sum)), None, None],
         (Version::V3, IpAddr::V4(_)) => [
-            (Checksum::PseudoHeader, sum + direct),
-            (Checksum::Plain, sum),
-            (Checksum::GroupPseudoHeader, sum + header(GROUP_V4.into(), length)),
-        ]
-        .into_iter()
-        .find(is_right),
-        // The kernel computes it and takes the trailer for a part of the message.
-        (Version::V3, IpAddr::V6(_)) => [
-            (
-                Checksum::PseudoHeader,
-                checksum::sum(packet.payload) + header(packet.destination, packet.length),
-            ),
-            (Checksum::PseudoHeader, sum + direct),
-        ]
-        .into_iter()
-        .find(is_right),
+            Some((Checksum::PseudoHeader, sum + header(packet.destination))),
+            Some((Checksum::Plain, sum)),
+            Some((Checksum::GroupPseudoHeader, sum + header(GROUP_V4.into()))),
+        ],
+        // The sender's kernel computes it, to which all of the packet is the message.
+        (Version::V3, IpAddr::V6(_)) => {
+            let header = checksum::pseudo_header(packet.source, packet.destination, VRRP, packet.length);
+            [Some((Checksum::PseudoHeader, checksum::sum(packet.payload) + header)), None, None]
+        }
     };
+    let right = candidates.into_iter().flatten().find(|(_, sum)| checksum::is_right(*sum));
     right.map(|(kind, _)| kind).ok_or(Reason::BadChecksum)
-}
-
-const fn is_right(candidate: &(Checksum, u64)) -> bool {
-    checksum::is_right(candidate.1)
 }
 
 #[cfg(test)]

@@ -114,14 +114,14 @@ fn what_the_capture_cut_off_is_not_verified() {
     let Ok(Some(Observation { message: Message::Vrrp(seen), .. })) = observe(&capture) else { panic!() };
     assert_eq!((seen.address_count, seen.addresses.len(), seen.checksum), (2, 1, Checksum::Unverified));
     assert_eq!(seen.addresses[0].to_string(), "fe80::50");
-    assert_eq!((seen.vrid, seen.priority, seen.trailer), (62, 140, 0));
+    assert_eq!((seen.vrid, seen.priority, seen.hmac), (62, 140, false));
 }
 
 #[test]
 fn an_authentication_header_is_looked_behind() {
     let seen = advertisement(&corpus("vrrp-v2-ah"));
     assert!(seen.authentication_header);
-    assert_eq!((seen.vrid, seen.trailer), (53, 0));
+    assert_eq!((seen.vrid, seen.hmac), (53, false));
     let seen = advertisement(&extended("vrrp-v3-ipv6", 51, &format!("70 04 {}", "ee".repeat(22))));
     assert!(seen.authentication_header);
 }

@@ -69,7 +69,7 @@ fn every_field_of_version_2_is_read_from_its_place() {
             authentication_header: false,
             address_count: 2,
             addresses: ips(&["192.0.2.50", "192.0.2.51"]),
-            trailer: 0,
+            hmac: false,
             checksum: Checksum::Plain,
         }
     );
@@ -91,7 +91,7 @@ fn every_field_of_version_3_is_read_from_its_place() {
             authentication_header: false,
             address_count: 1,
             addresses: ips(&["192.0.2.50"]),
-            trailer: 0,
+            hmac: false,
             checksum: Checksum::PseudoHeader,
         }
     );
@@ -122,7 +122,7 @@ fn advertisements_of_keepalived_are_read() {
         assert_eq!((seen.vrid, seen.priority), (vrid, priority), "{name}");
         assert_eq!(seen.interval, Some(Duration::from_millis(interval)), "{name}");
         assert_eq!(seen.addresses, ips(addresses), "{name}");
-        assert_eq!(seen.trailer, 0, "{name}");
+        assert!(!seen.hmac, "{name}");
     }
 }
 
@@ -208,31 +208,51 @@ fn unicast_peers_may_be_routers_away() {
 }
 
 #[test]
-fn the_trailer_of_keepalived_is_not_part_of_the_message() {
+fn the_hmac_of_keepalived_is_not_part_of_the_message() {
     let hmac = "01 07 0000 65000000 1234 0001  00112233445566778899aabbccddeeff";
     let trailing = format!("{V2} {hmac}");
     assert_eq!(hex(hmac).len(), 28);
     let seen = advertisement(&frame(GROUP_V4.octets(), 255, &trailing, 24, 0));
-    assert_eq!(seen, Advertisement { trailer: 28, ..advertisement(&v2(V2)) });
+    assert_eq!(seen, Advertisement { hmac: true, ..advertisement(&v2(V2)) });
     let trailing = format!("{V3} {hmac}");
     let seen = advertisement(&frame(GROUP_V4.octets(), 255, &trailing, 12, header(GROUP_V4.octets(), 12)));
-    assert_eq!(seen, Advertisement { trailer: 28, ..advertisement(&v3(V3)) });
+    assert_eq!(seen, Advertisement { hmac: true, ..advertisement(&v3(V3)) });
 }
 
 #[test]
-fn over_ipv6_the_trailer_may_be_under_the_checksum_or_not() {
+fn over_ipv6_the_hmac_is_under_the_checksum() {
     let original = corpus("vrrp-v3-ipv6");
-    for covered in [40, 68] {
+    let with_checksum_over = |covered: usize| {
         let mut frame = original.clone();
-        frame.extend([0x5a; 28]);
-        frame[19] = 68;
+        frame.extend([0x5a; HMAC]);
+        frame[19] += 28;
         frame[60..62].fill(0);
         let seen = advertisement(&original);
         let sum = checksum::pseudo_header(seen.source, seen.destination, VRRP, covered)
             + checksum::sum(&frame[54..54 + covered]);
         frame[60..62].copy_from_slice(&checksum::complement(sum));
-        assert_eq!(advertisement(&frame), Advertisement { trailer: 28, ..seen }, "{covered}");
+        frame
+    };
+    let wanted = Advertisement { hmac: true, ..advertisement(&original) };
+    assert_eq!(advertisement(&with_checksum_over(68)), wanted);
+    assert_eq!(fault(&with_checksum_over(40)), ("vrrp", "bad_checksum"));
+}
+
+#[test]
+fn nothing_else_may_follow_a_message() {
+    for size in [1, 4, 8, 27, 29, 32] {
+        let frame = frame(GROUP_V4.octets(), 255, &format!("{V2} {}", "00".repeat(size)), 24, 0);
+        assert_eq!(fault(&frame), ("vrrp", "bad_length"), "{size}");
     }
+}
+
+#[test]
+fn a_damaged_count_does_not_pass_as_a_shorter_message() {
+    // What leaves the sum with the second address is what the count lost.
+    let three = "31 38 0b 03 0040 0000  00001270 00000000 0000fffd 00000000";
+    let mut frame = frame([192, 0, 2, 2], 255, three, 20, 0);
+    frame[37] = 1;
+    assert_eq!(fault(&frame), ("vrrp", "bad_length"));
 }
 
 #[test]
