@@ -8,6 +8,7 @@ mod network;
 mod node;
 mod privilege;
 mod serve;
+mod vip;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use crate::collector::overlay::OverlayCollector;
 use crate::collector::tcp::Tcp;
 use crate::collector::traffic::Traffic;
 use crate::collector::unavailable::Unavailable;
+use crate::collector::vip::{Heard, Vip};
 use crate::config::{Config, Mode};
 use crate::event::{Kind, Occurrence, Timeline};
 use crate::host::{check_capabilities, read_host};
@@ -122,8 +124,39 @@ impl<'a> Agent<'a> {
             read: self.readiness.latch(NETWORK_READ),
         };
         supervise("prefixes", self.ended.clone(), wiring.run());
-        let overlay = OverlayCollector::new(facts, registry, self.kernel.overlay_counters());
-        chosen.add(self.config.collector.overlay, Arc::new(overlay))
+        let overlay = OverlayCollector::new(facts.clone(), registry, self.kernel.overlay_counters());
+        chosen.add(self.config.collector.overlay, Arc::new(overlay))?;
+        self.observe_vips(facts, chosen)
+    }
+
+    /// Virtual addresses, from the frames of the uplinks.
+    fn observe_vips(
+        &self,
+        facts: tokio::sync::watch::Receiver<Arc<NetworkFacts>>,
+        chosen: &mut Chosen,
+    ) -> Result<()> {
+        let mode = self.config.collector.vip;
+        let (Some(kernel), Some(frames)) = (self.kernel.handle(), self.kernel.frames()) else {
+            return chosen.add(mode, Arc::new(Unavailable::new("vip", NOT_LOADED)));
+        };
+        if mode == Mode::Off {
+            tracing::info!(collector = "vip", "collector is off");
+            return Ok(());
+        }
+        let heard = Heard::default();
+        let listener = vip::Listener {
+            frames,
+            facts: facts.clone(),
+            kernel,
+            heard: heard.clone(),
+            timeline: Arc::clone(&self.timeline),
+            metrics: self.metrics.clone(),
+            config: network::peer_config(self.config),
+            join: self.config.vip.join_groups,
+        };
+        supervise("vip", self.ended.clone(), listener.run());
+        // It listens from here on; that there is no virtual address yet is no failure of a collector that must run.
+        chosen.add(Mode::Auto, Arc::new(Vip::new(heard, facts, vip::monotonic)))
     }
 
     fn keep_registry(

@@ -8,6 +8,7 @@ pub mod runner;
 pub mod tcp;
 pub mod traffic;
 pub mod unavailable;
+pub mod vip;
 
 use std::fmt;
 
@@ -19,6 +20,7 @@ pub static CATALOGUE: &[(&str, &[&Descriptor])] = &[
     ("traffic", traffic::DESCRIPTORS),
     ("tcp", tcp::DESCRIPTORS),
     ("overlay", overlay::DESCRIPTORS),
+    ("vip", vip::DESCRIPTORS),
     ("program", program::DESCRIPTORS),
     ("self", agent_self::DESCRIPTORS),
     ("runner", runner::DESCRIPTORS),

@@ -36,6 +36,14 @@ pub enum Kind {
     PeerNodeAdded,
     /// Another node is gone from the peer registry.
     PeerNodeRemoved,
+    /// The first router that advertises a virtual address was heard.
+    VipOwned,
+    /// A virtual address moved.
+    VipMoved,
+    /// Two routers hold on to a virtual address.
+    VipConflictOpened,
+    /// One of them gave up.
+    VipConflictClosed,
     /// A netlink socket overran and the state was read again.
     NetlinkResynced,
     /// A collector began to fail.

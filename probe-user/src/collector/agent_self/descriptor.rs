@@ -94,7 +94,7 @@ pub(super) static BUILD_INFO: Descriptor = Descriptor {
 pub(super) static EVENTS_LOST: Descriptor = Descriptor {
     name: "leadline_events_lost_total",
     kind: Kind::Counter,
-    help: "Records lost before they were read; ring: kernel buffer full; netlink: socket overrun; timeline: \
+    help: "Records lost before they were read; ring: kernel buffer full; netlink: socket overrun; tap: frames of an uplink that found the buffer full; timeline: \
            overwritten before a follower of the event API asked for them.",
     labels: &["source"],
     source: "the kernel programs' loss counter, ENOBUFS of netlink sockets, sequence numbers of the timeline",

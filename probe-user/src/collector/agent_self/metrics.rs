@@ -32,6 +32,8 @@ pub enum EventSource {
     Ring,
     /// A netlink socket overran.
     Netlink,
+    /// The ring buffer of the tap was full, or the agent too slow for it.
+    Tap,
     /// The timeline wrapped before a follower came back.
     Timeline,
 }
@@ -66,12 +68,13 @@ struct Inner {
 }
 
 impl EventSource {
-    const ALL: [Self; 3] = [Self::Ring, Self::Netlink, Self::Timeline];
+    const ALL: [Self; 4] = [Self::Ring, Self::Netlink, Self::Tap, Self::Timeline];
 
     const fn as_str(self) -> &'static str {
         match self {
             Self::Ring => "ring",
             Self::Netlink => "netlink",
+            Self::Tap => "tap",
             Self::Timeline => "timeline",
         }
     }
