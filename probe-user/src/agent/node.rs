@@ -9,6 +9,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
 use super::pod_events::PodEvents;
 use crate::collector::agent_self::{EventSource, SelfMetrics};
+use crate::config::MIN_RETENTION;
 use crate::event::{Clock, Timeline, Timestamp};
 use crate::http::Latch;
 use crate::identity::{Census, Change};
@@ -24,7 +25,7 @@ const SCAN: Duration = Duration::from_mins(5);
 const SCAN_AGAIN: Duration = Duration::from_secs(5);
 
 /// By then the slots of a removed cgroup have been carried over.
-const SETTLED: Duration = Duration::from_secs(10);
+const SETTLED: Duration = MIN_RETENTION;
 /// Pods that are gone and still have series, at most.
 const DEAD_KEPT: usize = 1_000;
 
