@@ -2,6 +2,8 @@
 
 mod robustness {
     pub(crate) mod catalogue;
+    mod netlink;
+    use super::start;
 }
 
 use std::fmt::Write as _;
