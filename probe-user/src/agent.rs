@@ -8,6 +8,7 @@ mod network;
 mod node;
 mod pod_events;
 mod privilege;
+mod retention;
 mod serve;
 
 use std::path::Path;
