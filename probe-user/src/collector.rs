@@ -2,6 +2,7 @@
 //! else: it does not log its own failure, time itself, know HTTP, sleep, or invent a value. The runner does those.
 
 pub mod agent_self;
+pub mod dependent;
 pub mod overlay;
 pub mod program;
 pub mod runner;

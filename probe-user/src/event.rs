@@ -46,6 +46,10 @@ pub enum Kind {
     VipConflictClosed,
     /// A netlink socket overran and the state was read again.
     NetlinkResynced,
+    /// Links, addresses, routes and neighbours can no longer be followed.
+    NetlinkLost,
+    /// They are followed again.
+    NetlinkRestored,
     /// A collector began to fail.
     CollectorFailed,
     /// A collector works again.

@@ -58,7 +58,8 @@ impl Series {
 fn by_name(pods: HashMap<String, Counts>, census: &Census) -> BTreeMap<(String, String), Counts> {
     let mut named: BTreeMap<_, Counts> = BTreeMap::new();
     for (uid, counts) in pods {
-        *named.entry(pod_labels(census, &uid)).or_default() += &counts;
+        let Some(name) = pod_labels(census, &uid) else { continue };
+        *named.entry(name).or_default() += &counts;
     }
     named
 }

@@ -19,12 +19,14 @@ use self::state::{History, PHASE_BOUNDS, Phase, State, VirtualRouter};
 use super::{CollectError, Collector, Support};
 use crate::metric::Descriptor;
 use crate::metric::sink::{Buckets, Sink, Value};
-use crate::source::netlink::{LinkKind, NetworkFacts};
+use crate::source::netlink::{LinkKind, NetworkFacts, NetworkState};
 
 pub use self::descriptor::DESCRIPTORS;
 
 /// The `reason` where nothing was heard.
 const NO_VIP: &str = "no virtual IP on this node's links";
+/// The `reason` where nothing is known of addresses.
+const NETWORK_UNREAD: &str = "network state cannot be read: who holds an address is not known";
 const VRRP: &str = "vrrp";
 
 /// What was heard, shared between the task that listens and the collector.
@@ -42,14 +44,16 @@ impl Heard {
 pub struct Vip {
     heard: Heard,
     facts: watch::Receiver<Arc<NetworkFacts>>,
+    /// Whether the facts are those of now.
+    current: watch::Receiver<bool>,
     now: fn() -> Nanos,
 }
 
 impl Vip {
     /// A collector of what was heard, with the network's state for who holds what and a clock like the tap's.
     #[must_use]
-    pub fn new(heard: Heard, facts: watch::Receiver<Arc<NetworkFacts>>, now: fn() -> Nanos) -> Self {
-        Self { heard, facts, now }
+    pub fn new(heard: Heard, network: &NetworkState, now: fn() -> Nanos) -> Self {
+        Self { heard, facts: network.facts(), current: network.current(), now }
     }
 }
 
@@ -77,15 +81,18 @@ impl Collector for Vip {
     }
 
     fn support(&self) -> Support {
-        if self.heard.lock().contests().is_empty() { Support::No(NO_VIP) } else { Support::Yes }
+        if self.heard.lock().contests().is_empty() {
+            return Support::No(NO_VIP);
+        }
+        if *self.current.borrow() { Support::Yes } else { Support::Degraded(NETWORK_UNREAD) }
     }
 
     fn collect(&self, sink: &mut Sink<'_>) -> Result<(), CollectError> {
-        let held = held(&self.facts.borrow());
+        let held = self.current.borrow().then(|| held(&self.facts.borrow()));
         let now = (self.now)();
         let state = self.heard.lock();
         write_routers(sink, state.contests());
-        write_vips(sink, state.contests(), &held, now);
+        write_vips(sink, state.contests(), held.as_ref(), now);
         write_histories(sink, state.histories());
         let mut family = sink.family(&descriptor::MALFORMED);
         for (reason, frames) in state.malformed() {
@@ -132,7 +139,7 @@ fn write_routers(sink: &mut Sink<'_>, contests: &BTreeMap<VirtualRouter, Contest
 fn write_vips(
     sink: &mut Sink<'_>,
     contests: &BTreeMap<VirtualRouter, Contest>,
-    held: &BTreeSet<IpAddr>,
+    held: Option<&BTreeSet<IpAddr>>,
     now: Nanos,
 ) {
     let mut vips: BTreeMap<IpAddr, Vec<(&VirtualRouter, &Contest)>> = BTreeMap::new();
@@ -150,8 +157,8 @@ fn write_vips(
         }
     }
     let mut family = sink.family(&descriptor::HELD);
-    for vip in vips.keys() {
-        family.value(&[&vip.to_string()], Value::Integer(held.contains(vip).into()));
+    for (vip, held) in vips.keys().filter_map(|vip| Some((vip, held?.contains(vip)))) {
+        family.value(&[&vip.to_string()], Value::Integer(held.into()));
     }
     let mut family = sink.family(&descriptor::ANNOUNCER);
     for (vip, places) in &vips {

@@ -22,6 +22,7 @@ pub const DESCRIPTORS: &[&Descriptor] = &[
     &BUILD_INFO,
     &EVENTS_LOST,
     &NETLINK_RESYNCS,
+    &NETLINK_FAILURES,
     &HTTP_REQUESTS,
     &HTTP_DURATION,
     &HTTP_BYTES,
@@ -107,6 +108,14 @@ pub(super) static NETLINK_RESYNCS: Descriptor = Descriptor {
     help: "Times that links, addresses, routes and neighbours were read again in full after a lost message.",
     source: "ENOBUFS of netlink sockets",
     witness: "a socket overrun provoked in a test",
+    ..BASE
+};
+pub(super) static NETLINK_FAILURES: Descriptor = Descriptor {
+    name: "leadline_netlink_failures_total",
+    kind: Kind::Counter,
+    help: "Times that links, addresses, routes and neighbours could no longer be read, or still not at the next attempt.",
+    source: "errors of netlink sockets, dumps without an answer",
+    witness: "answers swallowed by a filter on the agent's socket, then no descriptor to be had, in a test",
     ..BASE
 };
 pub(super) static HTTP_REQUESTS: Descriptor = Descriptor {
