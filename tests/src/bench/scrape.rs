@@ -18,7 +18,7 @@ use crate::scrape::{Samples, parse};
 use crate::{Agent, process};
 
 const SERIES: usize = 60_000;
-/// 48 series of TCP and 4 of traffic for each of 4 classes make 64 a pod.
+/// In the profile `detailed`, 48 series of TCP and 4 of traffic for each of 4 classes make 64 a pod.
 const PLAN: Plan = Plan { pods: 940, tcp: 940, classes: 3 };
 const SCRAPES: usize = 50;
 /// Scrapes under the eyes of strace.
@@ -27,7 +27,7 @@ const MILLION: f64 = 1e6;
 
 pub(super) fn measure(field: &mut Field, effort: Effort, report: &mut Report) -> Result<()> {
     let node = field.node()?;
-    let mut agent = field.agent()?;
+    let mut agent = field.detailed_agent()?;
     let pid = agent.service().pid();
     let crowd = Crowd::start(node, PLAN)?;
     forget_peak(pid)?;
