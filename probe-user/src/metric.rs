@@ -9,7 +9,7 @@ mod fold;
 pub mod sink;
 mod text;
 
-pub use descriptor::{Descriptor, Kind};
+pub use descriptor::{Descriptor, Kind, Profile};
 
 /// Text formats that the agent can answer in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

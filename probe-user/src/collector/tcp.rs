@@ -8,12 +8,12 @@ use std::sync::Arc;
 use probe_common::tcp::{BUCKETS, ConnectFailure, Durations, TcpCell};
 
 use self::descriptor::{CONNECT_FAILURES, COUNTERS, HISTOGRAMS, NODE_RTT, TRANSMIT_SEGMENTS};
-use super::traffic::{Detail, pod_labels};
+use super::traffic::pod_labels;
 use super::{CollectError, Collector, Support};
-use crate::identity::{Census, Owner};
+use crate::identity::{Census, CgroupRegistry, Owner};
 use crate::ledger::{Account, Counts, Holder, Ledger, Part, SlotSource, add_durations};
-use crate::metric::Descriptor;
 use crate::metric::sink::{Buckets, Sink, Value};
+use crate::metric::{Descriptor, Profile};
 use crate::peer::PeerClass;
 
 pub use self::descriptor::DESCRIPTORS;
@@ -27,14 +27,14 @@ const BOUNDS: [f64; BUCKETS - 1] =
 pub struct Tcp<S> {
     ledger: Arc<Ledger<S>>,
     census: Arc<Census>,
-    detail: Detail,
+    profile: Profile,
     support: Support,
 }
 
 impl<S> Tcp<S> {
     /// A collector over these books and names.
-    pub fn new(ledger: Arc<Ledger<S>>, census: Arc<Census>, detail: Detail, support: Support) -> Self {
-        Self { ledger, census, detail, support }
+    pub fn new(ledger: Arc<Ledger<S>>, census: Arc<Census>, profile: Profile, support: Support) -> Self {
+        Self { ledger, census, profile, support }
     }
 }
 
@@ -46,6 +46,22 @@ struct Series {
 }
 
 impl Series {
+    /// What is known in advance: every class of peer, and every pod whether or not it has sent anything.
+    fn known(registry: &CgroupRegistry) -> Self {
+        let mut series = Self::default();
+        for class in PeerClass::ALL {
+            series.node.insert(class, Durations::default());
+        }
+        for owner in registry.owners() {
+            if let Owner::Pod { uid } = owner
+                && !series.pods.contains_key(uid)
+            {
+                series.pods.insert(uid.clone(), Counts::default());
+            }
+        }
+        series
+    }
+
     fn add(&mut self, account: Account, counts: &Counts) {
         add_durations(self.node.entry(account.class).or_default(), &counts.tcp.rtt);
         if let Holder::Owner(Owner::Pod { uid }) = account.holder {
@@ -83,26 +99,24 @@ impl<S: SlotSource> Collector for Tcp<S> {
     }
 
     fn collect(&self, sink: &mut Sink<'_>) -> Result<(), CollectError> {
-        let mut series = Series::default();
-        for class in PeerClass::ALL {
-            series.node.insert(class, Durations::default());
-        }
-        self.census.with_registry(|registry| {
+        let series = self.census.with_registry(|registry| {
+            let mut series = Series::known(registry);
             self.ledger.visit(registry, Part::Tcp, |account, counts| series.add(account, counts));
+            series
         });
         let mut family = sink.family(&NODE_RTT);
         for (class, durations) in &series.node {
             write_durations(&mut family, &[class.as_str()], durations);
         }
-        if self.detail != Detail::Minimal {
-            write_pods(sink, &by_name(series.pods, &self.census));
+        if self.profile > Profile::Minimal {
+            write_pods(sink, self.profile, &by_name(series.pods, &self.census));
         }
         Ok(())
     }
 }
 
-fn write_pods(sink: &mut Sink<'_>, pods: &BTreeMap<(String, String), Counts>) {
-    for (descriptor, read) in &HISTOGRAMS {
+fn write_pods(sink: &mut Sink<'_>, profile: Profile, pods: &BTreeMap<(String, String), Counts>) {
+    for (descriptor, read) in HISTOGRAMS.iter().filter(|(descriptor, _)| descriptor.profile <= profile) {
         let mut family = sink.family(descriptor);
         for ((namespace, pod), counts) in pods {
             write_durations(&mut family, &[namespace, pod], read(&counts.tcp));
@@ -112,7 +126,7 @@ fn write_pods(sink: &mut Sink<'_>, pods: &BTreeMap<(String, String), Counts>) {
     for ((namespace, pod), counts) in pods {
         family.value(&[namespace, pod], Value::Integer(counts.traffic.transmit_packets));
     }
-    for (descriptor, read) in &COUNTERS {
+    for (descriptor, read) in COUNTERS.iter().filter(|(descriptor, _)| descriptor.profile <= profile) {
         let mut family = sink.family(descriptor);
         for ((namespace, pod), counts) in pods {
             family.value(&[namespace, pod], Value::Integer(read(&counts.tcp)));
@@ -132,9 +146,56 @@ fn failures(cell: &TcpCell) -> [u64; ConnectFailure::ALL.len()] {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use probe_common::tcp::BOUNDS_MICROSECONDS;
+    use probe_common::traffic::{Cell, SLOTS_RESERVED, SlotKey};
 
     use super::*;
+    use crate::identity::PodNames;
+    use crate::metric::Format;
+
+    /// Counters of a node on which nobody has sent anything.
+    struct Silence;
+
+    impl SlotSource for Silence {
+        fn slots(&self) -> u32 {
+            SLOTS_RESERVED
+        }
+        fn key(&self, _slot: u32) -> Option<SlotKey> {
+            None
+        }
+        fn cell(&self, _slot: u32) -> Cell {
+            Cell::default()
+        }
+        fn tcp(&self, _slot: u32) -> TcpCell {
+            TcpCell::default()
+        }
+        fn clear(&self, _slot: u32) {}
+    }
+
+    /// The samples of a pod that exists and is silent.
+    fn silent_pod(profile: Profile) -> Vec<String> {
+        let census = Arc::new(Census::new(PodNames::new(Vec::new())));
+        census.insert(7, "kubepods/podf49bc5ea-916a-4212-99f5-faa047ac2f8b", Instant::now());
+        let ledger = Arc::new(Ledger::new(Silence));
+        let mut page = Vec::new();
+        let mut sink = Sink::new(&mut page, Format::Text004);
+        Tcp::new(ledger, census, profile, Support::Yes).collect(&mut sink).unwrap();
+        sink.finish();
+        let page = String::from_utf8(page).unwrap();
+        page.lines().filter(|line| line.contains("pod=\"f49bc5ea")).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn a_silent_pod_has_the_series_of_its_profile_at_zero() {
+        let profiles = [(Profile::Minimal, 0), (Profile::Standard, 21), (Profile::Detailed, 48)];
+        for (profile, series) in profiles {
+            let samples = silent_pod(profile);
+            assert_eq!(samples.len(), series, "{profile:?}: {samples:#?}");
+            assert!(samples.iter().all(|sample| sample.ends_with(" 0")), "{samples:#?}");
+        }
+    }
 
     #[test]
     fn bounds_in_seconds_and_microseconds_cut_whole_microseconds_alike() {

@@ -11,8 +11,8 @@ use self::descriptor::{FAMILIES, Scope};
 use super::{CollectError, Collector, Support};
 use crate::identity::{Census, Owner};
 use crate::ledger::{Account, Counts, Holder, Ledger, Part, SlotSource, add_traffic};
-use crate::metric::Descriptor;
 use crate::metric::sink::{Sink, Value};
+use crate::metric::{Descriptor, Profile};
 use crate::peer::PeerClass;
 
 pub use self::descriptor::DESCRIPTORS;
@@ -20,29 +20,18 @@ pub use self::descriptor::DESCRIPTORS;
 /// What the counters do not see, for METRICS.md.
 pub const LIMITS: &str = include_str!("traffic/limits.md");
 
-/// How many series the per-pod families may have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Detail {
-    /// The node's totals only.
-    Minimal,
-    /// Per pod and peer class.
-    Standard,
-    /// Per pod, peer class and protocol.
-    Detailed,
-}
-
 /// The collector.
 pub struct Traffic<S> {
     ledger: Arc<Ledger<S>>,
     census: Arc<Census>,
-    detail: Detail,
+    profile: Profile,
     support: Support,
 }
 
 impl<S> Traffic<S> {
     /// A collector over these books and names.
-    pub fn new(ledger: Arc<Ledger<S>>, census: Arc<Census>, detail: Detail, support: Support) -> Self {
-        Self { ledger, census, detail, support }
+    pub fn new(ledger: Arc<Ledger<S>>, census: Arc<Census>, profile: Profile, support: Support) -> Self {
+        Self { ledger, census, profile, support }
     }
 }
 
@@ -71,11 +60,11 @@ struct Series {
 }
 
 impl Series {
-    fn add(&mut self, account: Account, more: &Cell, detail: Detail) {
+    fn add(&mut self, account: Account, more: &Cell, profile: Profile) {
         let class = account.class.as_str();
         add_traffic(self.node.entry(class).or_default(), more);
         let is_silent = *more == Cell::default();
-        if detail == Detail::Minimal || is_silent {
+        if profile == Profile::Minimal || is_silent {
             return;
         }
         let cells = match account.holder {
@@ -85,7 +74,7 @@ impl Series {
             Holder::Owner(Owner::Kernel) => self.units.entry("kernel".to_owned()).or_default(),
             Holder::Departed => return,
         };
-        let protocol = (detail == Detail::Detailed).then(|| account.protocol.as_str());
+        let protocol = (profile == Profile::Detailed).then(|| account.protocol.as_str());
         add_cell(cells, (class, protocol), more);
     }
 
@@ -149,13 +138,13 @@ impl<S: SlotSource> Collector for Traffic<S> {
             series.node.insert(class.as_str(), Cell::default());
         }
         self.census.with_registry(|registry| {
-            let add = |account, counts: &Counts| series.add(account, &counts.traffic, self.detail);
+            let add = |account, counts: &Counts| series.add(account, &counts.traffic, self.profile);
             self.ledger.visit(registry, Part::Traffic, add);
         });
         let rows = series.into_rows(&self.census);
         for family in &FAMILIES {
             let descriptor =
-                if self.detail == Detail::Detailed { &family.detailed } else { &family.standard };
+                if self.profile == Profile::Detailed { &family.detailed } else { &family.standard };
             let of_scope = match family.scope {
                 Scope::Pod => &rows.pods,
                 Scope::Unit => &rows.units,
@@ -211,14 +200,14 @@ mod tests {
         Cell { transmit_packets: packets, ..Cell::default() }
     }
 
-    fn rows(accounts: Vec<(Account, u64)>, detail: Detail) -> Rows {
+    fn rows(accounts: Vec<(Account, u64)>, profile: Profile) -> Rows {
         let census = Census::new(PodNames::new(vec![Box::new(Successors)]));
         let now = Instant::now();
         census.insert(7, &format!("kubepods/pod{}", UIDS[0]), now);
         census.find_names(now);
         let mut series = Series::default();
         for (account, packets) in accounts {
-            series.add(account, &sent(packets), detail);
+            series.add(account, &sent(packets), profile);
         }
         series.into_rows(&census)
     }
@@ -229,7 +218,7 @@ mod tests {
             (account(pod(UIDS[0]), PeerClass::Node, Protocol::Tcp), 3),
             (account(pod(UIDS[1]), PeerClass::Node, Protocol::Tcp), 4),
         ];
-        let found = rows(accounts, Detail::Standard);
+        let found = rows(accounts, Profile::Standard);
         assert_eq!(
             found.pods[0],
             (vec!["shop".to_owned(), "db-0".to_owned()], vec![(("node", None), sent(7))])
@@ -252,9 +241,9 @@ mod tests {
             (("node", Some("tcp")), sent(2)),
             (("node", Some("udp")), sent(1)),
         ];
-        assert_eq!(rows(accounts(), Detail::Detailed).pods[0].1, detailed);
+        assert_eq!(rows(accounts(), Profile::Detailed).pods[0].1, detailed);
         let standard = vec![(("host", None), sent(4)), (("node", None), sent(3))];
-        assert_eq!(rows(accounts(), Detail::Standard).pods[0].1, standard);
+        assert_eq!(rows(accounts(), Profile::Standard).pods[0].1, standard);
     }
 
     #[test]
@@ -263,7 +252,7 @@ mod tests {
             (account(pod(UIDS[0]), PeerClass::Node, Protocol::Tcp), 0),
             (account(Holder::Departed, PeerClass::External, Protocol::Udp), 5),
         ];
-        let found = rows(accounts, Detail::Standard);
+        let found = rows(accounts, Profile::Standard);
         assert!(found.pods.is_empty() && found.units.is_empty());
         assert_eq!(found.node[0].1, vec![(("external", None), sent(5)), (("node", None), sent(0))]);
     }

@@ -22,7 +22,7 @@ use crate::{
     },
     event::{Kind as EventKind, Occurrence},
     metric::{
-        Descriptor, Kind,
+        Descriptor, Kind, Profile,
         sink::{Sink, Value},
     },
 };
@@ -35,6 +35,7 @@ static SAMPLE: Descriptor = Descriptor {
     unit: None,
     help: "The number of the run that wrote the page.",
     labels: &["pod"],
+    profile: Profile::Minimal,
     source: "a test",
     witness: "this test",
 };

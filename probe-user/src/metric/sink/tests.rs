@@ -1,6 +1,7 @@
 //! What a page looks like, in both formats, and what happens to samples that do not belong on it.
 
 use super::*;
+use crate::metric::Profile;
 
 static BYTES: Descriptor = Descriptor {
     name: "leadline_test_receive_bytes_total",
@@ -8,6 +9,7 @@ static BYTES: Descriptor = Descriptor {
     unit: Some("bytes"),
     help: "Bytes \"received\" \\ per\nline.",
     labels: &["pod", "peer_class"],
+    profile: Profile::Minimal,
     source: "a test",
     witness: "this test",
 };
@@ -17,6 +19,7 @@ static HELD: Descriptor = Descriptor {
     unit: None,
     help: "Whether it is held.",
     labels: &[],
+    profile: Profile::Minimal,
     source: "a test",
     witness: "this test",
 };
@@ -26,6 +29,7 @@ static RTT: Descriptor = Descriptor {
     unit: Some("seconds"),
     help: "Round trip.",
     labels: &["pod"],
+    profile: Profile::Minimal,
     source: "a test",
     witness: "this test",
 };
@@ -213,6 +217,7 @@ fn cost_of_sixty_thousand_series() {
         unit: Some("bytes"),
         help: "",
         labels: &[],
+        profile: Profile::Minimal,
         source: "",
         witness: "",
     };
