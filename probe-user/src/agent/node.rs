@@ -129,7 +129,9 @@ impl Node {
         }
         let due = self.census.expired(now, self.retention, DEAD_KEPT);
         let counted = self.census.with_registry(|registry| self.ledger.owners(registry));
-        gone.retain(|owner| due.contains(owner) || !counted.contains(owner));
+        // A pod has series from its first moment, whether or not it has sent anything.
+        let has_series = |owner: &Owner| matches!(owner, Owner::Pod { .. }) || counted.contains(owner);
+        gone.retain(|owner| due.contains(owner) || !has_series(owner));
         self.ledger.forget_owners(|owner| {
             if gone.contains(owner) { self.census.successor(owner, &gone) } else { Some(owner.clone()) }
         });
