@@ -12,8 +12,8 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::{CollectError, Collector, Support};
-use crate::metric::sink::{Sink, Value};
-use crate::metric::{Descriptor, Kind, Profile};
+use crate::metric::sink::Sink;
+use crate::metric::{Descriptor, Kind, Profile, Value};
 use crate::peer::{Backend, Overlay, Registry};
 use crate::source::netlink::NetworkFacts;
 

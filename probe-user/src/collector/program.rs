@@ -3,8 +3,8 @@
 use probe_common::control::Control;
 
 use super::{CollectError, Collector, Support};
-use crate::metric::sink::{Sink, Value};
-use crate::metric::{Descriptor, Kind, Profile};
+use crate::metric::sink::Sink;
+use crate::metric::{Descriptor, Kind, Profile, Value};
 
 const CONTROL: &str = "the programs' control record";
 const BPFTOOL: &str = "`bpftool prog` and `bpftool link` show the same programs and attachments";

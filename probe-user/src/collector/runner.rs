@@ -20,8 +20,8 @@ use descriptor::{DURATION, LIMITED, REJECTED, SUCCESS, SUPPORT};
 
 use super::{CollectError, Collector, Support};
 use crate::metric::{
-    Descriptor, Format,
-    sink::{DEFAULT_MAX_SERIES, Sink, Tally, Value},
+    Descriptor, Format, Value,
+    sink::{DEFAULT_MAX_SERIES, Sink, Tally},
 };
 
 /// Bounds of a page.

@@ -12,8 +12,8 @@ use super::traffic::pod_labels;
 use super::{CollectError, Collector, Support};
 use crate::identity::{Census, CgroupRegistry, Owner};
 use crate::ledger::{Account, Counts, Holder, Ledger, Part, SlotSource, add_durations};
-use crate::metric::sink::{Buckets, Sink, Value};
-use crate::metric::{Descriptor, Profile};
+use crate::metric::sink::{Family, Sink};
+use crate::metric::{Buckets, Descriptor, Profile, Value};
 use crate::peer::PeerClass;
 
 pub use self::descriptor::DESCRIPTORS;
@@ -79,7 +79,7 @@ fn by_name(pods: HashMap<String, Counts>, census: &Census) -> BTreeMap<(String, 
     named
 }
 
-fn write_durations(family: &mut crate::metric::sink::Family<'_>, labels: &[&str], durations: &Durations) {
+fn write_durations(family: &mut Family<'_>, labels: &[&str], durations: &Durations) {
     #[expect(clippy::cast_precision_loss, reason = "a sum of microseconds is exact up to 285 years")]
     let sum = durations.sum as f64 / 1e6;
     family.histogram(labels, &Buckets { bounds: &BOUNDS, counts: &durations.buckets, sum });

@@ -11,8 +11,8 @@ use self::descriptor::{FAMILIES, Scope};
 use super::{CollectError, Collector, Support};
 use crate::identity::{Census, Owner};
 use crate::ledger::{Account, Counts, Holder, Ledger, Part, SlotSource, add_traffic};
-use crate::metric::sink::{Sink, Value};
-use crate::metric::{Descriptor, Profile};
+use crate::metric::sink::Sink;
+use crate::metric::{Descriptor, Profile, Value};
 use crate::peer::PeerClass;
 
 pub use self::descriptor::DESCRIPTORS;

@@ -21,10 +21,7 @@ use crate::{
         runner,
     },
     event::{Kind as EventKind, Occurrence},
-    metric::{
-        Descriptor, Kind, Profile,
-        sink::{Sink, Value},
-    },
+    metric::{Descriptor, Kind, Profile, Value, sink::Sink},
 };
 
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -23,7 +23,8 @@ static HELD: Descriptor = Descriptor {
     source: "a test",
     witness: "this test",
 };
-static RTT: Descriptor = Descriptor {
+static RTT: Descriptor = RTT_TEMPLATE;
+const RTT_TEMPLATE: Descriptor = Descriptor {
     name: "leadline_test_rtt_seconds",
     kind: Kind::Histogram,
     unit: Some("seconds"),
@@ -102,6 +103,34 @@ fn open_metrics_page() {
             "# EOF\n",
         )
     );
+}
+
+#[test]
+fn a_histogram_without_labels_has_its_bounds_alone() {
+    static DELAY: Descriptor =
+        Descriptor { name: "leadline_test_delay_seconds", labels: &[], ..RTT_TEMPLATE };
+    let (text, _) = page(Format::Text004, 10, |sink| {
+        sink.family(&DELAY).histogram(&[], &Buckets { bounds: &[1.0], counts: &[2, 1], sum: 4.5 });
+    });
+    let samples: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+    let expected = ["_bucket{le=\"1\"} 2", "_bucket{le=\"+Inf\"} 3", "_sum 4.5", "_count 3"]
+        .map(|end| format!("{}{end}", DELAY.name));
+    assert_eq!(samples, expected);
+}
+
+#[test]
+fn labels_rendered_before_make_the_same_page() {
+    let (values, buckets) = (["d\"b", "host"], Buckets { bounds: &[1.0], counts: &[2, 1], sum: 4.5 });
+    let (plain, _) = page(Format::OpenMetrics1, 10, |sink| {
+        sink.family(&BYTES).value(&values, Value::Integer(7));
+        sink.family(&RTT).histogram(&values[..1], &buckets);
+    });
+    let (rendered, _) = page(Format::OpenMetrics1, 10, |sink| {
+        let pod = Labels::new(BYTES.labels, &values[..1]);
+        sink.family(&BYTES).value_with(&pod, &values[1..], Value::Integer(7));
+        sink.family(&RTT).histogram_with(&pod, &[], &buckets);
+    });
+    assert_eq!(rendered, plain);
 }
 
 #[test]
