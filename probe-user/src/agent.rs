@@ -6,6 +6,7 @@
 mod kernel_side;
 mod network;
 mod node;
+mod pod_events;
 mod privilege;
 mod serve;
 
@@ -162,6 +163,7 @@ impl<'a> Agent<'a> {
             retention: self.config.pod_retention,
             lost: 0,
             read: self.readiness.latch(CGROUPS_READ),
+            pod_events: pod_events::PodEvents::default(),
         };
         supervise("node", self.ended.clone(), node.run(books.events));
         let (traffic, tcp) = (self.kernel.traffic_support(), self.kernel.tcp_support());

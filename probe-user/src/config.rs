@@ -36,6 +36,9 @@ pub const SLOTS: RangeInclusive<u32> = SLOTS_MIN..=SLOTS_MAX;
 /// What `series_limit` may be.
 pub const SERIES_LIMIT: RangeInclusive<u32> = 1..=1_000_000;
 
+/// The shortest `pod_retention`: by then what a pod that is gone had counted has been carried over.
+pub const MIN_RETENTION: Duration = Duration::from_secs(10);
+
 /// The longest `pod_retention`.
 pub const MAX_RETENTION: Duration = Duration::from_hours(24);
 
@@ -54,7 +57,7 @@ pub struct Config {
     pub collector: Collectors,
     /// How many series are exported. Default: standard.
     pub profile: Profile,
-    /// How long the series of a pod that is gone are still exported, at most a day. Default: 5 minutes.
+    /// How long the series of a pod that is gone are still exported, 10 seconds to a day. Default: 5 minutes.
     #[serde(deserialize_with = "value::read_retention")]
     pub pod_retention: Duration,
     /// Where the kubelet keeps its log directories (`NAMESPACE_POD_UID`). Default: /var/log/pods.
@@ -365,6 +368,10 @@ mod tests {
             (
                 "pod_retention: 300\n",
                 "1:16: pod_retention: `300` has no unit: write 300s, or use ms, m, h or d",
+            ),
+            (
+                "slots: 64\npod_retention: 9999ms\n",
+                "2:16: pod_retention: `9999ms` is shorter than the books of a pod that is gone take: at least 10s",
             ),
             (
                 "web:\n  listen_address: [localhost]\n",

@@ -1,15 +1,18 @@
 //! Whose traffic a cgroup's is: a pod, a host unit, or the kernel.
 //!
 //! `cgroup_path` turns a path into an owner, `registry` remembers which cgroup id has which owner and when it went,
-//! `pod_names` gives pods their names. The Kubernetes API joins through [`PodSource`], and nowhere else.
+//! `pod_names` reads the names of pods, `naming` knows who waits for one. The Kubernetes API joins through
+//! [`PodSource`], and nowhere else.
 
 mod census;
 mod cgroup_path;
+mod naming;
 mod pod_names;
 mod registry;
 
 pub use census::Census;
 pub use cgroup_path::parse_cgroup_path;
+pub use naming::PATIENCE;
 pub use pod_names::{LogDirectory, PodNames, PodSource};
 pub use registry::{CgroupRegistry, Change};
 

@@ -5,10 +5,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use tokio::sync::mpsc::Receiver;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
+use super::pod_events::PodEvents;
 use crate::collector::agent_self::{EventSource, SelfMetrics};
-use crate::event::{Clock, Kind, Occurrence, Timeline, Timestamp};
+use crate::config::MIN_RETENTION;
+use crate::event::{Clock, Timeline, Timestamp};
 use crate::http::Latch;
 use crate::identity::{Census, Change, Owner};
 use crate::kernel::{CgroupEvent, KernelHandle, Slots};
@@ -23,7 +25,7 @@ const SCAN: Duration = Duration::from_mins(5);
 const SCAN_AGAIN: Duration = Duration::from_secs(5);
 
 /// By then the slots of a removed cgroup have been carried over.
-const SETTLED: Duration = Duration::from_secs(10);
+const SETTLED: Duration = MIN_RETENTION;
 /// Pods that are gone and still have series, at most.
 const DEAD_KEPT: usize = 1_000;
 
@@ -39,12 +41,21 @@ pub(super) struct Node {
     /// Notices that were lost so far.
     pub(super) lost: u64,
     pub(super) read: Option<Latch>,
+    pub(super) pod_events: PodEvents,
+}
+
+/// Waits until then; whoever has nothing to wait for does not ask.
+async fn until(time: Option<Instant>) {
+    if let Some(time) = time {
+        sleep_until(time.into()).await;
+    }
 }
 
 impl Node {
     pub(super) async fn run(mut self, mut events: Receiver<CgroupEvent>) -> Result<()> {
         let clock = Clock::sample();
-        self.scan(false);
+        // What was there before the agent is no event.
+        drop(self.scan());
         self.census.find_names(Instant::now());
         if let Some(latch) = self.read.take() {
             latch.set();
@@ -53,18 +64,22 @@ impl Node {
         let mut passes = interval(PASS);
         passes.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            let look = self.census.names_due(Instant::now());
             tokio::select! {
                 event = events.recv() => match event {
                     Some(event) => self.apply(&event, &clock),
                     None => bail!("the kernel thread has ended"),
                 },
+                () = until(look), if look.is_some() => self.find_names(),
                 _ = passes.tick() => {
                     is_stale |= self.pass();
                     let has_notices = self.kernel.status().cgroup_tracking.is_none();
                     let due = if is_stale { SCAN_AGAIN } else if has_notices { SCAN } else { PASS };
                     if last_scan.elapsed() >= due {
-                        self.scan(true);
-                        last_scan = Instant::now();
+                        let (now, time) = (Instant::now(), Timestamp::now());
+                        let changes = self.scan();
+                        self.pod_events.note(changes, time, now);
+                        last_scan = now;
                         is_stale = false;
                     }
                 }
@@ -73,7 +88,7 @@ impl Node {
     }
 
     /// One cgroup came or went.
-    fn apply(&self, event: &CgroupEvent, clock: &Clock) {
+    fn apply(&mut self, event: &CgroupEvent, clock: &Clock) {
         let now = Instant::now();
         let time = clock.to_utc(event.time);
         let changes = if event.created {
@@ -81,43 +96,39 @@ impl Node {
         } else {
             self.census.remove(event.id, now).into_iter().collect()
         };
-        self.census.find_names(now);
-        for change in &changes {
-            self.record(change, time);
+        self.pod_events.note(changes, time, now);
+        if self.census.names_due(now).is_some_and(|due| due <= now) {
+            self.census.find_names(now);
         }
+        self.tell(now);
     }
 
-    /// Reads the whole tree; without events for what was there before the agent.
-    fn scan(&self, with_events: bool) {
+    fn find_names(&mut self) {
+        let now = Instant::now();
+        self.census.find_names(now);
+        self.tell(now);
+    }
+
+    fn tell(&mut self, now: Instant) {
+        let record = |event| {
+            self.timeline.record(event);
+        };
+        self.pod_events.tell(now, |uid| self.census.pod_name(uid), record);
+    }
+
+    /// Reads the whole tree, and says what changed.
+    fn scan(&self) -> Vec<Change> {
         let started = Instant::now();
         let directories = match self.tree.scan() {
             Ok(directories) => directories,
             Err(error) => {
                 tracing::warn!(%error, "cgroups could not be read");
-                return;
+                return Vec::new();
             }
         };
         // A cgroup's name is text wherever systemd or a kubelet made it; another one has no owner to be found.
         let known = directories.iter().filter_map(|directory| Some((directory.id, directory.path.to_str()?)));
-        let changes = self.census.merge_scan(known, started, Instant::now());
-        if with_events {
-            for change in &changes {
-                self.record(change, Timestamp::now());
-            }
-        }
-    }
-
-    fn record(&self, change: &Change, time: Timestamp) {
-        let (kind, owner) = match change {
-            Change::Appeared(owner) => (Kind::PodStarted, owner),
-            Change::Departed(owner) => (Kind::PodStopped, owner),
-        };
-        let Owner::Pod { uid } = owner else { return };
-        let subject = self
-            .census
-            .pod_name(uid)
-            .map_or_else(|| uid.clone(), |name| format!("{}/{}", name.namespace, name.pod));
-        self.timeline.record(Occurrence::now(kind, subject).at(time).with("uid", uid.as_str()));
+        self.census.merge_scan(known, started, Instant::now())
     }
 
     /// Ends the series of owners that are long gone, and forgets at once those that never had any.
@@ -142,7 +153,7 @@ impl Node {
     /// lost.
     fn pass(&mut self) -> bool {
         let now = Instant::now();
-        self.census.find_names(now);
+        self.find_names();
         let is_unknown =
             self.census.with_registry(|registry| self.ledger.reconcile(registry, self.kernel.as_ref(), now));
         self.forget(now);

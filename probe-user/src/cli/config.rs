@@ -75,6 +75,12 @@ mod tests {
         Command::Check { file: shipped }.run(&mut out).unwrap();
         assert_eq!(out, b"ok\n");
 
+        let short = std::env::temp_dir().join(format!("leadline-check-{}.yaml", std::process::id()));
+        std::fs::write(&short, "slots: 64\npod_retention: 5s\n").unwrap();
+        let error = Command::Check { file: short.clone() }.run(&mut out).unwrap_err();
+        std::fs::remove_file(short).unwrap();
+        assert!(matches!(error, Error::Config(ConfigError::Invalid { line: 2, .. })), "{error}");
+
         let manifest = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"));
         let error = Command::Check { file: manifest }.run(&mut out).unwrap_err();
         assert!(matches!(error, Error::Config(ConfigError::Invalid { line: 1, .. })), "{error}");

@@ -70,7 +70,7 @@ pub struct Flags {
     #[arg(long, env = "LEADLINE_PROFILE", value_name = "PROFILE")]
     pub profile: Option<Profile>,
 
-    /// Export the series of a pod that is gone for this long [default: 5m]
+    /// Export the series of a pod that is gone for this long, 10s to 1d [default: 5m]
     #[arg(long, env = "LEADLINE_POD_RETENTION", value_name = "DURATION", value_parser = config::retention)]
     pub pod_retention: Option<Duration>,
 
@@ -308,6 +308,7 @@ series_limit: 9
         assert!(refused("--collector.tcp=maybe").contains("[possible values: auto, on, off]"));
         assert!(refused("--log.level=inof").contains("did you mean `info`?"));
         assert!(refused("--pod-retention=5").contains("write 5s"));
+        assert!(refused("--pod-retention=5s").contains("at least 10s"));
         assert!(refused("--collector.tpc=on").contains("'--collector.tcp'"));
     }
 

@@ -74,7 +74,8 @@ impl Series {
 fn by_name(pods: HashMap<String, Counts>, census: &Census) -> BTreeMap<(String, String), Counts> {
     let mut named: BTreeMap<_, Counts> = BTreeMap::new();
     for (uid, counts) in pods {
-        *named.entry(pod_labels(census, &uid)).or_default() += &counts;
+        let Some(name) = pod_labels(census, &uid) else { continue };
+        *named.entry(name).or_default() += &counts;
     }
     named
 }
@@ -146,14 +147,25 @@ fn failures(cell: &TcpCell) -> [u64; ConnectFailure::ALL.len()] {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
     use std::time::Instant;
 
     use probe_common::tcp::BOUNDS_MICROSECONDS;
     use probe_common::traffic::{Cell, SLOTS_RESERVED, SlotKey};
 
     use super::*;
-    use crate::identity::PodNames;
+    use crate::identity::{PodName, PodNames, PodSource};
     use crate::metric::Format;
+
+    const UID: &str = "f49bc5ea-916a-4212-99f5-faa047ac2f8b";
+
+    struct OnePod;
+
+    impl PodSource for OnePod {
+        fn read(&mut self) -> io::Result<Vec<(String, PodName)>> {
+            Ok(vec![(UID.into(), PodName { namespace: "shop".into(), pod: "web".into() })])
+        }
+    }
 
     /// Counters of a node on which nobody has sent anything.
     struct Silence;
@@ -176,15 +188,19 @@ mod tests {
 
     /// The samples of a pod that exists and is silent.
     fn silent_pod(profile: Profile) -> Vec<String> {
-        let census = Arc::new(Census::new(PodNames::new(Vec::new())));
-        census.insert(7, "kubepods/podf49bc5ea-916a-4212-99f5-faa047ac2f8b", Instant::now());
+        let census = Arc::new(Census::new(PodNames::new(vec![Box::new(OnePod)])));
+        census.insert(7, &format!("kubepods/pod{UID}"), Instant::now());
+        census.find_names(Instant::now());
         let ledger = Arc::new(Ledger::new(Silence));
         let mut page = Vec::new();
         let mut sink = Sink::new(&mut page, Format::Text004);
         Tcp::new(ledger, census, profile, Support::Yes).collect(&mut sink).unwrap();
         sink.finish();
         let page = String::from_utf8(page).unwrap();
-        page.lines().filter(|line| line.contains("pod=\"f49bc5ea")).map(str::to_owned).collect()
+        page.lines()
+            .filter(|line| line.contains("namespace=\"shop\",pod=\"web\""))
+            .map(str::to_owned)
+            .collect()
     }
 
     #[test]

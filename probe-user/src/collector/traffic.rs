@@ -4,6 +4,7 @@ mod descriptor;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Instant;
 
 use probe_common::traffic::Cell;
 
@@ -35,9 +36,10 @@ impl<S> Traffic<S> {
     }
 }
 
-/// Label values of a pod that has no name yet: no namespace, and the UID, which is true and unique.
-pub(super) fn pod_labels(census: &Census, uid: &str) -> (String, String) {
-    census.pod_name(uid).map_or_else(|| (String::new(), uid.to_owned()), |name| (name.namespace, name.pod))
+/// Namespace and name of a pod; `None` while its name may still come: it is left out, and its counts are in the node's
+/// totals meanwhile. The UID stands for a name that does not come.
+pub(super) fn pod_labels(census: &Census, uid: &str) -> Option<(String, String)> {
+    census.shown(uid, Instant::now()).map(|name| (name.namespace, name.pod))
 }
 
 /// What did not fit into the slots.
@@ -85,7 +87,7 @@ impl Series {
             pods.insert((OTHER.to_owned(), OTHER.to_owned()), self.other);
         }
         for (uid, cells) in self.pods {
-            let name = pod_labels(census, &uid);
+            let Some(name) = pod_labels(census, &uid) else { continue };
             let sum = pods.entry(name).or_default();
             for (tail, cell) in cells {
                 add_cell(sum, tail, &cell);
@@ -169,7 +171,6 @@ impl<S: SlotSource> Collector for Traffic<S> {
 #[cfg(test)]
 mod tests {
     use std::io;
-    use std::time::Instant;
 
     use probe_common::traffic::Protocol;
 
@@ -223,6 +224,17 @@ mod tests {
             found.pods[0],
             (vec!["shop".to_owned(), "db-0".to_owned()], vec![(("node", None), sent(7))])
         );
+    }
+
+    #[test]
+    fn a_pod_whose_name_may_still_come_is_in_the_totals_only() {
+        let census = Census::new(PodNames::new(Vec::new()));
+        census.insert(7, &format!("kubepods/pod{}", UIDS[0]), Instant::now());
+        let mut series = Series::default();
+        series.add(account(pod(UIDS[0]), PeerClass::Node, Protocol::Tcp), &sent(3), Profile::Standard);
+        let found = series.into_rows(&census);
+        assert!(found.pods.is_empty());
+        assert_eq!(found.node[0].1, vec![(("node", None), sent(3))]);
     }
 
     #[test]

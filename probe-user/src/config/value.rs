@@ -8,7 +8,9 @@ use serde::{
     de::{Error, Unexpected, Visitor},
 };
 
-use super::{MAX_CONNECTIONS, MAX_RETENTION, Mode, NodeAddresses, SERIES_LIMIT, SLOTS, nearest};
+use super::{
+    MAX_CONNECTIONS, MAX_RETENTION, MIN_RETENTION, Mode, NodeAddresses, SERIES_LIMIT, SLOTS, nearest,
+};
 
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 const LEVELS_HELP: &str =
@@ -47,9 +49,15 @@ pub fn log_level(text: &str) -> Result<String, String> {
 /// How long a pod that is gone is remembered.
 ///
 /// # Errors
-/// When it is no duration, or too long a one.
+/// When it is no duration, or too short or too long a one.
 pub fn retention(text: &str) -> Result<Duration, String> {
     let length = duration(text)?;
+    if length < MIN_RETENTION {
+        return Err(format!(
+            "`{text}` is shorter than the books of a pod that is gone take: at least {}s",
+            MIN_RETENTION.as_secs()
+        ));
+    }
     if length > MAX_RETENTION {
         return Err(format!("`{text}` is longer than a day: at most 1d"));
     }
@@ -312,8 +320,12 @@ mod tests {
     }
 
     #[test]
-    fn a_day_is_the_longest_retention() {
+    fn retention_is_ten_seconds_to_a_day() {
+        assert_eq!(retention("10s"), Ok(MIN_RETENTION));
         assert_eq!(retention("24h"), Ok(MAX_RETENTION));
+        for text in ["0s", "9s", "9999ms"] {
+            assert!(retention(text).unwrap_err().ends_with("at least 10s"), "{text}");
+        }
         assert_eq!(retention("25h"), Err("`25h` is longer than a day: at most 1d".to_owned()));
     }
 

@@ -4,27 +4,40 @@ use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::naming::Naming;
 use super::pod_names::PodNames;
 use super::registry::{CgroupRegistry, Change};
 use super::{Owner, PodName};
 
-/// The registry of cgroups and the names of pods behind one lock. Nothing is read from disk under it but the names.
+/// The registry of cgroups and the names of pods behind one lock. Nothing is read from disk under it: a page does not
+/// wait for a directory.
 #[derive(Debug)]
 pub struct Census {
+    sources: Mutex<PodNames>,
     inner: Mutex<Inner>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Inner {
     registry: CgroupRegistry,
-    names: PodNames,
+    naming: Naming,
+}
+
+impl Inner {
+    fn note_appeared(&mut self, changes: &[Change], now: Instant) {
+        for change in changes {
+            if let Change::Appeared(Owner::Pod { uid }) = change {
+                self.naming.appeared(uid, now);
+            }
+        }
+    }
 }
 
 impl Census {
     /// An empty census that asks `names` for names.
     #[must_use]
     pub fn new(names: PodNames) -> Self {
-        Self { inner: Mutex::new(Inner { registry: CgroupRegistry::default(), names }) }
+        Self { sources: Mutex::new(names), inner: Mutex::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -33,18 +46,25 @@ impl Census {
 
     /// A cgroup was made.
     pub fn insert(&self, id: u64, path: &str, now: Instant) -> Vec<Change> {
-        self.lock().registry.insert(id, path, now)
+        let mut inner = self.lock();
+        let changes = inner.registry.insert(id, path, now);
+        inner.note_appeared(&changes, now);
+        let Inner { registry, naming } = &mut *inner;
+        if let Some(Owner::Pod { uid }) = registry.owner(id) {
+            naming.reported(uid);
+        }
+        changes
     }
 
-    /// A cgroup was removed. A pod that ends without a name is looked for once more: its directory outlives it, and
-    /// nobody asks again for those that are gone.
+    /// A cgroup was removed. A pod that ends without a name is looked for at once: its directory may be about to go.
     pub fn remove(&self, id: u64, now: Instant) -> Option<Change> {
         let mut inner = self.lock();
         let change = inner.registry.remove(id, now);
-        if let Some(Change::Departed(Owner::Pod { uid })) = &change
-            && inner.names.known(uid).is_none()
-        {
-            inner.names.refresh(now);
+        let is_nameless = matches!(&change, Some(Change::Departed(Owner::Pod { uid }))
+            if inner.naming.name(uid).is_none());
+        drop(inner);
+        if is_nameless {
+            self.find_names(now);
         }
         change
     }
@@ -56,7 +76,10 @@ impl Census {
         started: Instant,
         now: Instant,
     ) -> Vec<Change> {
-        self.lock().registry.merge_scan(scan, started, now)
+        let mut inner = self.lock();
+        let changes = inner.registry.merge_scan(scan, started, now);
+        inner.note_appeared(&changes, now);
+        changes
     }
 
     /// Runs `read` with the registry.
@@ -64,22 +87,33 @@ impl Census {
         read(&self.lock().registry)
     }
 
-    /// The names of a pod, as far as they are known.
+    /// The name of a pod, if it is known.
     #[must_use]
     pub fn pod_name(&self, uid: &str) -> Option<PodName> {
-        self.lock().names.known(uid).cloned()
+        self.lock().naming.name(uid).cloned()
+    }
+
+    /// The name under which a pod is shown. A new pod is not shown before it has a name or [`PATIENCE`](super::PATIENCE)
+    /// has passed, then by its UID and without a namespace.
+    #[must_use]
+    pub fn shown(&self, uid: &str, now: Instant) -> Option<PodName> {
+        self.lock().naming.shown(uid, now)
+    }
+
+    /// When [`find_names`](Self::find_names) is to be called because of what was reported; `None`: not for that reason.
+    #[must_use]
+    pub fn names_due(&self, now: Instant) -> Option<Instant> {
+        self.lock().naming.due(now)
     }
 
     /// Looks for the names of every pod that has none yet, those that are gone again included: their log directories
-    /// stay a little longer.
+    /// may stay a little longer.
     pub fn find_names(&self, now: Instant) {
-        let mut inner = self.lock();
-        let Inner { registry, names } = &mut *inner;
-        let is_nameless = |owner: &&Owner| matches!(owner, Owner::Pod { uid } if names.known(uid).is_none());
-        let nameless = registry.owners().find(is_nameless).cloned();
-        if let Some(Owner::Pod { uid }) = nameless {
-            names.name(&uid, now);
+        if !self.lock().naming.begin_look(now) {
+            return;
         }
+        let names = self.sources.lock().unwrap_or_else(PoisonError::into_inner).read();
+        self.lock().naming.learn(names);
     }
 
     /// Owners whose series end; see [`CgroupRegistry::expired_owners`].
@@ -95,9 +129,9 @@ impl Census {
             inner.registry.forget_owner(owner);
         }
         // By who is left and not by who went: the sources may name a pod again after it was forgotten.
-        let Inner { registry, names } = &mut *inner;
+        let Inner { registry, naming } = &mut *inner;
         let left: HashSet<&Owner> = registry.owners().collect();
-        names.retain(|uid| left.contains(&Owner::Pod { uid: uid.to_owned() }));
+        naming.retain(|uid| left.contains(&Owner::Pod { uid: uid.to_owned() }));
     }
 
     /// Forgets cgroups without a slot that have been gone for `age`, of owners that live on: restarted containers.
@@ -116,7 +150,7 @@ impl Census {
     pub fn successor(&self, owner: &Owner, gone: &HashSet<Owner>) -> Option<Owner> {
         let inner = self.lock();
         let name_of = |owner: &Owner| match owner {
-            Owner::Pod { uid } => inner.names.known(uid),
+            Owner::Pod { uid } => inner.naming.name(uid),
             Owner::Unit(_) | Owner::Kernel => None,
         };
         let name = name_of(owner)?;
@@ -130,7 +164,7 @@ mod tests {
     use std::io;
 
     use super::*;
-    use crate::identity::PodSource;
+    use crate::identity::{PATIENCE, PodSource};
 
     const UID: &str = "f49bc5ea-916a-4212-99f5-faa047ac2f8b";
     const PATH: &str = "kubepods/burstable/podf49bc5ea-916a-4212-99f5-faa047ac2f8b";
@@ -167,6 +201,28 @@ mod tests {
         census.insert(7, PATH, start);
         census.remove(7, start);
         assert_eq!(census.pod_name(UID).map(|name| name.namespace), Some("ns".into()));
+    }
+
+    #[test]
+    fn every_cgroup_of_a_nameless_pod_is_a_reason_to_look() {
+        let census = Census::new(PodNames::new(vec![Box::new(OnePod)]));
+        let start = Instant::now();
+        census.insert(1, "system.slice/etcd.service", start);
+        assert_eq!(census.names_due(start), None);
+        census.insert(7, PATH, start);
+        assert_eq!(census.names_due(start), Some(start));
+        census.find_names(start);
+        census.insert(8, &format!("{PATH}/c1"), start);
+        assert_eq!(census.names_due(start), None);
+    }
+
+    #[test]
+    fn a_pod_that_a_scan_finds_is_shown_after_the_same_time() {
+        let census = Census::new(PodNames::new(Vec::new()));
+        let start = Instant::now();
+        census.merge_scan([(7, PATH)], start, start);
+        assert_eq!(census.shown(UID, start), None);
+        assert_eq!(census.shown(UID, start + PATIENCE).map(|name| name.pod), Some(UID.to_owned()));
     }
 
     #[test]

@@ -1,17 +1,12 @@
-//! Names of pods. Without any API they come from the kubelet's log directories (`NAMESPACE_POD_UID`).
+//! Where the names of pods come from. Without any API that is the kubelet's log directories (`NAMESPACE_POD_UID`).
 
 use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use super::PodName;
 use super::cgroup_path::normalise_uid;
-
-/// Least time between two looks at the sources that a missing name causes. The kubelet makes a pod's cgroup some
-/// milliseconds before its log directory, and a short pod may be gone within the second.
-const REFRESH: Duration = Duration::from_millis(50);
 
 /// Where names come from. This is the place where the Kubernetes API joins: a second implementation, given to
 /// [`PodNames::new`] before the log directory, whose names then win.
@@ -64,17 +59,14 @@ fn parse_log_directory(name: &str) -> Option<(String, PodName)> {
     Some((normalise_uid(uid)?, PodName { namespace: namespace.to_owned(), pod: pod.to_owned() }))
 }
 
-/// Names by UID, with the sources behind them. A name stays after its source forgot it, until
-/// [`PodNames::retain`]: the kubelet removes the directory while the pod's series still live.
+/// All sources together.
 pub struct PodNames {
     sources: Vec<Box<dyn PodSource>>,
-    names: HashMap<String, PodName>,
-    refreshed: Option<Instant>,
 }
 
 impl std::fmt::Debug for PodNames {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PodNames").field("names", &self.names).finish_non_exhaustive()
+        f.debug_struct("PodNames").field("sources", &self.sources.len()).finish()
     }
 }
 
@@ -82,41 +74,22 @@ impl PodNames {
     /// Names from these sources; where two know a pod, the first one wins.
     #[must_use]
     pub fn new(sources: Vec<Box<dyn PodSource>>) -> Self {
-        Self { sources, names: HashMap::new(), refreshed: None }
+        Self { sources }
     }
 
-    /// The names of a pod. A miss reads the sources again, at most twenty times a second.
-    pub fn name(&mut self, uid: &str, now: Instant) -> Option<PodName> {
-        let is_due = self.refreshed.is_none_or(|last| now.duration_since(last) >= REFRESH);
-        if is_due && !self.names.contains_key(uid) {
-            self.refresh(now);
-        }
-        self.names.get(uid).cloned()
-    }
-
-    /// The names of a pod as far as they are known already; never reads.
-    #[must_use]
-    pub fn known(&self, uid: &str) -> Option<&PodName> {
-        self.names.get(uid)
-    }
-
-    /// Reads all sources now. A source that cannot be read adds nothing: on a host that runs no pods there is no
-    /// such directory, and that is no error.
-    pub fn refresh(&mut self, now: Instant) {
-        self.refreshed = Some(now);
+    /// What all sources say now, by UID. A source that cannot be read adds nothing: on a host that runs no pods there
+    /// is no such directory, and that is no error.
+    pub fn read(&mut self) -> HashMap<String, PodName> {
+        let mut names = HashMap::new();
         // The last source first, so that the first one has the last word.
         for source in self.sources.iter_mut().rev() {
             match source.read() {
-                Ok(pods) => self.names.extend(pods),
+                Ok(pods) => names.extend(pods),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => tracing::debug!(err = &error as &dyn std::error::Error, "pod names not read"),
             }
         }
-    }
-
-    /// Forgets the names of pods for which `keep` is false; called when their series end.
-    pub fn retain(&mut self, mut keep: impl FnMut(&str) -> bool) {
-        self.names.retain(|uid, _| keep(uid));
+        names
     }
 }
 
@@ -135,10 +108,8 @@ mod tests {
             Self(root)
         }
 
-        fn pod(&self, directory: &str) -> PathBuf {
-            let path = self.0.join("var/log/pods").join(directory);
-            fs::create_dir_all(&path).unwrap();
-            path
+        fn pod(&self, directory: &str) {
+            fs::create_dir_all(self.0.join("var/log/pods").join(directory)).unwrap();
         }
 
         fn names(&self) -> PodNames {
@@ -160,48 +131,16 @@ mod tests {
     fn names_come_from_the_directories() {
         let scratch = Scratch::new("read");
         scratch.pod(&format!("shop_web-0_{UID}"));
-        scratch.pod("kube-system_etcd-node1_10243870eb25589e609b8317f4b2b7c4");
-        let mut names = scratch.names();
-        let now = Instant::now();
-        assert_eq!(names.name(UID, now), Some(name("shop", "web-0")));
         let hash = "10243870eb25589e609b8317f4b2b7c4";
-        assert_eq!(names.name(hash, now), Some(name("kube-system", "etcd-node1")));
+        scratch.pod(&format!("kube-system_etcd-node1_{hash}"));
+        let expected = [(UID, name("shop", "web-0")), (hash, name("kube-system", "etcd-node1"))];
+        assert_eq!(scratch.names().read(), expected.map(|(uid, name)| (uid.to_owned(), name)).into());
     }
 
     #[test]
-    fn misses_do_not_read_all_the_time() {
-        let scratch = Scratch::new("miss");
-        let mut names = scratch.names();
-        let now = Instant::now();
-        assert_eq!(names.name(UID, now), None);
-        scratch.pod(&format!("shop_web-0_{UID}"));
-        assert_eq!(names.name(UID, now + Duration::from_millis(49)), None);
-        assert_eq!(names.name(UID, now + REFRESH), Some(name("shop", "web-0")));
-    }
-
-    #[test]
-    fn a_refresh_on_demand_does_not_wait() {
-        let scratch = Scratch::new("demand");
-        let mut names = scratch.names();
-        let now = Instant::now();
-        names.refresh(now);
-        scratch.pod(&format!("shop_web-0_{UID}"));
-        names.refresh(now);
-        assert_eq!(names.known(UID), Some(&name("shop", "web-0")));
-    }
-
-    #[test]
-    fn a_name_outlives_its_directory_until_its_series_end() {
-        let scratch = Scratch::new("outlive");
-        let directory = scratch.pod(&format!("shop_web-0_{UID}"));
-        let mut names = scratch.names();
-        let now = Instant::now();
-        names.refresh(now);
-        fs::remove_dir(directory).unwrap();
-        names.refresh(now);
-        assert_eq!(names.known(UID), Some(&name("shop", "web-0")));
-        names.retain(|uid| uid != UID);
-        assert_eq!(names.known(UID), None);
+    fn a_missing_directory_has_no_names() {
+        let mut names = PodNames::new(vec![Box::new(LogDirectory::at(Path::new("/nonexistent/pods")))]);
+        assert!(names.read().is_empty());
     }
 
     #[test]
@@ -213,7 +152,7 @@ mod tests {
             }
         }
         let mut names = PodNames::new(vec![Box::new(Fixed("api")), Box::new(Fixed("directory"))]);
-        assert_eq!(names.name(UID, Instant::now()), Some(name("shop", "api")));
+        assert_eq!(names.read().get(UID), Some(&name("shop", "api")));
     }
 
     #[test]

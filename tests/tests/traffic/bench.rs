@@ -58,14 +58,11 @@ impl Bench {
     }
 }
 
-/// Traffic of a pod with these further labels: under its name or, for the moment until the agent has found that, its
-/// UID. 0 as long as there has been none.
+/// Traffic of a pod with these further labels. 0 as long as there has been none, or the pod's name is not known.
 pub(crate) fn of_pod(samples: &Samples, pod: &Pod, labels: &[(&str, &str)]) -> Traffic {
     let spec = pod.spec();
     let named = [("namespace", spec.namespace.as_str()), ("pod", spec.name.as_str())];
-    let nameless = [("namespace", ""), ("pod", pod.uid())];
-    let of = |name: [(&str, &str); 2]| samples.traffic("pod", &[&name[..], labels].concat());
-    of(named).unwrap_or_default().plus(&of(nameless).unwrap_or_default())
+    samples.traffic("pod", &[&named, labels].concat()).unwrap_or_default()
 }
 
 pub(crate) fn sockets_of(place: &impl Place) -> Result<Sockets> {

@@ -254,7 +254,7 @@ fn service_addresses_have_one_class_for_both_directions() -> Result<()> {
 
 #[test]
 fn a_socket_that_outlives_its_cgroup_is_counted() -> Result<()> {
-    let bench = Bench::start(1, Backend::Vxlan, false, &["--pod-retention=5s"])?;
+    let bench = Bench::start(1, Backend::Vxlan, false, &["--pod-retention=10s"])?;
     let (client, sink) = (bench.end(1, "client")?, bench.end(1, "sink")?);
     let to = sink.address(false, PORT)?;
     let receiver = sink.sockets.udp(to)?;

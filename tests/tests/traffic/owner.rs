@@ -1,5 +1,6 @@
 //! Whose traffic it is: pods of either cgroup driver, with the node's network, short-lived ones; units of the host.
 
+use std::fs;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -71,28 +72,72 @@ fn every_kind_of_owner_is_told_apart() -> Result<()> {
     bench.shutdown()
 }
 
-/// Its name comes from a directory that goes with it.
+/// Their names come from directories that go before them; no page shows them under another name, or half of one.
 #[test]
-fn a_pod_of_one_second_keeps_its_name() -> Result<()> {
-    const LIFE: Duration = Duration::from_secs(1);
+fn pods_of_a_second_and_of_a_moment_are_shown_by_name_or_not_at_all() -> Result<()> {
     let bench = Bench::start(1, Backend::Vxlan, false, &[])?;
     let sink = bench.end(1, "sink")?;
     let to = sink.address(false, PORT)?;
     let _receiver = sink.sockets.udp(to)?;
-    for round in 0..3 {
-        let start = Instant::now();
-        let name = format!("moment-{round}");
-        let end = bench.end(1, &name)?;
-        drop(send(&end.sockets, end.address(false, 0)?, to, 40)?);
-        thread::sleep(LIFE.saturating_sub(start.elapsed()));
-        end.pod.remove()?;
-        println!("lived {:?}", start.elapsed());
-        let labels = [("namespace", "default"), ("pod", name.as_str())];
-        let named = || Ok(bench.agent(1)?.scrape()?.traffic("pod", &labels).unwrap_or_default());
-        agree("datagrams of a pod that is gone", || Ok(sent(40)), named)?;
-    }
+    let is_done = AtomicBool::new(false);
+    let pages = thread::scope(|scope| -> Result<u64> {
+        let watching = scope.spawn(|| watch_names(bench.agent(1)?, &is_done));
+        let lived = (0..3).try_for_each(|round| second(&bench, round, to));
+        let lived = lived.and_then(|()| (0..20).try_for_each(|round| moment(&bench, round, to)));
+        is_done.store(true, Ordering::Release);
+        let pages = watching.join().ok().context("the watch panicked")??;
+        lived.map(|()| pages)
+    })?;
+    println!("{pages} pages");
     drop(sink);
     bench.shutdown()
+}
+
+/// A pod that sends 40 datagrams in its second.
+fn second(bench: &Bench, round: u32, to: SocketAddr) -> Result<()> {
+    const LIFE: Duration = Duration::from_secs(1);
+    let start = Instant::now();
+    let name = format!("second-{round}");
+    let end = bench.end(1, &name)?;
+    drop(send(&end.sockets, end.address(false, 0)?, to, 40)?);
+    thread::sleep(LIFE.saturating_sub(start.elapsed()));
+    fs::remove_dir_all(end.pod.log_dir())?;
+    end.pod.remove()?;
+    println!("{name} lived {:?}", start.elapsed());
+    is_counted(bench, &name, sent(40))
+}
+
+/// A pod that sends one datagram of 30 bytes in its 50 ms.
+fn moment(bench: &Bench, round: u32, to: SocketAddr) -> Result<()> {
+    const LIFE: Duration = Duration::from_millis(50);
+    let start = Instant::now();
+    let name = format!("moment-{round}");
+    let spec = PodSpec { host_network: true, ..PodSpec::new(&name) };
+    let pod = bench.lab.node(1)?.pod(spec)?;
+    pod.run(&["bash", "-c", &format!("echo x > /dev/udp/{}/{}", to.ip(), to.port())])?;
+    thread::sleep(LIFE.saturating_sub(start.elapsed()));
+    fs::remove_dir_all(pod.log_dir())?;
+    pod.remove()?;
+    println!("{name} lived {:?}", start.elapsed());
+    is_counted(bench, &name, Traffic { transmit_packets: 1, transmit_bytes: 30, ..Traffic::default() })
+}
+
+fn is_counted(bench: &Bench, name: &str, expected: Traffic) -> Result<()> {
+    let labels = [("namespace", "default"), ("pod", name)];
+    let named = || Ok(bench.agent(1)?.scrape()?.traffic("pod", &labels).unwrap_or_default());
+    agree(&format!("datagrams of {name}"), || Ok(expected), named).map(drop)
+}
+
+/// Scrapes until told to stop, says how often, and fails when a pod has no namespace.
+fn watch_names(agent: &Agent, is_done: &AtomicBool) -> Result<u64> {
+    let mut pages = 0;
+    while !is_done.load(Ordering::Acquire) {
+        let samples = agent.scrape()?;
+        let half = samples.all().iter().find(|sample| sample.label("namespace") == Some(""));
+        ensure!(half.is_none(), "{half:?}");
+        pages += 1;
+    }
+    Ok(pages)
 }
 
 /// All counters of the node's totals in a fixed order.
