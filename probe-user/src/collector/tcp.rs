@@ -2,17 +2,17 @@
 
 mod descriptor;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use probe_common::tcp::{BUCKETS, ConnectFailure, Durations, TcpCell};
+use probe_common::tcp::{BUCKETS, ConnectFailure, Durations};
 
-use self::descriptor::{CONNECT_FAILURES, COUNTERS, HISTOGRAMS, NODE_RTT, TRANSMIT_SEGMENTS};
-use super::traffic::pod_labels;
+use self::descriptor::{CONNECT_FAILURES, COUNTERS, HISTOGRAMS, NODE_RTT};
+use super::rows::{Row, Sums};
 use super::{CollectError, Collector, Support};
 use crate::identity::{Census, CgroupRegistry, Owner};
 use crate::ledger::{Account, Counts, Holder, Ledger, Part, SlotSource, add_durations};
-use crate::metric::sink::{Family, Sink};
+use crate::metric::sink::Sink;
 use crate::metric::{Buckets, Descriptor, Profile, Value};
 use crate::peer::PeerClass;
 
@@ -38,10 +38,10 @@ impl<S> Tcp<S> {
     }
 }
 
-/// Sums of one collection; pods by their UID.
+/// Sums of one collection. Those of a pod are large, and are moved when pods are put in order.
 #[derive(Default)]
 struct Series {
-    pods: HashMap<String, Counts>,
+    pods: Sums<Box<Counts>>,
     node: BTreeMap<PeerClass, Durations>,
 }
 
@@ -53,37 +53,25 @@ impl Series {
             series.node.insert(class, Durations::default());
         }
         for owner in registry.owners() {
-            if let Owner::Pod { uid } = owner
-                && !series.pods.contains_key(uid)
-            {
-                series.pods.insert(uid.clone(), Counts::default());
+            if let Owner::Pod { uid } = owner {
+                series.pods.of(uid);
             }
         }
         series
     }
 
-    fn add(&mut self, account: Account, counts: &Counts) {
+    fn add(&mut self, account: Account<&Owner>, counts: &Counts) {
         add_durations(self.node.entry(account.class).or_default(), &counts.tcp.rtt);
         if let Holder::Owner(Owner::Pod { uid }) = account.holder {
-            *self.pods.entry(uid).or_default() += counts;
+            **self.pods.of(uid) += counts;
         }
     }
 }
 
-/// Pods by name; those that have followed each other under one name are one.
-fn by_name(pods: HashMap<String, Counts>, census: &Census) -> BTreeMap<(String, String), Counts> {
-    let mut named: BTreeMap<_, Counts> = BTreeMap::new();
-    for (uid, counts) in pods {
-        let Some(name) = pod_labels(census, &uid) else { continue };
-        *named.entry(name).or_default() += &counts;
-    }
-    named
-}
-
-fn write_durations(family: &mut Family<'_>, labels: &[&str], durations: &Durations) {
+fn buckets(durations: &Durations) -> Buckets<'_> {
     #[expect(clippy::cast_precision_loss, reason = "a sum of microseconds is exact up to 285 years")]
     let sum = durations.sum as f64 / 1e6;
-    family.histogram(labels, &Buckets { bounds: &BOUNDS, counts: &durations.buckets, sum });
+    Buckets { bounds: &BOUNDS, counts: &durations.buckets, sum }
 }
 
 impl<S: SlotSource> Collector for Tcp<S> {
@@ -107,42 +95,35 @@ impl<S: SlotSource> Collector for Tcp<S> {
         });
         let mut family = sink.family(&NODE_RTT);
         for (class, durations) in &series.node {
-            write_durations(&mut family, &[class.as_str()], durations);
+            family.histogram(&[class.as_str()], &buckets(durations));
         }
         if self.profile > Profile::Minimal {
-            write_pods(sink, self.profile, &by_name(series.pods, &self.census));
+            let pods = series.pods.into_pods(&self.census, |sum, more| **sum += more);
+            write_pods(sink, self.profile, &pods);
         }
         Ok(())
     }
 }
 
-fn write_pods(sink: &mut Sink<'_>, profile: Profile, pods: &BTreeMap<(String, String), Counts>) {
+fn write_pods(sink: &mut Sink<'_>, profile: Profile, pods: &[Row<Box<Counts>>]) {
     for (descriptor, read) in HISTOGRAMS.iter().filter(|(descriptor, _)| descriptor.profile <= profile) {
         let mut family = sink.family(descriptor);
-        for ((namespace, pod), counts) in pods {
-            write_durations(&mut family, &[namespace, pod], read(&counts.tcp));
+        for pod in pods {
+            family.histogram_with(&pod.labels, &[], &buckets(read(&pod.counts.tcp)));
         }
-    }
-    let mut family = sink.family(&TRANSMIT_SEGMENTS);
-    for ((namespace, pod), counts) in pods {
-        family.value(&[namespace, pod], Value::Integer(counts.traffic.transmit_packets));
     }
     for (descriptor, read) in COUNTERS.iter().filter(|(descriptor, _)| descriptor.profile <= profile) {
         let mut family = sink.family(descriptor);
-        for ((namespace, pod), counts) in pods {
-            family.value(&[namespace, pod], Value::Integer(read(&counts.tcp)));
+        for pod in pods {
+            family.value_with(&pod.labels, &[], Value::Integer(read(&pod.counts)));
         }
     }
     let mut family = sink.family(&CONNECT_FAILURES);
-    for ((namespace, pod), counts) in pods {
-        for (reason, failures) in ConnectFailure::ALL.iter().zip(failures(&counts.tcp)) {
-            family.value(&[namespace, pod, reason.as_str()], Value::Integer(failures));
+    for pod in pods {
+        for (reason, failures) in ConnectFailure::ALL.iter().zip(pod.counts.tcp.connect_failures) {
+            family.value_with(&pod.labels, &[reason.as_str()], Value::Integer(failures));
         }
     }
-}
-
-fn failures(cell: &TcpCell) -> [u64; ConnectFailure::ALL.len()] {
-    cell.connect_failures
 }
 
 #[cfg(test)]
@@ -150,7 +131,7 @@ mod tests {
     use std::io;
     use std::time::Instant;
 
-    use probe_common::tcp::BOUNDS_MICROSECONDS;
+    use probe_common::tcp::{BOUNDS_MICROSECONDS, TcpCell};
     use probe_common::traffic::{Cell, SLOTS_RESERVED, SlotKey};
 
     use super::*;

@@ -2,6 +2,7 @@
 
 use probe_common::tcp::{Durations, TcpCell};
 
+use crate::ledger::Counts;
 use crate::metric::{Descriptor, Kind, Profile};
 
 const POD: &[&str] = &["namespace", "pod"];
@@ -38,10 +39,10 @@ const fn counter(
 const RTT_SOURCE: &str = "srtt_us at BPF_SOCK_OPS_*_ESTABLISHED_CB, tcp_sock.rtt_min afterwards";
 const RTT_WITNESS: &str = "injected delay of 20 ms while the server thinks for 30 ms: within 0.2 ms";
 
-/// A family, and which part of a cell it shows.
+/// A family, and which part of the TCP health it shows.
 pub(super) type Histogram = (Descriptor, fn(&TcpCell) -> &Durations);
-/// The same of a plain count.
-pub(super) type Counter = (Descriptor, fn(&TcpCell) -> u64);
+/// A family, and which count it shows.
+pub(super) type Counter = (Descriptor, fn(&Counts) -> u64);
 
 /// Round trips, acknowledgement times, connect times.
 pub(super) static HISTOGRAMS: [Histogram; 3] = [
@@ -89,17 +90,18 @@ pub(super) static NODE_RTT: Descriptor = Descriptor {
     witness: RTT_WITNESS,
 };
 
-/// Segments, retransmitted ones included.
-pub(super) static TRANSMIT_SEGMENTS: Descriptor = counter(
-    "leadline_tcp_transmit_segments_total",
-    Profile::Standard,
-    "TCP segments that the pod sent, retransmitted ones included.",
-    "cgroup_skb egress, skb gso_segs",
-    "OutSegs + RetransSegs of the pod's network namespace: difference 0",
-);
-
 /// Plain counters.
-pub(super) static COUNTERS: [Counter; 6] = [
+pub(super) static COUNTERS: [Counter; 7] = [
+    (
+        counter(
+            "leadline_tcp_transmit_segments_total",
+            Profile::Standard,
+            "TCP segments that the pod sent, retransmitted ones included.",
+            "cgroup_skb egress, skb gso_segs",
+            "OutSegs + RetransSegs of the pod's network namespace: difference 0",
+        ),
+        |counts| counts.traffic.transmit_packets,
+    ),
     (
         counter(
             "leadline_tcp_retransmit_segments_total",
@@ -108,7 +110,7 @@ pub(super) static COUNTERS: [Counter; 6] = [
             "BPF_SOCK_OPS_RETRANS_CB (__tcp_retransmit_skb); tcp_sock.total_retrans of connections older than the agent",
             "RetransSegs of the pod's network namespace: difference 0, SYN-ACKs excepted",
         ),
-        |cell| cell.retransmit_segments,
+        |counts| counts.tcp.retransmit_segments,
     ),
     (
         counter(
@@ -118,7 +120,7 @@ pub(super) static COUNTERS: [Counter; 6] = [
             "BPF_SOCK_OPS_RTO_CB (tcp_retransmit_timer)",
             "TCPTimeouts of the pod's network namespace: difference 0, SYN-ACKs excepted",
         ),
-        |cell| cell.retransmit_timeouts,
+        |counts| counts.tcp.retransmit_timeouts,
     ),
     (
         counter(
@@ -128,7 +130,7 @@ pub(super) static COUNTERS: [Counter; 6] = [
             "BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB",
             "number of connect(2) calls of the test: difference 0",
         ),
-        |cell| cell.connects,
+        |counts| counts.tcp.connects,
     ),
     (
         counter(
@@ -138,7 +140,7 @@ pub(super) static COUNTERS: [Counter; 6] = [
             "BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB",
             "number of accept(2) calls of the test: difference 0",
         ),
-        |cell| cell.accepts,
+        |counts| counts.tcp.accepts,
     ),
     (
         counter(
@@ -148,7 +150,7 @@ pub(super) static COUNTERS: [Counter; 6] = [
             "BPF_SOCK_OPS_STATE_CB from ESTABLISHED or CLOSE_WAIT to CLOSE with sk_err ECONNRESET or EPIPE (tcp_reset)",
             "EstabResets of the pod's network namespace, which is received and sent together: difference 0",
         ),
-        |cell| cell.resets_received,
+        |counts| counts.tcp.resets_received,
     ),
     (
         counter(
@@ -158,7 +160,7 @@ pub(super) static COUNTERS: [Counter; 6] = [
             "BPF_SOCK_OPS_STATE_CB from ESTABLISHED or CLOSE_WAIT to CLOSE without an error (tcp_close, tcp_disconnect)",
             "OutRsts and EstabResets of the pod's network namespace: difference 0",
         ),
-        |cell| cell.resets_sent,
+        |counts| counts.tcp.resets_sent,
     ),
 ];
 
@@ -180,12 +182,12 @@ pub static DESCRIPTORS: &[&Descriptor] = &[
     &HISTOGRAMS[0].0,
     &HISTOGRAMS[1].0,
     &HISTOGRAMS[2].0,
-    &TRANSMIT_SEGMENTS,
     &COUNTERS[0].0,
     &COUNTERS[1].0,
     &COUNTERS[2].0,
     &COUNTERS[3].0,
     &COUNTERS[4].0,
     &COUNTERS[5].0,
+    &COUNTERS[6].0,
     &CONNECT_FAILURES,
 ];
