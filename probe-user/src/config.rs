@@ -155,10 +155,10 @@ pub enum Mode {
 pub enum Profile {
     /// Totals of the node.
     Minimal,
-    /// Per pod.
+    /// Also per pod: traffic by class of peer, TCP round trips, segments, connects, failures, resets received.
     #[default]
     Standard,
-    /// Also per protocol and peer workload.
+    /// Also traffic by protocol; TCP acknowledgement and connect times, timeouts, accepts, resets sent.
     Detailed,
 }
 
@@ -325,6 +325,7 @@ mod tests {
                     addresses: vec!["192.0.2.7".parse().unwrap()],
                 }],
             },
+            vip: Vip::default(),
             slots: 64,
             series_limit: 500,
         };

@@ -21,7 +21,9 @@ pub(super) fn forget<S: SlotSource>(census: &Census, ledger: &Ledger<S>, retenti
     }
     let due = census.expired(now, retention, DEAD_KEPT);
     let counted = census.with_registry(|registry| ledger.owners(registry));
-    gone.retain(|owner| due.contains(owner) || !counted.contains(owner));
+    // A pod has series from its first moment, whether or not it has sent anything.
+    let has_series = |owner: &Owner| matches!(owner, Owner::Pod { .. }) || counted.contains(owner);
+    gone.retain(|owner| due.contains(owner) || !has_series(owner));
     // Before the books are locked: whoever makes a page locks the census first and the books second.
     let heirs: HashMap<&Owner, Option<Owner>> =
         gone.iter().map(|owner| (owner, census.successor(owner, &gone))).collect();

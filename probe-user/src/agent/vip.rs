@@ -83,7 +83,7 @@ impl Listener {
                     // After a pause the frames of that time are still to come: silence would be ours.
                     if now - last_tick < 10 * LATENESS {
                         let notices = self.heard.lock().tick(now - LATENESS);
-                        self.record(notices);
+                        self.record(&notices);
                     }
                     last_tick = now;
                     self.count_losses();
@@ -150,16 +150,16 @@ impl Listener {
                 continue;
             }
             let notices = self.heard.lock().observe(&passage, seen);
-            self.record(notices);
+            self.record(&notices);
         }
     }
 
-    fn record(&self, notices: Vec<Notice>) {
+    fn record(&self, notices: &[Notice]) {
         if notices.is_empty() {
             return;
         }
         let clock = Clock::sample();
-        for notice in &notices {
+        for notice in notices {
             for address in &notice.addresses {
                 if let Some(event) = occurrence(notice, *address, &clock) {
                     let vrid = notice.router.vrid.to_string();

@@ -17,8 +17,8 @@ use self::contest::{Cause, Contest, Nanos};
 use self::router::{GAP_BOUNDS, Router};
 use self::state::{History, PHASE_BOUNDS, Phase, State, VirtualRouter};
 use super::{CollectError, Collector, Support};
-use crate::metric::Descriptor;
-use crate::metric::sink::{Buckets, Sink, Value};
+use crate::metric::sink::Sink;
+use crate::metric::{Buckets, Descriptor, Value};
 use crate::source::netlink::{LinkKind, NetworkFacts, NetworkState};
 
 pub use self::descriptor::DESCRIPTORS;
@@ -103,6 +103,9 @@ impl Collector for Vip {
     }
 }
 
+/// A family, and which part of a `T` it shows.
+type Column<T> = (&'static Descriptor, fn(&T) -> Value);
+
 /// The labels of a router as texts.
 fn labels(virtual_router: &VirtualRouter, source: IpAddr) -> [String; 4] {
     let family = virtual_router.family.as_str().to_owned();
@@ -116,8 +119,7 @@ fn write_routers(sink: &mut Sink<'_>, contests: &BTreeMap<VirtualRouter, Contest
             contest.routers().iter().map(|(source, router)| (labels(virtual_router, *source), router))
         })
         .collect();
-    let texts = |labels: &[String; 4]| labels.clone();
-    let values: [(&Descriptor, fn(&Router) -> Value); 3] = [
+    let values: [Column<Router>; 3] = [
         (&descriptor::ADVERTISEMENTS, |router| Value::Integer(router.advertisements())),
         (&descriptor::PRIORITY, |router| Value::Integer(router.priority().into())),
         (&descriptor::INTERVAL, |router| Value::Float(router.interval().as_secs_f64())),
@@ -125,7 +127,7 @@ fn write_routers(sink: &mut Sink<'_>, contests: &BTreeMap<VirtualRouter, Contest
     for (descriptor, read) in values {
         let mut family = sink.family(descriptor);
         for (labels, router) in &routers {
-            family.value(&texts(labels).each_ref().map(String::as_str), read(router));
+            family.value(&labels.each_ref().map(String::as_str), read(router));
         }
     }
     let mut family = sink.family(&descriptor::GAP);
@@ -179,7 +181,7 @@ fn write_vips(
 }
 
 fn write_histories(sink: &mut Sink<'_>, histories: &BTreeMap<IpAddr, History>) {
-    let values: [(&Descriptor, fn(&History) -> Value); 3] = [
+    let values: [Column<History>; 3] = [
         (&descriptor::CONFLICTS, |history| Value::Integer(history.conflicts)),
         (&descriptor::CONFLICT_SECONDS, |history| Value::Float(history.conflict_seconds)),
         (&descriptor::BRIEF, |history| Value::Integer(history.brief)),

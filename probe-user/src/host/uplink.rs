@@ -90,7 +90,7 @@ mod tests {
     use crate::peer::fixture::{Network, net};
     use crate::source::netlink::Mac;
 
-    fn names(network: Network, pods: &[&str]) -> Vec<String> {
+    fn names(network: &Network, pods: &[&str]) -> Vec<String> {
         let facts = network.facts();
         let pods: Vec<IpNet> = pods.iter().map(|text| net(text)).collect();
         uplinks(&facts, &pods).into_iter().map(|link| link.name.clone()).collect()
@@ -107,7 +107,7 @@ mod tests {
         network.links[2].master = Some(3);
         network.link(5, "dummy0", LinkKind::Other("dummy".into()), 1500);
         network.address(5, "192.168.99.1/24");
-        assert_eq!(names(network, &["10.42.0.0/16"]), ["eth0"]);
+        assert_eq!(names(&network, &["10.42.0.0/16"]), ["eth0"]);
     }
 
     #[test]
@@ -119,7 +119,7 @@ mod tests {
         network.address(3, "10.0.1.7/32");
         network.link(4, "lxc1", LinkKind::Veth, 1500);
         network.route("10.0.1.9/32", None, 4);
-        assert_eq!(names(network, &[]), ["eth0"]);
+        assert_eq!(names(&network, &[]), ["eth0"]);
     }
 
     #[test]
@@ -131,7 +131,7 @@ mod tests {
         network.address(3, "192.168.1.5/24");
         network.link(4, "docker0", LinkKind::Bridge, 1500);
         network.address(4, "172.17.0.1/16");
-        assert_eq!(names(network, &[]), ["br0"]);
+        assert_eq!(names(&network, &[]), ["br0"]);
     }
 
     #[test]
@@ -141,7 +141,7 @@ mod tests {
         network.link(3, "vrrp.51", LinkKind::Macvlan, 1500);
         network.links[1].lower = Some(2);
         network.links[1].mac = Some(Mac([0, 0, 0x5e, 0, 1, 51]));
-        assert_eq!(names(network, &[]), ["eth1"]);
+        assert_eq!(names(&network, &[]), ["eth1"]);
     }
 
     #[test]
@@ -151,6 +151,6 @@ mod tests {
         network.route("10.9.0.0/16", Some("10.8.0.1"), 2);
         network.link(3, "eth1", LinkKind::Device, 1500);
         network.route("fe80::/64", None, 3);
-        assert_eq!(names(network, &[]), ["eth0"]);
+        assert_eq!(names(&network, &[]), ["eth0"]);
     }
 }

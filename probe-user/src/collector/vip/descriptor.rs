@@ -1,6 +1,6 @@
 //! The families of virtual addresses.
 
-use crate::metric::{Descriptor, Kind};
+use crate::metric::{Descriptor, Kind, Profile};
 
 const TAP: &str = "VRRP advertisements that passed the tap (tcx on the uplinks), kernel time of the tap";
 const ROUTER: &[&str] = &["interface", "vrid", "family", "source"];
@@ -14,7 +14,16 @@ const fn of_router(
     unit: Option<&'static str>,
     help: &'static str,
 ) -> Descriptor {
-    Descriptor { name, kind, unit, help, labels: ROUTER, source: TAP, witness: TCPDUMP_ADVERTS }
+    Descriptor {
+        name,
+        kind,
+        unit,
+        help,
+        labels: ROUTER,
+        source: TAP,
+        profile: Profile::Minimal,
+        witness: TCPDUMP_ADVERTS,
+    }
 }
 
 const fn of_vip(
@@ -25,7 +34,7 @@ const fn of_vip(
     help: &'static str,
     witness: &'static str,
 ) -> Descriptor {
-    Descriptor { name, kind, unit, help, labels, source: TAP, witness }
+    Descriptor { name, kind, unit, help, labels, profile: Profile::Minimal, source: TAP, witness }
 }
 
 pub(super) static ADVERTISEMENTS: Descriptor = of_router(
@@ -71,6 +80,7 @@ pub(super) static HELD: Descriptor = Descriptor {
     unit: None,
     help: "Whether this node has the virtual address on a device. Addresses on lo, dummy and IPVS devices are not held.",
     labels: VIP,
+    profile: Profile::Minimal,
     source: "rtnetlink RTM_GETADDR",
     witness: "`ip -j addr`, exact",
 };
@@ -153,6 +163,7 @@ pub(super) static MALFORMED: Descriptor = Descriptor {
     unit: None,
     help: "Frames that claim to be ARP, a neighbour advertisement or VRRP and break the rules of their protocol.",
     labels: &["reason"],
+    profile: Profile::Minimal,
     source: "frames that the tap copied",
     witness: "none yet: no test sends any through a node",
 };
@@ -163,6 +174,7 @@ pub(super) static LIMITED: Descriptor = Descriptor {
     unit: None,
     help: "Advertisements of routers beyond the 64 virtual routers and 16 routers each that are told apart.",
     labels: &[],
+    profile: Profile::Minimal,
     source: "frames that the tap copied",
     witness: "a 17th router in a unit test",
 };
