@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use lab::keepalived::{PRIORITIES, Spec, VIP, VIP6, Version, wait_master};
 use lab::witness::tcpdump::{Advert, Capture, Frame, VRRP_FILTER, adverts, claims};
-use lab::{Keepalived, Lab, LabOptions, Node, Place as _, Trio, cgroup, wait_until};
+use lab::{Lab, LabOptions, Node, Place as _, Trio, cgroup, wait_until};
 
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -234,21 +234,23 @@ fn without_preemption_a_restarted_keepalived_stays_backup() -> Result<()> {
 }
 
 #[test]
-fn a_virtual_mac_has_a_device_of_its_own() -> Result<()> {
+fn a_virtual_mac_moves_with_the_address() -> Result<()> {
     let lab = lab()?;
-    let node = lab.node(1)?;
-    let spec = Spec { use_vmac: true, ..Spec::default() };
     let mut capture = capture(&lab)?;
-    let daemon = Keepalived::start(node, &spec)?;
-    wait_master(node, VIP.address, LIMIT)?;
-    assert_eq!(node.holding(VIP.address)?.map(|held| held.device), Some("vrrp.51".into()));
-    let mac = "00:00:5e:00:01:33";
-    capture.wait_until("claims", LIMIT, |frames| {
-        let claims = claims(frames, VIP.address);
-        !claims.is_empty() && claims.iter().all(|claim| claim.mac == mac)
-    })?;
-    drop(daemon);
-    node.run(&["test", "!", "-e", "/sys/class/net/vrrp.51"])?;
+    let mut trio = Trio::start(&lab, &Spec { use_vmac: true, ..Spec::default() })?;
+    let vip = trio.vip()?;
+    let device = |node: &Node| Ok::<_, anyhow::Error>(node.holding(vip)?.map(|held| held.device));
+    assert_eq!(device(lab.node(1)?)?.as_deref(), Some("vrrp.51"));
+    trio.daemon(1)?.terminate()?;
+    wait_master(lab.node(2)?, vip, LIMIT)?;
+    assert_eq!(device(lab.node(2)?)?.as_deref(), Some("vrrp.51"));
+    capture.wait_until("claims of both", LIMIT, |frames| claims(frames, vip).len() >= 10)?;
+    let claims = claims(&capture.stop()?, vip);
+    ensure!(claims.iter().all(|claim| claim.mac == "00:00:5e:00:01:33"), "{claims:?}");
+    drop(trio);
+    for node in lab.nodes() {
+        node.run(&["test", "!", "-e", "/sys/class/net/vrrp.51"])?;
+    }
     lab.shutdown()
 }
 
