@@ -36,6 +36,13 @@ fn the_kernels_tag_is_outside_those_of_the_frame() {
 }
 
 #[test]
+fn of_three_vlans_the_outermost_and_the_innermost_count() {
+    let frame = tagged("88a8 0008 8100 0064");
+    let link = observe(&Capture { vlan: Some(7), ..Capture::ethernet(&frame) }).unwrap().unwrap().link;
+    assert_eq!((link.outer_vlan, link.vlan), (Some(7), Some(100)));
+}
+
+#[test]
 fn a_priority_tag_is_no_vlan() {
     let link = seen(&tagged("8100 e000")).link;
     assert_eq!((link.outer_vlan, link.vlan), (None, None));
