@@ -2,6 +2,7 @@
 
 mod robustness {
     pub(crate) mod catalogue;
+    mod memory;
     mod netlink;
     use super::start;
 }
