@@ -143,9 +143,9 @@ impl Node {
         // A pod has series from its first moment, whether or not it has sent anything.
         let has_series = |owner: &Owner| matches!(owner, Owner::Pod { .. }) || counted.contains(owner);
         gone.retain(|owner| due.contains(owner) || !has_series(owner));
-        self.ledger.forget_owners(|owner| {
-            if gone.contains(owner) { self.census.successor(owner, &gone) } else { Some(owner.clone()) }
-        });
+        // Heirs are found first: who reads a page holds the census while it waits for the books.
+        let heir = |owner: &Owner| (owner.clone(), self.census.successor(owner, &gone));
+        self.ledger.forget_owners(&gone.iter().map(heir).collect());
         self.census.forget(&gone);
     }
 
