@@ -8,7 +8,7 @@ mod books;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ops::AddAssign;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -288,10 +288,10 @@ impl<S: SlotSource> Ledger<S> {
         carried.chain(keys.filter_map(|key| account_of(key, registry))).filter_map(owner).collect()
     }
 
-    /// Gives the counts of every owner to its heir: itself while it is kept, another pod of the same name, whose series
-    /// would fall without them, or nobody; then they go on in the node's totals only.
-    pub fn forget_owners(&self, heir: impl Fn(&Owner) -> Option<Owner>) {
-        self.books().fold(heir);
+    /// Gives the counts of every owner that is forgotten to its heir: another pod of the same name, whose series would
+    /// fall without them, or nobody; then they go on in the node's totals only.
+    pub fn forget_owners(&self, heirs: &HashMap<Owner, Option<Owner>>) {
+        self.books().fold(heirs);
     }
 
     /// Cgroups that have a slot.
