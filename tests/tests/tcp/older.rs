@@ -35,7 +35,7 @@ fn older_connections_of_the_host_namespace_make_callbacks() -> Result<()> {
     };
     let agent = Agent::start(one, &options)?;
     client.ask("exchange 1")?;
-    let before = Health::wait_for_pod(&agent, POD)?;
+    let before = Health::wait_for_segments(&agent, POD)?;
     for _ in 0..EXCHANGES {
         client.ask("exchange 1")?;
     }

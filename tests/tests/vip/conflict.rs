@@ -40,7 +40,7 @@ fn owners_that_do_not_hear_each_other_are_a_conflict_until_they_do() -> Result<(
         let span = |mac: String| -> Result<Duration> {
             let of: Vec<_> = all.iter().filter(|advert| advert.mac == mac).collect();
             let (first, last) = (of.first().context("never")?, of.last().context("never")?);
-            Ok(last.time - first.time)
+            last.time.checked_sub(first.time).context("time went back")
         };
         let truth = (span(two.mac())? + span(three.mac())?).as_secs_f64();
         let lasted =

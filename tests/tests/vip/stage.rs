@@ -12,6 +12,9 @@ use lab::{Agent, AgentOptions, Lab, LabOptions, Node, Trio, wait_until};
 /// Long enough for keepalived to fail over and for the agent to have waited for the announcement.
 pub(crate) const LIMIT: Duration = Duration::from_secs(15);
 
+/// How long nothing else must have moved.
+const SETTLED: Duration = Duration::from_secs(1);
+
 /// The node without keepalived.
 pub(crate) const BYSTANDER: u8 = 4;
 
@@ -67,24 +70,29 @@ impl Observer {
         self.node != BYSTANDER || trio.spec().unicast_peers.is_none()
     }
 
-    pub(crate) fn failovers(&self, page: &Samples, vip: IpAddr, cause: &str) -> Option<u64> {
+    pub(crate) fn failovers(page: &Samples, vip: IpAddr, cause: &str) -> Option<u64> {
         page.count("leadline_vip_failovers_total", &[("vip", &vip.to_string()), ("cause", cause)])
     }
 
-    /// Waits until it has counted that many failovers of the cause, and none of another.
-    pub(crate) fn wait_failovers(&self, vip: IpAddr, cause: &str, number: u64) -> Result<Samples> {
+    /// Waits until it has counted as many failovers as its tcpdump shows, the last of them at least a second ago.
+    pub(crate) fn wait_moves(&mut self, vip: IpAddr) -> Result<(Samples, Vec<Move>)> {
+        let is_settled = |frames: &[Frame]| {
+            let (moves, last) = (moves(frames, vip), adverts(frames).pop().map(|advert| advert.time));
+            moves.last().is_some_and(|moved| last.is_some_and(|last| last > moved.first + SETTLED))
+        };
+        self.capture.wait_until("a failover on the wire", LIMIT, is_settled)?;
         let mut last = None;
-        let waited = wait_until("the failover", LIMIT, || {
-            last = self.agent.scrape().ok();
-            last.as_ref().and_then(|page| self.failovers(page, vip, cause)) == Some(number)
+        let waited = wait_until("the failovers to be counted", LIMIT, || {
+            last = self.agent.scrape().ok().zip(self.capture.frames().ok().map(|frames| moves(&frames, vip)));
+            last.as_ref().is_some_and(|(page, moves)| {
+                page.sum("leadline_vip_failovers_total", |_| true).and_then(|sum| usize::try_from(sum).ok())
+                    == Some(moves.len())
+            })
         });
-        let page = last.context("no page")?;
+        let (page, moves) = last.context("no page")?;
         let all: Vec<_> = page.of("leadline_vip_failovers_total", |_| true).collect();
-        waited.with_context(|| format!("node{}: {all:?}", self.node))?;
-        let name = "leadline_vip_failovers_total";
-        let others = page.sum(name, |sample| sample.label("cause") != Some(cause)).unwrap_or_default();
-        anyhow::ensure!(others == 0, "node{}: {all:?}", self.node);
-        Ok(page)
+        waited.with_context(|| format!("node{}: {all:?}, tcpdump {moves:?}", self.node))?;
+        Ok((page, moves))
     }
 
     /// A phase of the last failover in seconds.
@@ -95,23 +103,60 @@ impl Observer {
 }
 
 /// A failover as tcpdump has it.
-#[derive(Debug)]
-pub(crate) struct Truth {
+#[derive(Clone, Debug)]
+pub(crate) struct Move {
+    pub(crate) from: IpAddr,
+    pub(crate) to: IpAddr,
+    /// The new owner's first advertisement.
+    pub(crate) first: Duration,
+    /// From the old owner's last one.
     pub(crate) detect: Duration,
-    pub(crate) announce: Duration,
+    /// To the new owner's first claim after that.
+    pub(crate) announce: Option<Duration>,
 }
 
-/// The move of the address from one node to another, in the frames of one observer.
-pub(crate) fn truth(frames: &[Frame], vip: IpAddr, from: &Node, to: &Node) -> Result<Truth> {
-    let all = adverts(frames);
-    let of = |node: &Node| -> Vec<&Advert> { all.iter().filter(|advert| advert.mac == node.mac()).collect() };
-    let first = *of(to).first().context("no advertisement of the new owner")?;
-    let before = |advert: &&&Advert| advert.time <= first.time;
-    let old = of(from);
-    let last = old.iter().filter(before).next_back().context("no advertisement of the old owner")?;
-    let claim = claims(frames, vip)
-        .into_iter()
-        .find(|claim| claim.mac == to.mac() && claim.time >= first.time)
-        .context("no announcement of the new owner")?;
-    Ok(Truth { detect: first.time - last.time, announce: claim.time - first.time })
+/// The moves of an address in the frames of one observer. Unlike the agent this looks ahead: a router has taken over
+/// if the one before it does not advertise again within two and a half intervals.
+pub(crate) fn moves(frames: &[Frame], vip: IpAddr) -> Vec<Move> {
+    let all: Vec<Advert> = once_each(adverts(frames));
+    let claims = claims(frames, vip);
+    let mut found = Vec::new();
+    let Some(mut owner) = all.first().map(|advert| advert.source) else { return found };
+    let mut last = all[0].clone();
+    for advert in &all {
+        let is_return = advert.source == owner && last.priority == 0 && advert.priority > 0;
+        let insists = |later: &Advert| {
+            later.source == owner
+                && later.priority > 0
+                && later.time > advert.time
+                && later.time < advert.time + advert.interval * 5 / 2
+        };
+        let is_other = advert.source != owner && advert.priority > 0;
+        if is_return || is_other && (last.priority == 0 || !all.iter().any(insists)) {
+            let claim = claims.iter().find(|claim| claim.mac == advert.mac && claim.time >= advert.time);
+            found.push(Move {
+                from: owner,
+                to: advert.source,
+                first: advert.time,
+                detect: advert.time.saturating_sub(last.time),
+                announce: claim.map(|claim| claim.time.saturating_sub(advert.time)),
+            });
+            owner = advert.source;
+        }
+        if advert.source == owner {
+            last = advert.clone();
+        }
+    }
+    found
+}
+
+/// One advertisement to several unicast peers counts once: the first copy.
+fn once_each(mut adverts: Vec<Advert>) -> Vec<Advert> {
+    adverts.dedup_by(|later, first| {
+        later.source == first.source
+            && later.priority == first.priority
+            && later.destination != first.destination
+            && later.time < first.time + later.interval / 2
+    });
+    adverts
 }

@@ -161,6 +161,9 @@ impl Contest {
         if !is_known && self.routers.len() >= ROUTERS_MAX {
             return None;
         }
+        if self.routers.get(&source).is_some_and(|router| router.is_copy(advert)) {
+            return Some(());
+        }
         let before = self.routers.get(&source).map(|router| (router.last(), router.has_resigned()));
         let is_active = self.owner == Some(source) || self.rivals.contains_key(&source);
         let router = self.routers.entry(source).or_insert_with(|| Router::new(advert));

@@ -35,6 +35,8 @@ pub struct Advert {
     pub time: Nanos,
     /// Who advertises.
     pub source: IpAddr,
+    /// To whom: the group, or a unicast peer.
+    pub destination: IpAddr,
     /// The frame's source.
     pub mac: Option<MacAddress>,
     /// 0 is a goodbye.
@@ -56,6 +58,7 @@ pub struct Router {
     interval: Duration,
     addresses: Vec<IpAddr>,
     last: Nanos,
+    destination: IpAddr,
     resigned: bool,
     local: bool,
     advertisements: u64,
@@ -75,11 +78,20 @@ impl Router {
             interval: advert.interval.unwrap_or(DEFAULT_INTERVAL),
             addresses: advert.addresses.clone(),
             last: advert.time,
+            destination: advert.destination,
             resigned: false,
             local: advert.local,
             advertisements: 0,
             gaps: Gaps::default(),
         }
+    }
+
+    /// Whether this is the last advertisement once more, for another unicast peer: a router sends one to each, and who is
+    /// the router sees them all.
+    pub(super) fn is_copy(&self, advert: &Advert) -> bool {
+        self.destination != advert.destination
+            && self.resigned == (advert.priority == 0)
+            && ratio(advert.time.saturating_sub(self.last), self.interval) < 0.5
     }
 
     /// Takes in an advertisement. Only the gaps of a router that is active are late advertisements: a backup is silent.
@@ -89,6 +101,7 @@ impl Router {
         }
         self.advertisements += 1;
         self.last = advert.time;
+        self.destination = advert.destination;
         self.mac = advert.mac;
         self.local = advert.local;
         self.resigned = advert.priority == 0;

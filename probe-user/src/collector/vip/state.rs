@@ -215,6 +215,7 @@ impl State {
         let advert = Advert {
             time: passage.time,
             source: heard.source,
+            destination: heard.destination,
             mac,
             priority: heard.priority,
             interval: heard.interval,

@@ -8,6 +8,7 @@ use super::router::Advert;
 use crate::wire::MacAddress;
 
 const MILLI: u64 = 1_000_000;
+const GROUP: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(224, 0, 0, 18));
 
 fn ip(last: u8) -> IpAddr {
     IpAddr::from([192, 168, 56, last])
@@ -29,6 +30,7 @@ impl Replay {
         let advert = Advert {
             time: at * MILLI,
             source: ip(router),
+            destination: GROUP,
             mac: Some(mac(router)),
             priority,
             interval: Some(Duration::from_secs(1)),
@@ -163,6 +165,7 @@ fn a_lost_link_of_this_node_is_the_cause() {
     let own = Advert {
         time: 0,
         source: ip(11),
+        destination: GROUP,
         mac: Some(mac(11)),
         priority: 150,
         interval: Some(Duration::from_secs(1)),
@@ -184,6 +187,7 @@ fn one_router_too_many_is_refused() {
     let one_more = Advert {
         time: 0,
         source: ip(99),
+        destination: GROUP,
         mac: None,
         priority: 100,
         interval: None,
@@ -191,4 +195,27 @@ fn one_router_too_many_is_refused() {
         local: false,
     };
     assert_eq!(replay.contest.advertised(&one_more, &mut replay.said), None);
+}
+
+#[test]
+fn copies_for_several_unicast_peers_are_one_advertisement() {
+    let mut replay = Replay::default();
+    for (at, peer, priority) in
+        [(0, 12, 150), (2, 13, 150), (1_000, 12, 150), (1_001, 13, 150), (1_500, 12, 0), (1_502, 13, 0)]
+    {
+        let advert = Advert {
+            time: at * MILLI,
+            source: ip(11),
+            destination: ip(peer),
+            mac: Some(mac(11)),
+            priority,
+            interval: Some(Duration::from_secs(1)),
+            addresses: vec![ip(50)],
+            local: true,
+        };
+        replay.contest.advertised(&advert, &mut replay.said).unwrap();
+    }
+    let router = &replay.contest.routers()[&ip(11)];
+    assert_eq!((router.advertisements(), router.last()), (3, 1_500 * MILLI));
+    assert_eq!(router.gaps().buckets, [1, 0, 0, 0, 0, 0, 0, 0, 0]);
 }
