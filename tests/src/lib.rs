@@ -15,6 +15,7 @@ pub mod cluster;
 pub mod demo;
 pub mod flannel;
 pub mod foreign;
+pub mod frames;
 pub mod impair;
 pub mod keepalived;
 mod keeper;

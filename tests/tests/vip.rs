@@ -5,6 +5,8 @@
 mod conflict;
 #[path = "vip/failover.rs"]
 mod failover;
+#[path = "vip/garbage.rs"]
+mod garbage;
 #[path = "vip/routers.rs"]
 mod routers;
 #[path = "vip/stage.rs"]

@@ -12,6 +12,9 @@ use lab::{Agent, AgentOptions, Lab, LabOptions, Node, Trio, wait_until};
 /// Long enough for keepalived to fail over and for the agent to have waited for the announcement.
 pub(crate) const LIMIT: Duration = Duration::from_secs(15);
 
+/// Who sends garbage, which the witness leaves out.
+pub(crate) const STRANGER: &str = "02:00:00:00:99:99";
+
 /// How long nothing else must have moved.
 const SETTLED: Duration = Duration::from_secs(1);
 
@@ -61,7 +64,8 @@ impl Stage {
 impl Observer {
     fn start(node: &Node) -> Result<Self> {
         let options = AgentOptions { limit: Duration::from_secs(30), ..AgentOptions::default() };
-        let capture = Capture::start(node, "eth0", VRRP_FILTER)?;
+        let filter = format!("({VRRP_FILTER}) and not ether src {STRANGER}");
+        let capture = Capture::start(node, "eth0", &filter)?;
         Ok(Self { node: node.index(), agent: Agent::start(node, &options)?, capture })
     }
 
