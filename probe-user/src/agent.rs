@@ -176,10 +176,10 @@ impl<'a> Agent<'a> {
         };
         supervise("node", self.ended.clone(), node.run(books.events));
         let (traffic, tcp) = (self.kernel.traffic_support(), self.kernel.tcp_support());
-        let traffic = Traffic::new(Arc::clone(&books.ledger), Arc::clone(&census), books.detail, traffic);
+        let traffic = Traffic::new(Arc::clone(&books.ledger), Arc::clone(&census), books.profile, traffic);
         let traffic = Dependent::new(traffic, network.current(), network::OLD_CLASSES);
         chosen.add(self.config.collector.traffic, Arc::new(traffic))?;
-        let tcp = Tcp::new(books.ledger, census, books.detail, tcp);
+        let tcp = Tcp::new(books.ledger, census, books.profile, tcp);
         let tcp = Dependent::new(tcp, network.current(), network::OLD_CLASSES);
         chosen.add(self.config.collector.tcp, Arc::new(tcp))
     }

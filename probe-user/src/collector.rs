@@ -5,6 +5,7 @@ pub mod agent_self;
 pub mod dependent;
 pub mod overlay;
 pub mod program;
+mod rows;
 pub mod runner;
 pub mod tcp;
 pub mod traffic;

@@ -142,10 +142,10 @@ pub enum Mode {
 pub enum Profile {
     /// Totals of the node.
     Minimal,
-    /// Per pod.
+    /// Also per pod: traffic by class of peer, TCP round trips, segments, connects, failures, resets received.
     #[default]
     Standard,
-    /// Also per protocol and peer workload.
+    /// Also traffic by protocol; TCP acknowledgement and connect times, timeouts, accepts, resets sent.
     Detailed,
 }
 

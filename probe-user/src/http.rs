@@ -14,6 +14,7 @@ mod events;
 mod flight;
 mod landing;
 mod negotiate;
+mod page;
 mod readiness;
 mod reply;
 mod route;

@@ -8,7 +8,7 @@ mod books;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ops::AddAssign;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -78,6 +78,13 @@ pub enum Part {
     Tcp,
 }
 
+impl Part {
+    /// Whether slots of a protocol belong to it.
+    fn has(self, protocol: u8) -> bool {
+        self == Self::Traffic || protocol == Protocol::Tcp.number()
+    }
+}
+
 /// Traffic and TCP health of something.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -127,25 +134,49 @@ impl AddAssign<&Self> for Counts {
 }
 
 /// Whose counts an entry holds.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Holder {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Holder<O = Owner> {
     /// A pod, a host unit or the kernel.
-    Owner(Owner),
+    Owner(O),
     /// What found no free slot.
     Overflow,
     /// Owners that are gone, and cgroups that nobody knows (yet).
     Departed,
 }
 
-/// One entry of the books.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Account {
+/// One entry of the books. Its owner is kept or, where the books are read, borrowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Account<O = Owner> {
     /// Whose.
-    pub holder: Holder,
+    pub holder: Holder<O>,
     /// With whom.
     pub class: PeerClass,
     /// Over what.
     pub protocol: Protocol,
+}
+
+impl Account {
+    /// The same, with the owner borrowed.
+    #[must_use]
+    pub fn borrowed(&self) -> Account<&Owner> {
+        let holder = match &self.holder {
+            Holder::Owner(owner) => Holder::Owner(owner),
+            Holder::Overflow => Holder::Overflow,
+            Holder::Departed => Holder::Departed,
+        };
+        Account { holder, class: self.class, protocol: self.protocol }
+    }
+}
+
+impl Account<&Owner> {
+    fn kept(self) -> Account {
+        let holder = match self.holder {
+            Holder::Owner(owner) => Holder::Owner(owner.clone()),
+            Holder::Overflow => Holder::Overflow,
+            Holder::Departed => Holder::Departed,
+        };
+        Account { holder, class: self.class, protocol: self.protocol }
+    }
 }
 
 /// The books.
@@ -166,22 +197,26 @@ impl<S: SlotSource> Ledger<S> {
 
     /// Hands out all counts of this moment, or only those of TCP. Every packet is in exactly one entry; an account may
     /// have several. The visitor runs under the lock of the books.
-    pub fn visit(&self, registry: &CgroupRegistry, part: Part, mut visit: impl FnMut(Account, &Counts)) {
-        // Connections that found no slot have their health in the overflow slots.
-        let is_tcp =
-            |account: &Account| account.protocol == Protocol::Tcp || account.holder == Holder::Overflow;
-        let is_wanted = |account: &&Account| part == Part::Traffic || is_tcp(account);
+    pub fn visit(
+        &self,
+        registry: &CgroupRegistry,
+        part: Part,
+        mut visit: impl FnMut(Account<&Owner>, &Counts),
+    ) {
         let books = self.books();
-        for (account, counts) in books.carried.iter().filter(|(account, _)| is_wanted(account)) {
-            visit(account.clone(), counts);
+        for (account, counts) in &books.carried {
+            // Connections that found no slot have their health in the overflow slots.
+            if part.has(account.protocol.number()) || account.holder == Holder::Overflow {
+                visit(account.borrowed(), counts);
+            }
         }
-        for slot in 0..self.source.slots() {
-            if let Some(account) = self.account(slot, registry).filter(|account| is_wanted(&account)) {
-                let counts = match part {
-                    Part::Traffic => Counts { traffic: self.source.cell(slot), tcp: TcpCell::default() },
-                    Part::Tcp => self.counts(slot, Protocol::Tcp),
-                };
-                visit(account, &counts);
+        for (slot, account) in overflow(self.source.slots()) {
+            visit(account, &self.counts(slot, part));
+        }
+        for slot in SLOTS_RESERVED..self.source.slots() {
+            let key = self.source.key(slot).filter(|key| part.has(key.protocol));
+            if let Some(account) = key.and_then(|key| account_of(key, registry)) {
+                visit(account, &self.counts(slot, part));
             }
         }
     }
@@ -190,23 +225,15 @@ impl<S: SlotSource> Ledger<S> {
     #[cfg(test)]
     fn totals(&self, registry: &CgroupRegistry) -> std::collections::BTreeMap<Account, Counts> {
         let mut totals = std::collections::BTreeMap::<Account, Counts>::new();
-        self.visit(registry, Part::Traffic, |account, counts| *totals.entry(account).or_default() += counts);
+        self.visit(registry, Part::Traffic, |account, counts| {
+            *totals.entry(account.kept()).or_default() += counts;
+        });
         totals
     }
 
-    /// Only slots of TCP have TCP health.
-    fn counts(&self, slot: u32, protocol: Protocol) -> Counts {
-        let tcp = if protocol == Protocol::Tcp { self.source.tcp(slot) } else { TcpCell::default() };
+    fn counts(&self, slot: u32, part: Part) -> Counts {
+        let tcp = if part == Part::Tcp { self.source.tcp(slot) } else { TcpCell::default() };
         Counts { traffic: self.source.cell(slot), tcp }
-    }
-
-    /// What a slot counts now, `None` for a free one.
-    fn account(&self, slot: u32, registry: &CgroupRegistry) -> Option<Account> {
-        if slot < SLOTS_RESERVED {
-            let class = PeerClass::from_number(u8::try_from(slot).ok()?)?;
-            return Some(Account { holder: Holder::Overflow, class, protocol: Protocol::Other });
-        }
-        account_of(self.source.key(slot)?, registry)
     }
 
     /// One pass over all slots: retires those of cgroups that are gone, carries and frees those that were retired.
@@ -217,8 +244,9 @@ impl<S: SlotSource> Ledger<S> {
         let mut free = Vec::new();
         for (slot, key) in ready {
             if let Some(account) = account_of(key, registry) {
-                let counts = self.counts(slot, account.protocol);
-                *books.carried.entry(account).or_default() += &counts;
+                // Only slots of TCP have TCP health.
+                let part = if account.protocol == Protocol::Tcp { Part::Tcp } else { Part::Traffic };
+                *books.carried.entry(account.kept()).or_default() += &self.counts(slot, part);
             }
             self.source.clear(slot);
             free.push(slot);
@@ -251,19 +279,19 @@ impl<S: SlotSource> Ledger<S> {
     /// Owners that have an entry in the books.
     pub fn owners(&self, registry: &CgroupRegistry) -> HashSet<Owner> {
         let books = self.books();
-        let carried = books.carried.keys().cloned();
-        let slots = (SLOTS_RESERVED..self.source.slots()).filter_map(|slot| self.account(slot, registry));
-        let owner = |account: Account| match account.holder {
-            Holder::Owner(owner) => Some(owner),
+        let carried = books.carried.keys().map(Account::borrowed);
+        let keys = (SLOTS_RESERVED..self.source.slots()).filter_map(|slot| self.source.key(slot));
+        let owner = |account: Account<&Owner>| match account.holder {
+            Holder::Owner(owner) => Some(owner.clone()),
             Holder::Overflow | Holder::Departed => None,
         };
-        carried.chain(slots).filter_map(owner).collect()
+        carried.chain(keys.filter_map(|key| account_of(key, registry))).filter_map(owner).collect()
     }
 
-    /// Gives the counts of every owner to its heir: itself while it is kept, another pod of the same name, whose series
-    /// would fall without them, or nobody; then they go on in the node's totals only.
-    pub fn forget_owners(&self, heir: impl Fn(&Owner) -> Option<Owner>) {
-        self.books().fold(heir);
+    /// Gives the counts of every owner that is forgotten to its heir: another pod of the same name, whose series would
+    /// fall without them, or nobody; then they go on in the node's totals only.
+    pub fn forget_owners(&self, heirs: &HashMap<Owner, Option<Owner>>) {
+        self.books().fold(heirs);
     }
 
     /// Cgroups that have a slot.
@@ -273,14 +301,21 @@ impl<S: SlotSource> Ledger<S> {
     }
 }
 
+/// The reserved slots and their accounts.
+fn overflow<'o>(slots: u32) -> impl Iterator<Item = (u32, Account<&'o Owner>)> {
+    (0..SLOTS_RESERVED.min(slots))
+        .zip(PeerClass::ALL)
+        .map(|(slot, class)| (slot, Account { holder: Holder::Overflow, class, protocol: Protocol::Other }))
+}
+
 /// The account of a key; `None` for numbers that no class or protocol has.
-fn account_of(key: SlotKey, registry: &CgroupRegistry) -> Option<Account> {
+fn account_of(key: SlotKey, registry: &CgroupRegistry) -> Option<Account<&Owner>> {
     let class = PeerClass::from_number(key.class)?;
     let protocol = Protocol::from_number(key.protocol)?;
     let holder = if key.cgroup == CGROUP_KERNEL {
-        Holder::Owner(Owner::Kernel)
+        Holder::Owner(&Owner::Kernel)
     } else {
-        registry.owner(key.cgroup).map_or(Holder::Departed, |owner| Holder::Owner(owner.clone()))
+        registry.owner(key.cgroup).map_or(Holder::Departed, Holder::Owner)
     };
     Some(Account { holder, class, protocol })
 }

@@ -18,6 +18,8 @@ mod restart;
 mod retransmit;
 #[path = "tcp/rtt.rs"]
 mod rtt;
+#[path = "tcp/series.rs"]
+mod series;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -30,6 +32,12 @@ use crate::program::Program;
 
 /// The server's port.
 const PORT: u16 = 7000;
+
+/// An agent with all families of TCP.
+fn detailed() -> AgentOptions {
+    let arguments = vec!["--profile=detailed".to_owned()];
+    AgentOptions { arguments, limit: Duration::from_secs(30), ..AgentOptions::default() }
+}
 
 /// Two nodes with an agent each, and a pod on each.
 struct Stage {
@@ -48,7 +56,7 @@ impl Stage {
 
     fn new(lab: &Lab) -> Result<Self> {
         let (one, two) = (lab.node(1)?, lab.node(2)?);
-        let options = AgentOptions { limit: Duration::from_secs(30), ..AgentOptions::default() };
+        let options = detailed();
         Ok(Self {
             agents: [Agent::start(one, &options)?, Agent::start(two, &options)?],
             client: one.pod(PodSpec::new("client"))?,
@@ -62,15 +70,15 @@ impl Stage {
     }
 
     /// Starts the server and the client, and makes one exchange so that everything on the way is warm and both pods
-    /// have their series.
+    /// have counted something under their names.
     fn start_programs(&self, ipv6: bool, think: Duration) -> Result<(Program, Program)> {
         let server = Program::serve(&self.server, PORT, think)?;
         let mut client = Program::client(&self.client)?;
         client.ask(&format!("open {} E 1", self.target(ipv6)?))?;
         client.ask("exchange 1")?;
         client.ask("close")?;
-        Health::wait_for_pod(&self.agents[0], "client")?;
-        Health::wait_for_pod(&self.agents[1], "server")?;
+        Health::wait_for_segments(&self.agents[0], "client")?;
+        Health::wait_for_segments(&self.agents[1], "server")?;
         Ok((server, client))
     }
 

@@ -8,11 +8,11 @@ use tokio::sync::mpsc::{Receiver, channel};
 use crate::collector::Support;
 use crate::collector::overlay::{OverlayCount, OverlayCounters};
 use crate::collector::program::{Program, ProgramFacts};
-use crate::collector::traffic::Detail;
-use crate::config::{Config, Mode, Profile};
+use crate::config::{self, Config, Mode};
 use crate::kernel::thread::EVENTS_WAITING;
 use crate::kernel::{CgroupEvent, KernelHandle, KernelOptions, Slots};
 use crate::ledger::Ledger;
+use crate::metric::Profile;
 use crate::source::cgroupfs::CgroupTree;
 
 /// The `reason` label when nothing could be loaded; the log has the kernel's words.
@@ -31,7 +31,7 @@ pub(super) struct Books {
     pub(super) ledger: Arc<Ledger<Arc<Slots>>>,
     pub(super) kernel: Arc<KernelHandle>,
     pub(super) events: Receiver<CgroupEvent>,
-    pub(super) detail: Detail,
+    pub(super) profile: Profile,
 }
 
 impl KernelSide {
@@ -65,12 +65,12 @@ impl KernelSide {
     pub(super) fn books(&self, config: &Config) -> Option<Books> {
         let kernel = self.handle()?;
         let events = self.events.lock().unwrap_or_else(PoisonError::into_inner).take()?;
-        let detail = match config.profile {
-            Profile::Minimal => Detail::Minimal,
-            Profile::Standard => Detail::Standard,
-            Profile::Detailed => Detail::Detailed,
+        let profile = match config.profile {
+            config::Profile::Minimal => Profile::Minimal,
+            config::Profile::Standard => Profile::Standard,
+            config::Profile::Detailed => Profile::Detailed,
         };
-        Some(Books { ledger: Arc::new(Ledger::new(kernel.slots())), kernel, events, detail })
+        Some(Books { ledger: Arc::new(Ledger::new(kernel.slots())), kernel, events, profile })
     }
 
     pub(super) fn traffic_support(&self) -> Support {

@@ -1,6 +1,5 @@
 //! Ends the series of owners that are long gone.
 
-use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use crate::config::MIN_RETENTION;
@@ -21,11 +20,12 @@ pub(super) fn forget<S: SlotSource>(census: &Census, ledger: &Ledger<S>, retenti
     }
     let due = census.expired(now, retention, DEAD_KEPT);
     let counted = census.with_registry(|registry| ledger.owners(registry));
-    gone.retain(|owner| due.contains(owner) || !counted.contains(owner));
+    // A pod has series from its first moment, whether or not it has sent anything.
+    let has_series = |owner: &Owner| matches!(owner, Owner::Pod { .. }) || counted.contains(owner);
+    gone.retain(|owner| due.contains(owner) || !has_series(owner));
     // Before the books are locked: whoever makes a page locks the census first and the books second.
-    let heirs: HashMap<&Owner, Option<Owner>> =
-        gone.iter().map(|owner| (owner, census.successor(owner, &gone))).collect();
-    ledger.forget_owners(|owner| heirs.get(owner).map_or_else(|| Some(owner.clone()), Clone::clone));
+    let heir = |owner: &Owner| (owner.clone(), census.successor(owner, &gone));
+    ledger.forget_owners(&gone.iter().map(heir).collect());
     census.forget(&gone);
 }
 

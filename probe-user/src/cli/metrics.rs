@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use clap::Args;
 
-use crate::metric::{Descriptor, Kind};
+use crate::metric::{Descriptor, Kind, Profile};
 
 /// Arguments of `leadline metrics`.
 #[derive(Debug, Default, Args)]
@@ -17,7 +17,7 @@ pub struct Arguments {
     pub markdown: bool,
 }
 
-/// Lists metrics by collector: name and labels, kind, and what it says.
+/// Lists metrics by collector: name and labels, kind, profile, and what it says.
 ///
 /// # Errors
 /// When the output cannot be written.
@@ -39,8 +39,8 @@ pub fn list(
         first = false;
         writeln!(out, "{gap}{collector}")?;
         for descriptor in shown {
-            let (name, kind) = (series(descriptor), kind(descriptor.kind));
-            writeln!(out, "  {name}  {kind}\n      {}", descriptor.help)?;
+            let (name, kind, profile) = (series(descriptor), kind(descriptor.kind), profile(descriptor));
+            writeln!(out, "  {name}  {kind}{profile}\n      {}", descriptor.help)?;
         }
     }
     Ok(())
@@ -61,6 +61,14 @@ fn kind(kind: Kind) -> &'static str {
     }
 }
 
+/// Nothing for what every profile has.
+fn profile(descriptor: &Descriptor) -> String {
+    if descriptor.profile == Profile::Minimal {
+        return String::new();
+    }
+    format!("  from profile {} on", descriptor.profile.as_str())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,6 +79,7 @@ mod tests {
         unit: Some("bytes"),
         help: "MTU of the device.",
         labels: &["device", "backend"],
+        profile: Profile::Standard,
         source: "netlink",
         witness: "ip link",
     };
@@ -80,6 +89,7 @@ mod tests {
         unit: None,
         help: "Records lost.",
         labels: &[],
+        profile: Profile::Minimal,
         source: "ring buffer",
         witness: "none",
     };
@@ -96,7 +106,7 @@ mod tests {
     fn every_metric_is_listed_below_its_collector() {
         assert_eq!(
             listed(None),
-            "overlay\n  leadline_overlay_mtu_bytes{device,backend}  gauge\n      MTU of the device.\n\n\
+            "overlay\n  leadline_overlay_mtu_bytes{device,backend}  gauge  from profile standard on\n      MTU of the device.\n\n\
              self\n  leadline_lost_total  counter\n      Records lost.\n"
         );
     }

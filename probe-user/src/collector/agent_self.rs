@@ -14,8 +14,8 @@ use prometheus::proto;
 
 use super::{CollectError, Collector, Support};
 use crate::metric::{
-    Descriptor, Kind,
-    sink::{Buckets, Family, Sink, Value},
+    Buckets, Descriptor, Kind, Value,
+    sink::{Family, Sink},
 };
 
 /// The collector named `self`.

@@ -12,8 +12,8 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::{CollectError, Collector, Support};
-use crate::metric::sink::{Sink, Value};
-use crate::metric::{Descriptor, Kind};
+use crate::metric::sink::Sink;
+use crate::metric::{Descriptor, Kind, Profile, Value};
 use crate::peer::{Backend, Overlay, Registry};
 use crate::source::netlink::{NetworkFacts, NetworkState};
 
@@ -26,6 +26,7 @@ static INFO: Descriptor = Descriptor {
     unit: None,
     help: "Backend that carries pod traffic to other nodes, and its device; 1. Backend none: no overlay was found.",
     labels: &["backend", "device"],
+    profile: Profile::Minimal,
     source: "rtnetlink RTM_GETLINK and RTM_GETROUTE; /run/flannel/subnet.env names the pod networks",
     witness: "`ip -j -d link`, exact",
 };
@@ -36,6 +37,7 @@ static MTU: Descriptor = Descriptor {
     unit: Some("bytes"),
     help: "MTU of the overlay device.",
     labels: &["device"],
+    profile: Profile::Minimal,
     source: "rtnetlink RTM_GETLINK, IFLA_MTU",
     witness: "`ip -j -d link`, exact",
 };
@@ -46,6 +48,7 @@ static DEVICE_UP: Descriptor = Descriptor {
     unit: None,
     help: "Whether the overlay device is up and has a carrier.",
     labels: &["device"],
+    profile: Profile::Minimal,
     source: "rtnetlink RTM_GETLINK, IFF_UP and IFF_LOWER_UP",
     witness: "`ip -j -d link`, exact",
 };
@@ -58,6 +61,7 @@ static ENTRIES_MISSING: Descriptor = Descriptor {
            of its VTEP, the forwarding entry to its underlay address. An entry of which no other evidence of the node \
            is left cannot be missed.",
     labels: &["device", "peer_node", "entry"],
+    profile: Profile::Minimal,
     source: "rtnetlink RTM_GETROUTE and RTM_GETNEIGH (AF_UNSPEC and AF_BRIDGE)",
     witness: "`ip -j route`, `ip -j neigh`, `bridge -j fdb`, exact",
 };
@@ -70,6 +74,7 @@ macro_rules! overlay_counter {
             unit: $unit,
             help: $help,
             labels: &["device", "peer_node"],
+            profile: Profile::Minimal,
             source: "tcx ingress and egress of the overlay device, inner address looked up in the peer trie",
             witness: "IFLA_STATS64 of flannel.1 with segmentation offloads off, sum over peers of IPv4 unicast: \
                       difference 0; what goes to no known node is left out",

@@ -3,8 +3,8 @@
 use probe_common::control::Control;
 
 use super::{CollectError, Collector, Support};
-use crate::metric::sink::{Sink, Value};
-use crate::metric::{Descriptor, Kind};
+use crate::metric::sink::Sink;
+use crate::metric::{Descriptor, Kind, Profile, Value};
 
 const CONTROL: &str = "the programs' control record";
 const BPFTOOL: &str = "`bpftool prog` and `bpftool link` show the same programs and attachments";
@@ -15,6 +15,7 @@ static ATTACHED: Descriptor = Descriptor {
     unit: None,
     help: "Whether a kernel program of the agent is attached.",
     labels: &["program"],
+    profile: Profile::Minimal,
     source: "BPF_LINK_CREATE, BPF_RAW_TRACEPOINT_OPEN",
     witness: BPFTOOL,
 };
@@ -25,13 +26,23 @@ static MEMORY: Descriptor = Descriptor {
     unit: Some("bytes"),
     help: "Kernel memory of the counter arrays.",
     labels: &[],
+    profile: Profile::Minimal,
     source: "sizes at creation",
     witness: "sizes of these arrays in `bpftool map show`: difference 0; the kernel charges less than two pages more for \
               each, its head and the rounding",
 };
 
 const fn loss(name: &'static str, help: &'static str, witness: &'static str) -> Descriptor {
-    Descriptor { name, kind: Kind::Counter, unit: None, help, labels: &[], source: CONTROL, witness }
+    Descriptor {
+        name,
+        kind: Kind::Counter,
+        unit: None,
+        help,
+        labels: &[],
+        profile: Profile::Minimal,
+        source: CONTROL,
+        witness,
+    }
 }
 
 /// A family, and which count it shows.

@@ -2,6 +2,7 @@
 //! and says so. One collector never spoils the page of another.
 
 mod descriptor;
+mod spare;
 
 pub use descriptor::DESCRIPTORS;
 
@@ -17,11 +18,12 @@ use std::{
 };
 
 use descriptor::{DURATION, LIMITED, REJECTED, SUCCESS, SUPPORT};
+use spare::Spare;
 
 use super::{CollectError, Collector, Support};
 use crate::metric::{
-    Descriptor, Format,
-    sink::{DEFAULT_MAX_SERIES, Sink, Tally, Value},
+    Descriptor, Format, Value,
+    sink::{DEFAULT_MAX_SERIES, Sink, Tally},
 };
 
 /// Bounds of a page.
@@ -42,8 +44,9 @@ pub struct Runner {
     collectors: Vec<Arc<dyn Collector>>,
     limits: Limits,
     state: Mutex<State>,
-    /// Size of the largest page so far: growing the buffer step by step would copy the page several times.
+    /// Size of the last page and some more: growing the buffer step by step would copy the page several times.
     size_hint: AtomicUsize,
+    spare: Spare,
 }
 
 /// How a collector fares, for people.
@@ -78,14 +81,15 @@ impl Runner {
     #[must_use]
     pub fn new(collectors: Vec<Arc<dyn Collector>>, limits: Limits) -> Self {
         let state = Mutex::new(State::known(&collectors));
-        Self { collectors, limits, state, size_hint: AtomicUsize::new(0) }
+        Self { collectors, limits, state, size_hint: AtomicUsize::new(0), spare: Spare::default() }
     }
 
     /// Collects and renders one page. Does no I/O of its own, but takes as long as the collectors do: call it where
     /// blocking is allowed.
     #[must_use]
     pub fn scrape(&self, format: Format) -> Vec<u8> {
-        let mut page = Vec::with_capacity(self.size_hint.load(Ordering::Relaxed));
+        let mut page = self.spare.take();
+        page.reserve(self.size_hint.load(Ordering::Relaxed));
         let mut sink = Sink::new(&mut page, format).with_max_series(self.limits.max_series);
         let runs: Vec<Run> =
             self.collectors.iter().map(|collector| self.run(collector.as_ref(), &mut sink)).collect();
@@ -93,8 +97,13 @@ impl Runner {
         self.write_runs(&runs, &mut sink);
         self.write_totals(&mut sink);
         sink.finish();
-        self.size_hint.fetch_max(page.len() + page.len() / 16, Ordering::Relaxed);
+        self.size_hint.store(page.len() + page.len() / 16, Ordering::Relaxed);
         page
+    }
+
+    /// Takes back the memory of a page that nobody reads any more, for the next one.
+    pub fn recycle(&self, page: Vec<u8>) {
+        self.spare.put(page);
     }
 
     /// How the collectors fare, without running them.

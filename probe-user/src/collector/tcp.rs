@@ -2,18 +2,18 @@
 
 mod descriptor;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use probe_common::tcp::{BUCKETS, ConnectFailure, Durations, TcpCell};
+use probe_common::tcp::{BUCKETS, ConnectFailure, Durations};
 
-use self::descriptor::{CONNECT_FAILURES, COUNTERS, HISTOGRAMS, NODE_RTT, TRANSMIT_SEGMENTS};
-use super::traffic::{Detail, pod_labels};
+use self::descriptor::{CONNECT_FAILURES, COUNTERS, HISTOGRAMS, NODE_RTT};
+use super::rows::{Row, Sums};
 use super::{CollectError, Collector, Support};
-use crate::identity::{Census, Owner};
+use crate::identity::{Census, CgroupRegistry, Owner};
 use crate::ledger::{Account, Counts, Holder, Ledger, Part, SlotSource, add_durations};
-use crate::metric::Descriptor;
-use crate::metric::sink::{Buckets, Sink, Value};
+use crate::metric::sink::Sink;
+use crate::metric::{Buckets, Descriptor, Profile, Value};
 use crate::peer::PeerClass;
 
 pub use self::descriptor::DESCRIPTORS;
@@ -27,47 +27,51 @@ const BOUNDS: [f64; BUCKETS - 1] =
 pub struct Tcp<S> {
     ledger: Arc<Ledger<S>>,
     census: Arc<Census>,
-    detail: Detail,
+    profile: Profile,
     support: Support,
 }
 
 impl<S> Tcp<S> {
     /// A collector over these books and names.
-    pub fn new(ledger: Arc<Ledger<S>>, census: Arc<Census>, detail: Detail, support: Support) -> Self {
-        Self { ledger, census, detail, support }
+    pub fn new(ledger: Arc<Ledger<S>>, census: Arc<Census>, profile: Profile, support: Support) -> Self {
+        Self { ledger, census, profile, support }
     }
 }
 
-/// Sums of one collection; pods by their UID.
+/// Sums of one collection. Those of a pod are large, and are moved when pods are put in order.
 #[derive(Default)]
 struct Series {
-    pods: HashMap<String, Counts>,
+    pods: Sums<Box<Counts>>,
     node: BTreeMap<PeerClass, Durations>,
 }
 
 impl Series {
-    fn add(&mut self, account: Account, counts: &Counts) {
+    /// What is known in advance: every class of peer, and every pod whether or not it has sent anything.
+    fn known(registry: &CgroupRegistry) -> Self {
+        let mut series = Self::default();
+        for class in PeerClass::ALL {
+            series.node.insert(class, Durations::default());
+        }
+        for owner in registry.owners() {
+            if let Owner::Pod { uid } = owner {
+                series.pods.of(uid);
+            }
+        }
+        series
+    }
+
+    fn add(&mut self, account: Account<&Owner>, counts: &Counts) {
         add_durations(self.node.entry(account.class).or_default(), &counts.tcp.rtt);
         if let Holder::Owner(Owner::Pod { uid }) = account.holder {
-            *self.pods.entry(uid).or_default() += counts;
+            **self.pods.of(uid) += counts;
         }
     }
 }
 
-/// Pods by name; those that have followed each other under one name are one.
-fn by_name(pods: HashMap<String, Counts>, census: &Census) -> BTreeMap<(String, String), Counts> {
-    let mut named: BTreeMap<_, Counts> = BTreeMap::new();
-    for (uid, counts) in pods {
-        let Some(name) = pod_labels(census, &uid) else { continue };
-        *named.entry(name).or_default() += &counts;
-    }
-    named
-}
-
-fn write_durations(family: &mut crate::metric::sink::Family<'_>, labels: &[&str], durations: &Durations) {
+fn buckets(durations: &Durations) -> Buckets<'_> {
     #[expect(clippy::cast_precision_loss, reason = "a sum of microseconds is exact up to 285 years")]
     let sum = durations.sum as f64 / 1e6;
-    family.histogram(labels, &Buckets { bounds: &BOUNDS, counts: &durations.buckets, sum });
+    Buckets { bounds: &BOUNDS, counts: &durations.buckets, sum }
 }
 
 impl<S: SlotSource> Collector for Tcp<S> {
@@ -84,58 +88,111 @@ impl<S: SlotSource> Collector for Tcp<S> {
     }
 
     fn collect(&self, sink: &mut Sink<'_>) -> Result<(), CollectError> {
-        let mut series = Series::default();
-        for class in PeerClass::ALL {
-            series.node.insert(class, Durations::default());
-        }
-        self.census.with_registry(|registry| {
+        let series = self.census.with_registry(|registry| {
+            let mut series = Series::known(registry);
             self.ledger.visit(registry, Part::Tcp, |account, counts| series.add(account, counts));
+            series
         });
         let mut family = sink.family(&NODE_RTT);
         for (class, durations) in &series.node {
-            write_durations(&mut family, &[class.as_str()], durations);
+            family.histogram(&[class.as_str()], &buckets(durations));
         }
-        if self.detail != Detail::Minimal {
-            write_pods(sink, &by_name(series.pods, &self.census));
+        if self.profile > Profile::Minimal {
+            let pods = series.pods.into_pods(&self.census, |sum, more| **sum += more);
+            write_pods(sink, self.profile, &pods);
         }
         Ok(())
     }
 }
 
-fn write_pods(sink: &mut Sink<'_>, pods: &BTreeMap<(String, String), Counts>) {
-    for (descriptor, read) in &HISTOGRAMS {
+fn write_pods(sink: &mut Sink<'_>, profile: Profile, pods: &[Row<Box<Counts>>]) {
+    for (descriptor, read) in HISTOGRAMS.iter().filter(|(descriptor, _)| descriptor.profile <= profile) {
         let mut family = sink.family(descriptor);
-        for ((namespace, pod), counts) in pods {
-            write_durations(&mut family, &[namespace, pod], read(&counts.tcp));
+        for pod in pods {
+            family.histogram_with(&pod.labels, &[], &buckets(read(&pod.counts.tcp)));
         }
     }
-    let mut family = sink.family(&TRANSMIT_SEGMENTS);
-    for ((namespace, pod), counts) in pods {
-        family.value(&[namespace, pod], Value::Integer(counts.traffic.transmit_packets));
-    }
-    for (descriptor, read) in &COUNTERS {
+    for (descriptor, read) in COUNTERS.iter().filter(|(descriptor, _)| descriptor.profile <= profile) {
         let mut family = sink.family(descriptor);
-        for ((namespace, pod), counts) in pods {
-            family.value(&[namespace, pod], Value::Integer(read(&counts.tcp)));
+        for pod in pods {
+            family.value_with(&pod.labels, &[], Value::Integer(read(&pod.counts)));
         }
     }
     let mut family = sink.family(&CONNECT_FAILURES);
-    for ((namespace, pod), counts) in pods {
-        for (reason, failures) in ConnectFailure::ALL.iter().zip(failures(&counts.tcp)) {
-            family.value(&[namespace, pod, reason.as_str()], Value::Integer(failures));
+    for pod in pods {
+        for (reason, failures) in ConnectFailure::ALL.iter().zip(pod.counts.tcp.connect_failures) {
+            family.value_with(&pod.labels, &[reason.as_str()], Value::Integer(failures));
         }
     }
-}
-
-fn failures(cell: &TcpCell) -> [u64; ConnectFailure::ALL.len()] {
-    cell.connect_failures
 }
 
 #[cfg(test)]
 mod tests {
-    use probe_common::tcp::BOUNDS_MICROSECONDS;
+    use std::io;
+    use std::time::Instant;
+
+    use probe_common::tcp::{BOUNDS_MICROSECONDS, TcpCell};
+    use probe_common::traffic::{Cell, SLOTS_RESERVED, SlotKey};
 
     use super::*;
+    use crate::identity::{PodName, PodNames, PodSource};
+    use crate::metric::Format;
+
+    const UID: &str = "f49bc5ea-916a-4212-99f5-faa047ac2f8b";
+
+    struct OnePod;
+
+    impl PodSource for OnePod {
+        fn read(&mut self) -> io::Result<Vec<(String, PodName)>> {
+            Ok(vec![(UID.into(), PodName { namespace: "shop".into(), pod: "web".into() })])
+        }
+    }
+
+    /// Counters of a node on which nobody has sent anything.
+    struct Silence;
+
+    impl SlotSource for Silence {
+        fn slots(&self) -> u32 {
+            SLOTS_RESERVED
+        }
+        fn key(&self, _slot: u32) -> Option<SlotKey> {
+            None
+        }
+        fn cell(&self, _slot: u32) -> Cell {
+            Cell::default()
+        }
+        fn tcp(&self, _slot: u32) -> TcpCell {
+            TcpCell::default()
+        }
+        fn clear(&self, _slot: u32) {}
+    }
+
+    /// The samples of a pod that exists and is silent.
+    fn silent_pod(profile: Profile) -> Vec<String> {
+        let census = Arc::new(Census::new(PodNames::new(vec![Box::new(OnePod)])));
+        census.insert(7, &format!("kubepods/pod{UID}"), Instant::now());
+        census.find_names(Instant::now());
+        let ledger = Arc::new(Ledger::new(Silence));
+        let mut page = Vec::new();
+        let mut sink = Sink::new(&mut page, Format::Text004);
+        Tcp::new(ledger, census, profile, Support::Yes).collect(&mut sink).unwrap();
+        sink.finish();
+        let page = String::from_utf8(page).unwrap();
+        page.lines()
+            .filter(|line| line.contains("namespace=\"shop\",pod=\"web\""))
+            .map(str::to_owned)
+            .collect()
+    }
+
+    #[test]
+    fn a_silent_pod_has_the_series_of_its_profile_at_zero() {
+        let profiles = [(Profile::Minimal, 0), (Profile::Standard, 21), (Profile::Detailed, 48)];
+        for (profile, series) in profiles {
+            let samples = silent_pod(profile);
+            assert_eq!(samples.len(), series, "{profile:?}: {samples:#?}");
+            assert!(samples.iter().all(|sample| sample.ends_with(" 0")), "{samples:#?}");
+        }
+    }
 
     #[test]
     fn bounds_in_seconds_and_microseconds_cut_whole_microseconds_alike() {

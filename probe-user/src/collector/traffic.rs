@@ -2,18 +2,17 @@
 
 mod descriptor;
 
-use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::Instant;
 
-use probe_common::traffic::Cell;
+use probe_common::traffic::{Cell, Protocol};
 
 use self::descriptor::{FAMILIES, Scope};
+use super::rows::{Row, Sums};
 use super::{CollectError, Collector, Support};
 use crate::identity::{Census, Owner};
 use crate::ledger::{Account, Counts, Holder, Ledger, Part, SlotSource, add_traffic};
-use crate::metric::Descriptor;
-use crate::metric::sink::{Sink, Value};
+use crate::metric::sink::Sink;
+use crate::metric::{Descriptor, Labels, Profile, Value};
 use crate::peer::PeerClass;
 
 pub use self::descriptor::DESCRIPTORS;
@@ -21,102 +20,86 @@ pub use self::descriptor::DESCRIPTORS;
 /// What the counters do not see, for METRICS.md.
 pub const LIMITS: &str = include_str!("traffic/limits.md");
 
-/// How many series the per-pod families may have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Detail {
-    /// The node's totals only.
-    Minimal,
-    /// Per pod and peer class.
-    Standard,
-    /// Per pod, peer class and protocol.
-    Detailed,
-}
-
 /// The collector.
 pub struct Traffic<S> {
     ledger: Arc<Ledger<S>>,
     census: Arc<Census>,
-    detail: Detail,
+    profile: Profile,
     support: Support,
 }
 
 impl<S> Traffic<S> {
     /// A collector over these books and names.
-    pub fn new(ledger: Arc<Ledger<S>>, census: Arc<Census>, detail: Detail, support: Support) -> Self {
-        Self { ledger, census, detail, support }
+    pub fn new(ledger: Arc<Ledger<S>>, census: Arc<Census>, profile: Profile, support: Support) -> Self {
+        Self { ledger, census, profile, support }
     }
 }
 
-/// Namespace and name of a pod; `None` while its name may still come: it is left out, and its counts are in the node's
-/// totals meanwhile. The UID stands for a name that does not come.
-pub(super) fn pod_labels(census: &Census, uid: &str) -> Option<(String, String)> {
-    census.shown(uid, Instant::now()).map(|name| (name.namespace, name.pod))
-}
-
-/// What did not fit into the slots.
-const OTHER: &str = "other";
-
 /// Peer class and, in the detailed profile, protocol.
-type Tail = (&'static str, Option<&'static str>);
+type Tail = (PeerClass, Option<Protocol>);
 
 /// The few series of one pod or unit, in no order.
 type Cells = Vec<(Tail, Cell)>;
 
-/// Everything of one collection. Pods go by their UID here: a name per packet counter would cost more than the page.
-#[derive(Default)]
+/// Everything of one collection, by owner.
 struct Series {
-    pods: HashMap<String, Cells>,
-    /// What found no slot.
-    other: Cells,
-    units: HashMap<String, Cells>,
-    node: BTreeMap<&'static str, Cell>,
+    pods: Sums<Cells>,
+    units: Sums<Cells>,
+    node: Cells,
 }
 
 impl Series {
-    fn add(&mut self, account: Account, more: &Cell, detail: Detail) {
-        let class = account.class.as_str();
-        add_traffic(self.node.entry(class).or_default(), more);
+    /// What is known in advance: every class of the node's totals exists from the first scrape.
+    fn known() -> Self {
+        let node = PeerClass::ALL.map(|class| ((class, None), Cell::default())).to_vec();
+        Self { pods: Sums::default(), units: Sums::default(), node }
+    }
+
+    fn add(&mut self, account: Account<&Owner>, more: &Cell, profile: Profile) {
+        add_cell(&mut self.node, (account.class, None), more);
         let is_silent = *more == Cell::default();
-        if detail == Detail::Minimal || is_silent {
+        if profile == Profile::Minimal || is_silent {
             return;
         }
         let cells = match account.holder {
-            Holder::Owner(Owner::Pod { uid }) => self.pods.entry(uid).or_default(),
-            Holder::Overflow => &mut self.other,
-            Holder::Owner(Owner::Unit(unit)) => self.units.entry(unit).or_default(),
-            Holder::Owner(Owner::Kernel) => self.units.entry("kernel".to_owned()).or_default(),
+            Holder::Owner(Owner::Pod { uid }) => self.pods.of(uid),
+            Holder::Overflow => self.pods.of_other(),
+            Holder::Owner(Owner::Unit(unit)) => self.units.of(unit),
+            Holder::Owner(Owner::Kernel) => self.units.of("kernel"),
             Holder::Departed => return,
         };
-        let protocol = (detail == Detail::Detailed).then(|| account.protocol.as_str());
-        add_cell(cells, (class, protocol), more);
+        let protocol = (profile == Profile::Detailed).then_some(account.protocol);
+        add_cell(cells, (account.class, protocol), more);
     }
 
-    /// Label values and counts of all series, sorted. Pods that have followed each other under one name are one.
     fn into_rows(self, census: &Census) -> Rows {
-        let mut pods: BTreeMap<(String, String), Cells> = BTreeMap::new();
-        if !self.other.is_empty() {
-            pods.insert((OTHER.to_owned(), OTHER.to_owned()), self.other);
-        }
-        for (uid, cells) in self.pods {
-            let Some(name) = pod_labels(census, &uid) else { continue };
-            let sum = pods.entry(name).or_default();
-            for (tail, cell) in cells {
-                add_cell(sum, tail, &cell);
-            }
-        }
-        let pods = pods.into_iter().map(|((namespace, pod), cells)| (vec![namespace, pod], sorted(cells)));
-        let units: BTreeMap<String, Cells> = self.units.into_iter().collect();
-        let units = units.into_iter().map(|(unit, cells)| (vec![unit], sorted(cells)));
-        let node = self.node.into_iter().map(|(class, cell)| ((class, None), cell)).collect();
-        Rows { pods: pods.collect(), units: units.collect(), node: vec![(Vec::new(), node)] }
+        let add =
+            |sum: &mut Cells, more: &Cells| more.iter().for_each(|(tail, cell)| add_cell(sum, *tail, cell));
+        let node = Row { labels: Labels::new(&[], &[]), counts: self.node };
+        let mut rows =
+            Rows { pods: self.pods.into_pods(census, add), units: self.units.into_units(), node: vec![node] };
+        let all = rows.pods.iter_mut().chain(&mut rows.units).chain(&mut rows.node);
+        let text = |(class, protocol): &Tail| (class.as_str(), protocol.map(Protocol::as_str));
+        all.for_each(|row| row.counts.sort_unstable_by_key(|(tail, _)| text(tail)));
+        rows
     }
 }
 
-/// First label values with the series that share them, in the order of the page.
+/// Everything in the order of the page.
 struct Rows {
-    pods: Vec<(Vec<String>, Cells)>,
-    units: Vec<(Vec<String>, Cells)>,
-    node: Vec<(Vec<String>, Cells)>,
+    pods: Vec<Row<Cells>>,
+    units: Vec<Row<Cells>>,
+    node: Vec<Row<Cells>>,
+}
+
+impl Rows {
+    fn of(&self, scope: Scope) -> &[Row<Cells>] {
+        match scope {
+            Scope::Pod => &self.pods,
+            Scope::Unit => &self.units,
+            Scope::Node => &self.node,
+        }
+    }
 }
 
 fn add_cell(cells: &mut Cells, tail: Tail, more: &Cell) {
@@ -124,11 +107,6 @@ fn add_cell(cells: &mut Cells, tail: Tail, more: &Cell) {
         Some((_, sum)) => add_traffic(sum, more),
         None => cells.push((tail, *more)),
     }
-}
-
-fn sorted(mut cells: Cells) -> Cells {
-    cells.sort_unstable_by_key(|(tail, _)| *tail);
-    cells
 }
 
 impl<S: SlotSource> Collector for Traffic<S> {
@@ -145,33 +123,23 @@ impl<S: SlotSource> Collector for Traffic<S> {
     }
 
     fn collect(&self, sink: &mut Sink<'_>) -> Result<(), CollectError> {
-        let mut series = Series::default();
-        // Known in advance: every class of the node's totals exists from the first scrape.
-        for class in PeerClass::ALL {
-            series.node.insert(class.as_str(), Cell::default());
-        }
+        let mut series = Series::known();
         self.census.with_registry(|registry| {
-            let add = |account, counts: &Counts| series.add(account, &counts.traffic, self.detail);
+            let add = |account: Account<&Owner>, counts: &Counts| {
+                series.add(account, &counts.traffic, self.profile);
+            };
             self.ledger.visit(registry, Part::Traffic, add);
         });
         let rows = series.into_rows(&self.census);
         for family in &FAMILIES {
             let descriptor =
-                if self.detail == Detail::Detailed { &family.detailed } else { &family.standard };
-            let of_scope = match family.scope {
-                Scope::Pod => &rows.pods,
-                Scope::Unit => &rows.units,
-                Scope::Node => &rows.node,
-            };
+                if self.profile == Profile::Detailed { &family.detailed } else { &family.standard };
             let mut out = sink.family(descriptor);
-            let mut labels: Vec<&str> = Vec::new();
-            for (head, cells) in of_scope {
-                for ((class, protocol), cell) in cells {
-                    labels.clear();
-                    labels.extend(head.iter().map(String::as_str));
-                    labels.push(class);
-                    labels.extend(protocol);
-                    out.value(&labels, Value::Integer((family.read)(cell)));
+            for row in rows.of(family.scope) {
+                for ((class, protocol), cell) in &row.counts {
+                    let tail = [class.as_str(), protocol.map_or("", Protocol::as_str)];
+                    let tail = if protocol.is_some() { &tail[..] } else { &tail[..1] };
+                    out.value_with(&row.labels, tail, Value::Integer((family.read)(cell)));
                 }
             }
         }
@@ -182,8 +150,7 @@ impl<S: SlotSource> Collector for Traffic<S> {
 #[cfg(test)]
 mod tests {
     use std::io;
-
-    use probe_common::traffic::Protocol;
+    use std::time::Instant;
 
     use super::*;
     use crate::identity::{PodName, PodNames, PodSource};
@@ -200,83 +167,102 @@ mod tests {
         }
     }
 
-    fn account(holder: Holder, class: PeerClass, protocol: Protocol) -> Account {
-        Account { holder, class, protocol }
-    }
-
-    fn pod(uid: &str) -> Holder {
-        Holder::Owner(Owner::Pod { uid: uid.to_owned() })
+    /// The pod of that number.
+    fn pod(number: usize) -> Owner {
+        Owner::Pod { uid: UIDS[number].to_owned() }
     }
 
     fn sent(packets: u64) -> Cell {
         Cell { transmit_packets: packets, ..Cell::default() }
     }
 
-    fn rows(accounts: Vec<(Account, u64)>, detail: Detail) -> Rows {
-        let census = Census::new(PodNames::new(vec![Box::new(Successors)]));
+    /// What is on the page after these packets were sent.
+    fn rows(
+        sources: Vec<Box<dyn PodSource>>,
+        accounts: &[(Holder, PeerClass, Protocol, u64)],
+        profile: Profile,
+    ) -> Rows {
+        let census = Census::new(PodNames::new(sources));
         let now = Instant::now();
         census.insert(7, &format!("kubepods/pod{}", UIDS[0]), now);
         census.find_names(now);
-        let mut series = Series::default();
-        for (account, packets) in accounts {
-            series.add(account, &sent(packets), detail);
+        let mut series = Series::known();
+        for (holder, class, protocol, packets) in accounts {
+            let account = Account { holder: holder.clone(), class: *class, protocol: *protocol };
+            series.add(account.borrowed(), &sent(*packets), profile);
         }
         series.into_rows(&census)
     }
 
+    fn named(accounts: &[(Holder, PeerClass, Protocol, u64)], profile: Profile) -> Rows {
+        rows(vec![Box::new(Successors)], accounts, profile)
+    }
+
+    fn db(counts: Cells) -> Vec<Row<Cells>> {
+        vec![Row { labels: Labels::new(&["namespace", "pod"], &["shop", "db-0"]), counts }]
+    }
+
+    /// The node's totals that are not 0.
+    fn totals(rows: &Rows) -> Cells {
+        let all = rows.node.iter().flat_map(|row| &row.counts);
+        all.filter(|(_, cell)| *cell != Cell::default()).copied().collect()
+    }
+
     #[test]
     fn pods_that_followed_each_other_under_one_name_are_one_series() {
-        let accounts = vec![
-            (account(pod(UIDS[0]), PeerClass::Node, Protocol::Tcp), 3),
-            (account(pod(UIDS[1]), PeerClass::Node, Protocol::Tcp), 4),
+        let accounts = [
+            (Holder::Owner(pod(0)), PeerClass::Node, Protocol::Tcp, 3),
+            (Holder::Owner(pod(1)), PeerClass::Node, Protocol::Tcp, 4),
         ];
-        let found = rows(accounts, Detail::Standard);
-        assert_eq!(
-            found.pods[0],
-            (vec!["shop".to_owned(), "db-0".to_owned()], vec![(("node", None), sent(7))])
-        );
+        assert_eq!(named(&accounts, Profile::Standard).pods, db(vec![((PeerClass::Node, None), sent(7))]));
     }
 
     #[test]
     fn a_pod_whose_name_may_still_come_is_in_the_totals_only() {
-        let census = Census::new(PodNames::new(Vec::new()));
-        census.insert(7, &format!("kubepods/pod{}", UIDS[0]), Instant::now());
-        let mut series = Series::default();
-        series.add(account(pod(UIDS[0]), PeerClass::Node, Protocol::Tcp), &sent(3), Detail::Standard);
-        let found = series.into_rows(&census);
-        assert!(found.pods.is_empty());
-        assert_eq!(found.node[0].1, vec![(("node", None), sent(3))]);
+        let accounts = [(Holder::Owner(pod(0)), PeerClass::Node, Protocol::Tcp, 3)];
+        let found = rows(Vec::new(), &accounts, Profile::Standard);
+        assert_eq!(found.pods, []);
+        assert_eq!(totals(&found), [((PeerClass::Node, None), sent(3))]);
     }
 
     #[test]
     fn the_detailed_profile_keeps_protocols_apart_and_the_page_is_sorted() {
-        let accounts = || {
-            [
-                (PeerClass::Node, Protocol::Udp, 1),
-                (PeerClass::Node, Protocol::Tcp, 2),
-                (PeerClass::Host, Protocol::Udp, 4),
-            ]
-            .map(|(class, protocol, packets)| (account(pod(UIDS[0]), class, protocol), packets))
-            .to_vec()
-        };
+        let accounts = [
+            (PeerClass::Node, Protocol::Udp, 1),
+            (PeerClass::Node, Protocol::Tcp, 2),
+            (PeerClass::Host, Protocol::Udp, 4),
+        ]
+        .map(|(class, protocol, packets)| (Holder::Owner(pod(0)), class, protocol, packets));
         let detailed = vec![
-            (("host", Some("udp")), sent(4)),
-            (("node", Some("tcp")), sent(2)),
-            (("node", Some("udp")), sent(1)),
+            ((PeerClass::Host, Some(Protocol::Udp)), sent(4)),
+            ((PeerClass::Node, Some(Protocol::Tcp)), sent(2)),
+            ((PeerClass::Node, Some(Protocol::Udp)), sent(1)),
         ];
-        assert_eq!(rows(accounts(), Detail::Detailed).pods[0].1, detailed);
-        let standard = vec![(("host", None), sent(4)), (("node", None), sent(3))];
-        assert_eq!(rows(accounts(), Detail::Standard).pods[0].1, standard);
+        assert_eq!(named(&accounts, Profile::Detailed).pods, db(detailed));
+        let standard = vec![((PeerClass::Host, None), sent(4)), ((PeerClass::Node, None), sent(3))];
+        assert_eq!(named(&accounts, Profile::Standard).pods, db(standard));
+    }
+
+    #[test]
+    fn what_found_no_slot_stands_among_the_pods() {
+        let accounts = [
+            (Holder::Owner(pod(0)), PeerClass::Node, Protocol::Tcp, 3),
+            (Holder::Overflow, PeerClass::Node, Protocol::Other, 4),
+        ];
+        let found = named(&accounts, Profile::Standard).pods;
+        assert_eq!(found[0].labels, Labels::new(&["namespace", "pod"], &["other", "other"]));
+        assert_eq!(found[1..], db(vec![((PeerClass::Node, None), sent(3))]));
     }
 
     #[test]
     fn what_is_silent_or_of_nobody_is_of_the_node_only() {
-        let accounts = vec![
-            (account(pod(UIDS[0]), PeerClass::Node, Protocol::Tcp), 0),
-            (account(Holder::Departed, PeerClass::External, Protocol::Udp), 5),
+        let accounts = [
+            (Holder::Owner(pod(0)), PeerClass::Node, Protocol::Tcp, 0),
+            (Holder::Departed, PeerClass::External, Protocol::Udp, 5),
         ];
-        let found = rows(accounts, Detail::Standard);
+        let found = named(&accounts, Profile::Standard);
         assert!(found.pods.is_empty() && found.units.is_empty());
-        assert_eq!(found.node[0].1, vec![(("external", None), sent(5)), (("node", None), sent(0))]);
+        assert_eq!(totals(&found), [((PeerClass::External, None), sent(5))]);
+        assert_eq!(found.node[0].counts.len(), PeerClass::ALL.len());
     }
 }

@@ -3,6 +3,7 @@
 use std::io::{self, Write as _};
 
 use flate2::{Compression, write::GzEncoder};
+use hyper::body::Bytes;
 
 use super::negotiate::Encoding;
 
@@ -13,19 +14,19 @@ const WINDOW_LOG: u32 = 17;
 ///
 /// # Errors
 /// When the encoder fails; writing to memory gives it no reason to.
-pub(super) fn compress(body: Vec<u8>, encoding: Encoding) -> io::Result<Vec<u8>> {
+pub(super) fn compress(body: impl AsRef<[u8]> + Send + 'static, encoding: Encoding) -> io::Result<Bytes> {
     match encoding {
-        Encoding::Identity => Ok(body),
+        Encoding::Identity => Ok(Bytes::from_owner(body)),
         Encoding::Zstd => {
             let mut encoder = zstd::Encoder::new(Vec::new(), 1)?;
             encoder.window_log(WINDOW_LOG)?;
-            encoder.write_all(&body)?;
-            encoder.finish()
+            encoder.write_all(body.as_ref())?;
+            encoder.finish().map(Bytes::from)
         }
         Encoding::Gzip => {
             let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-            encoder.write_all(&body)?;
-            encoder.finish()
+            encoder.write_all(body.as_ref())?;
+            encoder.finish().map(Bytes::from)
         }
     }
 }

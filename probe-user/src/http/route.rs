@@ -16,6 +16,7 @@ use super::{
     flight::Flights,
     landing,
     negotiate::{Encoding, decide_encoding, decide_format},
+    page::Page,
     reply::Reply,
 };
 use crate::metric::Format;
@@ -102,12 +103,11 @@ impl Router {
         let format = decide_format(values(headers, ACCEPT));
         let encoding = decide_encoding(values(headers, ACCEPT_ENCODING));
         let runner = self.content.runner.clone();
-        let make = move || match compress(runner.scrape(format), encoding) {
-            Ok(page) => Bytes::from(page),
-            Err(error) => {
+        let make = move || {
+            compress(Page::make(runner, format), encoding).unwrap_or_else(|error| {
                 tracing::error!(err = %error, "Page could not be compressed.");
                 Bytes::new()
-            }
+            })
         };
         match self.pages.join((format, encoding), make).await {
             // A page is never empty: the runner itself has something to say.

@@ -21,10 +21,7 @@ use crate::{
         runner,
     },
     event::{Kind as EventKind, Occurrence},
-    metric::{
-        Descriptor, Kind,
-        sink::{Sink, Value},
-    },
+    metric::{Descriptor, Kind, Profile, Value, sink::Sink},
 };
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -35,6 +32,7 @@ static SAMPLE: Descriptor = Descriptor {
     unit: None,
     help: "The number of the run that wrote the page.",
     labels: &["pod"],
+    profile: Profile::Minimal,
     source: "a test",
     witness: "this test",
 };

@@ -66,12 +66,14 @@ impl Books {
         ready
     }
 
-    /// Moves the counts of every owner to its heir, or to the departed.
-    pub(super) fn fold(&mut self, heir: impl Fn(&Owner) -> Option<Owner>) {
+    /// Moves the counts of every owner that has no account any more to its heir, or to the departed.
+    pub(super) fn fold(&mut self, heirs: &HashMap<Owner, Option<Owner>>) {
         let all = std::mem::take(&mut self.carried);
         for (mut account, counts) in all {
-            if let Holder::Owner(owner) = &account.holder {
-                account.holder = heir(owner).map_or(Holder::Departed, Holder::Owner);
+            if let Holder::Owner(owner) = &account.holder
+                && let Some(heir) = heirs.get(owner)
+            {
+                account.holder = heir.clone().map_or(Holder::Departed, Holder::Owner);
             }
             *self.carried.entry(account).or_default() += &counts;
         }

@@ -1,6 +1,6 @@
 //! What is checked and documented about metrics: the naming rules of Prometheus, and the text of METRICS.md.
 
-use super::{Descriptor, Kind};
+use super::{Descriptor, Kind, Profile};
 
 /// Base units of the Prometheus naming rules that a name may end in.
 const BASE_UNITS: &[&str] =
@@ -113,6 +113,8 @@ fn check_texts(descriptor: &Descriptor) -> Result<(), String> {
     let help = descriptor.help;
     ensure(!help.is_empty() && help.trim() == help && !help.contains('\n'), "help must be one trimmed line")?;
     ensure(help.ends_with('.'), "help must be a sentence that ends in a full stop")?;
+    let is_said = descriptor.profile < Profile::Detailed || help.contains("detailed profile");
+    ensure(is_said, "help must say that only the detailed profile has the family")?;
     ensure(!descriptor.source.is_empty(), "source must say where the number comes from")?;
     ensure(!descriptor.witness.is_empty(), "witness must say what the number was compared with")
 }
@@ -144,6 +146,11 @@ A value that could not be read is absent, never 0. Counters start at 0 when the 
 the configured number of label sets; what exceeds it is summed in one series whose labels are all `other`, and counted
 in `leadline_series_limited_total`.
 
+*Profile* is the smallest of the configured profiles that has the family. `minimal` has the totals of the node and what
+the agent says of itself; `standard`, the default, adds traffic per pod and host unit, and per pod the TCP families that
+alerts are made of; `detailed` adds the other TCP families, and the label `protocol` to the traffic of pods and units.
+Only pods have TCP families of their own: the TCP of host units is in `leadline_tcp_node_rtt_seconds`.
+
 *Source* is where a number comes from. *Witness* is the independent source that a test compares it with, and the
 difference found there.
 
@@ -167,7 +174,7 @@ pub fn render_markdown(collectors: &[(&str, &[&'static Descriptor])]) -> String 
         page.push_str("\n## ");
         page.push_str(collector);
         page.push_str(
-            "\n\n| name | kind | unit | labels | help | source | witness |\n|---|---|---|---|---|---|---|\n",
+            "\n\n| name | kind | unit | labels | profile | help | source | witness |\n|---|---|---|---|---|---|---|---|\n",
         );
         for descriptor in *descriptors {
             page.push_str(&render_row(descriptor));
@@ -185,8 +192,8 @@ fn render_row(descriptor: &Descriptor) -> String {
     let labels: Vec<String> = descriptor.labels.iter().map(|label| format!("`{label}`")).collect();
     let name = format!("`{}`", descriptor.name);
     let [help, source, witness] = [descriptor.help, descriptor.source, descriptor.witness].map(escape_cell);
-    let cells =
-        [name.as_str(), kind, descriptor.unit.unwrap_or(""), &labels.join(", "), &help, &source, &witness];
+    let (unit, profile) = (descriptor.unit.unwrap_or(""), descriptor.profile.as_str());
+    let cells = [name.as_str(), kind, unit, &labels.join(", "), profile, &help, &source, &witness];
     format!("| {} |\n", cells.join(" | "))
 }
 
@@ -205,6 +212,7 @@ mod tests {
         unit: Some("bytes"),
         help: "Bytes received | by a pod.",
         labels: &["namespace", "pod"],
+        profile: Profile::Minimal,
         source: "cgroup_skb",
         witness: "iperf3 <difference 0>",
     };
@@ -258,6 +266,7 @@ mod tests {
             (Descriptor { labels: &["a", "b", "a"], ..GOOD }, "twice"),
             (Descriptor { help: "No stop", ..GOOD }, "full stop"),
             (Descriptor { help: "Two\nlines.", ..GOOD }, "one trimmed line"),
+            (Descriptor { profile: Profile::Detailed, ..GOOD }, "detailed profile"),
             (Descriptor { source: "", ..GOOD }, "source"),
             (Descriptor { witness: "", ..GOOD }, "witness"),
         ];
@@ -268,13 +277,13 @@ mod tests {
     }
 
     #[test]
-    fn a_row_keeps_its_seven_cells() {
+    fn a_row_keeps_its_eight_cells() {
         static METRIC: Descriptor = GOOD;
         let page = render_markdown(&[("traffic", &[&METRIC])]);
         let row = page.lines().last().unwrap();
         assert_eq!(
             row,
-            "| `leadline_pod_receive_bytes_total` | counter | bytes | `namespace`, `pod` | \
+            "| `leadline_pod_receive_bytes_total` | counter | bytes | `namespace`, `pod` | minimal | \
              Bytes received \\| by a pod. | cgroup_skb | iperf3 &lt;difference 0> |"
         );
         assert!(page.contains("\n## traffic\n"));

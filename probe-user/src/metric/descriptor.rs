@@ -11,6 +11,29 @@ pub enum Kind {
     Histogram,
 }
 
+/// How many families there are on a page. Each profile has those of the ones before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Profile {
+    /// Totals of the node.
+    Minimal,
+    /// What is asked of every pod.
+    Standard,
+    /// Everything that is counted.
+    Detailed,
+}
+
+impl Profile {
+    /// The name as in the configuration.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Minimal => "minimal",
+            Self::Standard => "standard",
+            Self::Detailed => "detailed",
+        }
+    }
+}
+
 /// A metric family: one `const` beside the collector that fills it.
 #[derive(Debug)]
 pub struct Descriptor {
@@ -24,6 +47,8 @@ pub struct Descriptor {
     pub help: &'static str,
     /// Label names, in the order in which collectors give the values.
     pub labels: &'static [&'static str],
+    /// The smallest profile that has it.
+    pub profile: Profile,
     /// Where the number comes from: kernel function, RFC section or upstream API.
     pub source: &'static str,
     /// The independent source it is compared with in a test, and the error found there.

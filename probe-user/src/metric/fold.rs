@@ -1,6 +1,6 @@
 //! What becomes of series above the cap: one running sum per family.
 
-use super::sink::{Buckets, Value};
+use super::sample::{Buckets, Value};
 
 /// The sum of everything that was folded into the `other` series of a family.
 #[derive(Debug, Default)]

@@ -4,16 +4,14 @@
 //! before samples, a family never has more label sets than the cap, and a malformed sample is left out and counted.
 
 use super::{
-    Descriptor, Format, Kind,
+    Buckets, Descriptor, Format, Kind, Labels, OTHER, Value,
     fold::Fold,
-    text::{render_bound, write_float, write_header, write_integer, write_labels, write_value},
+    labels::LabelSet,
+    text::{render_bound, write_float, write_header, write_integer, write_value},
 };
 
 /// Label sets that a family may have before the rest is folded.
 pub const DEFAULT_MAX_SERIES: usize = 10_000;
-
-/// The value of every label of the series that takes what exceeds the cap.
-pub const OTHER: &str = "other";
 
 /// The target of one collection.
 #[derive(Debug)]
@@ -25,15 +23,6 @@ pub struct Sink<'a> {
     tally: Tally,
 }
 
-/// A sample value; integers are written exactly.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Value {
-    /// An exact count.
-    Integer(u64),
-    /// Anything else.
-    Float(f64),
-}
-
 /// One family being written.
 #[derive(Debug)]
 pub struct Family<'a> {
@@ -41,17 +30,6 @@ pub struct Family<'a> {
     rules: Rules,
     open: &'a mut Open,
     tally: &'a mut Tally,
-}
-
-/// A histogram as a collector reads it.
-#[derive(Clone, Copy, Debug)]
-pub struct Buckets<'a> {
-    /// Upper bounds without +Inf, ascending.
-    pub bounds: &'a [f64],
-    /// Observations per bucket, **not** cumulative; one more than `bounds`, the last for +Inf.
-    pub counts: &'a [u64],
-    /// Sum of all observations.
-    pub sum: f64,
 }
 
 /// What a sink did beside writing.
@@ -86,7 +64,7 @@ struct Open {
     series: usize,
     folded: u64,
     fold: Fold,
-    /// Rendered bounds by their bits: most families use one set of bounds for all series.
+    /// What follows `le="`, by the bits of the bound: most families use one set of bounds for all series.
     bounds: Vec<(u64, Vec<u8>)>,
 }
 
@@ -154,12 +132,13 @@ impl<'a> Sink<'a> {
         }
         let fold = std::mem::take(&mut open.fold);
         let others = vec![OTHER; open.descriptor.labels.len()];
+        let others = LabelSet::plain(&others);
         let mut family = Family { out: self.out, rules: self.rules, open: &mut open, tally: &mut self.tally };
         match fold {
             Fold::Empty => {}
-            Fold::Value(value) => family.write_sample(&others, value),
+            Fold::Value(value) => family.write_sample(others, value),
             Fold::Histogram { bounds, counts, sum } => {
-                family.write_histogram(&others, &Buckets { bounds: &bounds, counts: &counts, sum });
+                family.write_histogram(others, &Buckets { bounds: &bounds, counts: &counts, sum });
             }
         }
     }
@@ -174,6 +153,25 @@ impl Open {
 impl Family<'_> {
     /// Writes a counter or gauge sample; `labels` in the order of the descriptor.
     pub fn value(&mut self, labels: &[&str], value: Value) {
+        self.add_value(LabelSet::plain(labels), value);
+    }
+
+    /// Writes a counter or gauge sample whose first labels were rendered before.
+    pub fn value_with(&mut self, first: &Labels, rest: &[&str], value: Value) {
+        self.add_value(first.with(rest), value);
+    }
+
+    /// Writes a histogram sample.
+    pub fn histogram(&mut self, labels: &[&str], buckets: &Buckets<'_>) {
+        self.add_histogram(LabelSet::plain(labels), buckets);
+    }
+
+    /// Writes a histogram sample whose first labels were rendered before.
+    pub fn histogram_with(&mut self, first: &Labels, rest: &[&str], buckets: &Buckets<'_>) {
+        self.add_histogram(first.with(rest), buckets);
+    }
+
+    fn add_value(&mut self, labels: LabelSet<'_>, value: Value) {
         if self.open.descriptor.kind == Kind::Histogram || !self.fits(labels) {
             return self.reject();
         }
@@ -183,8 +181,7 @@ impl Family<'_> {
         self.write_sample(labels, value);
     }
 
-    /// Writes a histogram sample.
-    pub fn histogram(&mut self, labels: &[&str], buckets: &Buckets<'_>) {
+    fn add_histogram(&mut self, labels: LabelSet<'_>, buckets: &Buckets<'_>) {
         let shaped = buckets.counts.len() == buckets.bounds.len() + 1;
         if self.open.descriptor.kind != Kind::Histogram || !shaped || !self.fits(labels) {
             return self.reject();
@@ -197,7 +194,7 @@ impl Family<'_> {
         }
     }
 
-    fn fits(&self, labels: &[&str]) -> bool {
+    fn fits(&self, labels: LabelSet<'_>) -> bool {
         !self.open.repeated && labels.len() == self.open.descriptor.labels.len()
     }
 
@@ -213,11 +210,11 @@ impl Family<'_> {
 
     /// Whether the sample belongs to the `other` series. A collector's own `other` goes there too: two series of the
     /// same labels would make the page invalid.
-    fn must_fold(&mut self, labels: &[&str]) -> bool {
+    fn must_fold(&mut self, labels: LabelSet<'_>) -> bool {
         if labels.is_empty() {
             return false;
         }
-        if labels.iter().all(|value| *value == OTHER) {
+        if labels.is_other() {
             return true;
         }
         let full = self.open.series >= self.rules.max_series;
@@ -232,44 +229,61 @@ impl Family<'_> {
         self.open.series += 1;
     }
 
-    fn write_sample(&mut self, labels: &[&str], value: Value) {
+    fn write_sample(&mut self, labels: LabelSet<'_>, value: Value) {
         self.begin_series();
-        let Descriptor { name, labels: names, .. } = self.open.descriptor;
-        self.out.extend_from_slice(name.as_bytes());
-        write_labels(self.out, names, labels, None);
-        self.out.push(b' ');
+        self.begin_line("", labels);
         write_value(self.out, value);
         self.out.push(b'\n');
     }
 
-    fn write_histogram(&mut self, labels: &[&str], buckets: &Buckets<'_>) {
+    fn write_histogram(&mut self, labels: LabelSet<'_>, buckets: &Buckets<'_>) {
         self.begin_series();
-        let Descriptor { name, labels: names, .. } = self.open.descriptor;
         let mut cumulative = 0_u64;
         let bounds = buckets.bounds.iter().copied().chain([f64::INFINITY]);
+        let start = self.out.len();
+        self.begin_bucket(labels);
+        let begun = start..self.out.len();
         for (index, (bound, count)) in bounds.zip(buckets.counts).enumerate() {
+            if index > 0 {
+                self.out.extend_from_within(begun.clone());
+            }
             cumulative = cumulative.saturating_add(*count);
             self.cache_bound(index, bound);
-            self.begin_line(name, "_bucket");
-            write_labels(self.out, names, labels, Some(&self.open.bounds[index].1));
-            self.out.push(b' ');
+            self.out.extend_from_slice(&self.open.bounds[index].1);
             write_integer(self.out, cumulative);
             self.out.push(b'\n');
         }
-        self.begin_line(name, "_sum");
-        write_labels(self.out, names, labels, None);
-        self.out.push(b' ');
+        self.begin_line("_sum", labels);
         write_float(self.out, buckets.sum);
         self.out.push(b'\n');
-        self.begin_line(name, "_count");
-        write_labels(self.out, names, labels, None);
-        self.out.push(b' ');
+        self.begin_line("_count", labels);
         write_integer(self.out, cumulative);
         self.out.push(b'\n');
     }
 
-    fn begin_line(&mut self, name: &str, suffix: &str) {
-        self.out.extend_from_slice(name.as_bytes());
+    /// Writes a line up to the value.
+    fn begin_line(&mut self, suffix: &str, labels: LabelSet<'_>) {
+        self.write_name(suffix);
+        if !labels.is_empty() {
+            self.out.push(b'{');
+            labels.write(self.out, self.open.descriptor.labels);
+            self.out.push(b'}');
+        }
+        self.out.push(b' ');
+    }
+
+    /// Writes the line of a bucket up to its bound.
+    fn begin_bucket(&mut self, labels: LabelSet<'_>) {
+        self.write_name("_bucket{");
+        labels.write(self.out, self.open.descriptor.labels);
+        if !labels.is_empty() {
+            self.out.push(b',');
+        }
+        self.out.extend_from_slice(b"le=\"");
+    }
+
+    fn write_name(&mut self, suffix: &str) {
+        self.out.extend_from_slice(self.open.descriptor.name.as_bytes());
         self.out.extend_from_slice(suffix.as_bytes());
     }
 
@@ -277,8 +291,10 @@ impl Family<'_> {
         if self.open.bounds.get(index).is_some_and(|(bits, _)| *bits == bound.to_bits()) {
             return;
         }
+        let mut text = render_bound(bound, self.rules.format);
+        text.extend_from_slice(b"\"} ");
         self.open.bounds.truncate(index);
-        self.open.bounds.push((bound.to_bits(), render_bound(bound, self.rules.format)));
+        self.open.bounds.push((bound.to_bits(), text));
     }
 }
 

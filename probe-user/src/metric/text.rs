@@ -5,7 +5,7 @@
 
 use std::{fmt, io::Write as _};
 
-use super::{Descriptor, Format, Kind, sink::Value};
+use super::{Descriptor, Format, Kind, sample::Value};
 
 /// Writes HELP, TYPE and UNIT of a family.
 pub(super) fn write_header(out: &mut Vec<u8>, descriptor: &Descriptor, format: Format) {
@@ -47,27 +47,12 @@ fn has_suffix(name: &str, unit: &str) -> bool {
     name.strip_suffix(unit).is_some_and(|rest| rest.ends_with('_'))
 }
 
-/// Writes `{a="x",b="y"}`, with `le` last where given; nothing when there are no labels.
-pub(super) fn write_labels(out: &mut Vec<u8>, names: &[&str], values: &[&str], le: Option<&[u8]>) {
-    if names.is_empty() && le.is_none() {
-        return;
-    }
-    let mut separator = b'{';
-    for (name, value) in names.iter().zip(values) {
-        out.push(separator);
-        out.extend_from_slice(name.as_bytes());
-        out.extend_from_slice(b"=\"");
-        write_escaped(out, value, true);
-        out.push(b'"');
-        separator = b',';
-    }
-    if let Some(bound) = le {
-        out.push(separator);
-        out.extend_from_slice(b"le=\"");
-        out.extend_from_slice(bound);
-        out.push(b'"');
-    }
-    out.push(b'}');
+/// Writes `a="x"`.
+pub(super) fn write_label(out: &mut Vec<u8>, name: &str, value: &str) {
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"=\"");
+    write_escaped(out, value, true);
+    out.push(b'"');
 }
 
 /// Writes text with backslash, line feed and, where asked, the double quote escaped.
@@ -199,17 +184,5 @@ mod tests {
             assert_eq!(render_bound(bound, Format::Text004), text.as_bytes());
             assert_eq!(render_bound(bound, Format::OpenMetrics1), open.as_bytes());
         }
-    }
-
-    #[test]
-    fn label_values_are_escaped() {
-        let text = written(|out| write_labels(out, &["a", "b"], &["x\\y\"z\n", "é"], None));
-        assert_eq!(text, "{a=\"x\\\\y\\\"z\\n\",b=\"é\"}");
-    }
-
-    #[test]
-    fn le_stands_alone_or_last() {
-        assert_eq!(written(|out| write_labels(out, &[], &[], Some(b"1"))), "{le=\"1\"}");
-        assert_eq!(written(|out| write_labels(out, &["a"], &["x"], Some(b"1"))), "{a=\"x\",le=\"1\"}");
     }
 }

@@ -15,7 +15,7 @@ use crate::{Agent, Node, process};
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Plan {
     pub(super) pods: u32,
-    /// Pods that talk over TCP; only they have the families of TCP.
+    /// Pods that talk over TCP.
     pub(super) tcp: u32,
     /// Classes of peers that each pod sends datagrams to.
     pub(super) classes: usize,

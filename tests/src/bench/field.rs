@@ -43,6 +43,12 @@ impl Field {
         Agent::start(self.node()?, &AgentOptions::default())
     }
 
+    /// The agent with every family that it has, ready.
+    pub(super) fn detailed_agent(&self) -> Result<Agent> {
+        let arguments = vec!["--profile=detailed".to_owned()];
+        Agent::start(self.node()?, &AgentOptions { arguments, ..AgentOptions::default() })
+    }
+
     pub(super) fn shutdown(self) -> Result<()> {
         self.lab.shutdown()
     }

@@ -18,16 +18,18 @@ use crate::scrape::{Samples, parse};
 use crate::{Agent, process};
 
 const SERIES: usize = 60_000;
-/// 48 series of TCP and 4 of traffic for each of 4 classes make 64 a pod.
+/// In the profile `detailed`, 48 series of TCP and 4 of traffic for each of 4 classes make 64 a pod.
 const PLAN: Plan = Plan { pods: 940, tcp: 940, classes: 3 };
 const SCRAPES: usize = 50;
 /// Scrapes under the eyes of strace.
 const WATCHED: usize = 10;
+/// The collectors that make nearly all series.
+const COLLECTORS: [&str; 2] = ["traffic", "tcp"];
 const MILLION: f64 = 1e6;
 
 pub(super) fn measure(field: &mut Field, effort: Effort, report: &mut Report) -> Result<()> {
     let node = field.node()?;
-    let mut agent = field.agent()?;
+    let mut agent = field.detailed_agent()?;
     let pid = agent.service().pid();
     let crowd = Crowd::start(node, PLAN)?;
     forget_peak(pid)?;
@@ -35,6 +37,7 @@ pub(super) fn measure(field: &mut Field, effort: Effort, report: &mut Report) ->
     let series = wait_series(&agent, SERIES)?;
     let mut inside = Vec::new();
     let mut outside = Vec::new();
+    let mut collectors = COLLECTORS.map(|_| Vec::new());
     let mut before = durations(&agent.scrape()?);
     let time_before = processor_time(pid)?;
     for _ in 0..effort.times(SCRAPES) {
@@ -42,7 +45,13 @@ pub(super) fn measure(field: &mut Field, effort: Effort, report: &mut Report) ->
         let page = agent.get("/metrics", &[])?;
         outside.push(start.elapsed().as_secs_f64() * 1e3);
         // A page has the durations of those before it: one more than were timed, each for the one before.
-        let now = durations(&parse(page.text()?)?);
+        let samples = parse(page.text()?)?;
+        let now = durations(&samples);
+        for (collector, taken) in COLLECTORS.iter().zip(&mut collectors) {
+            let labels = [("collector", *collector)];
+            let seconds = samples.value("leadline_collector_duration_seconds", &labels);
+            taken.push(seconds.context("no duration of a collector")? * 1e3);
+        }
         ensure!(now.count == before.count + 1, "somebody else scrapes the agent");
         inside.push((now.sum - before.sum) * 1e3);
         before = now;
@@ -53,6 +62,9 @@ pub(super) fn measure(field: &mut Field, effort: Effort, report: &mut Report) ->
     let after = memory(pid, "VmRSS")?;
     let bytes = agent.get("/metrics", &[])?.body.len();
     report.add(format!("making the page, {series} series"), "ms", Goal::AtMost(4.0), &inside)?;
+    for (collector, taken) in COLLECTORS.iter().zip(&collectors) {
+        report.add(format!("of it collector {collector}"), "ms", Goal::None, taken)?;
+    }
     report.add("getting it over HTTP", "ms", Goal::None, &outside)?;
     report.add("agent's processor time for both", "ms", Goal::None, &[time])?;
     let above = |value: u64| [number(value.saturating_sub(idle)) / MILLION];

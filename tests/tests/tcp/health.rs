@@ -56,11 +56,10 @@ impl Health {
         Ok(health)
     }
 
-    /// Waits until the pod has series, and reads them.
-    pub(crate) fn wait_for_pod(agent: &Agent, pod: &str) -> Result<Self> {
-        wait_for(&format!("series of pod {pod}"), SETTLE, || {
-            Self::of(agent, pod).ok().filter(|health| !health.counts.is_empty())
-        })
+    /// Waits until the pod has sent something, and reads its series.
+    pub(crate) fn wait_for_segments(agent: &Agent, pod: &str) -> Result<Self> {
+        let has_sent = |health: &Self| health.count("transmit_segments_total").is_ok_and(|sent| sent > 0);
+        wait_for(&format!("segments of pod {pod}"), SETTLE, || Self::of(agent, pod).ok().filter(has_sent))
     }
 
     /// Reads until `expected` counts have been added since this reading, and then whether they stay.

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use lab::process::{SHORT, spawn, wait_exit};
-use lab::{Place as _, Pod};
+use lab::{Place, Pod};
 use nix::libc;
 use nix::sys::socket::{setsockopt, sockopt};
 
@@ -28,9 +28,9 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    pub(crate) fn serve(pod: &Pod, port: u16, think: Duration) -> Result<Self> {
+    pub(crate) fn serve(place: &impl Place, port: u16, think: Duration) -> Result<Self> {
         let environment = [("LAB_PORT", port.to_string()), ("LAB_THINK_MS", think.as_millis().to_string())];
-        let mut program = Self::start(pod, "program::task_server", &environment)?;
+        let mut program = Self::start(place, "program::task_server", &environment)?;
         program.line()?;
         Ok(program)
     }
@@ -39,8 +39,8 @@ impl Program {
         Self::start(pod, "program::task_client", &[])
     }
 
-    fn start(pod: &Pod, task: &str, environment: &[(&str, String)]) -> Result<Self> {
-        let mut command = pod.test_command(task)?;
+    pub(crate) fn start(place: &impl Place, task: &str, environment: &[(&str, String)]) -> Result<Self> {
+        let mut command = place.test_command(task)?;
         command.envs(environment.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = spawn(&mut command)?;
@@ -54,7 +54,7 @@ impl Program {
                 }
             }
         });
-        Ok(Self { name: format!("{task} in {}", pod.name()), input: child.stdin.take(), child, lines })
+        Ok(Self { name: format!("{task} in {}", place.name()), input: child.stdin.take(), child, lines })
     }
 
     fn line(&mut self) -> Result<String> {
@@ -103,7 +103,7 @@ impl Drop for Program {
     }
 }
 
-fn reply(text: &str) {
+pub(crate) fn reply(text: &str) {
     println!("{MARK}{text}");
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use lab::process::wait_for;
 use lab::witness::{self, Device, Nstat, nstat};
-use lab::{Agent, AgentOptions, Firewall, Lab, Place as _, Pod, wait_until};
+use lab::{Agent, Firewall, Lab, Place as _, Pod, wait_until};
 
 use crate::Stage;
 use crate::health::Health;
@@ -48,8 +48,7 @@ fn connections_older_than_the_agent_are_counted_and_measured() -> Result<()> {
     })?;
     agent.sigkill()?;
 
-    let options = AgentOptions { limit: Duration::from_secs(30), ..AgentOptions::default() };
-    let agent = Agent::start(lab.node(1)?, &options)?;
+    let agent = Agent::start(lab.node(1)?, &crate::detailed())?;
     let (device, counters) = (witness::device(&pod, "eth0")?, nstat(&pod)?);
     let before = traffic(&agent)?;
     let loss = Firewall::lose_overlay(lab.switch()?, &["node1"], 10)?;

@@ -1,6 +1,6 @@
 //! What the agent says about itself, and where each number comes from.
 
-use crate::metric::{Descriptor, Kind};
+use crate::metric::{Descriptor, Kind, Profile};
 
 const PROCESS: &str = "/proc/self, through the prometheus crate";
 const HTTP: &str = "the HTTP server";
@@ -13,6 +13,7 @@ const BASE: Descriptor = Descriptor {
     unit: None,
     help: "",
     labels: &[],
+    profile: Profile::Minimal,
     source: HTTP,
     witness: WITNESS_HTTP,
 };

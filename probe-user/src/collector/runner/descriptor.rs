@@ -1,6 +1,6 @@
 //! What the runner says about collectors.
 
-use crate::metric::{Descriptor, Kind};
+use crate::metric::{Descriptor, Kind, Profile};
 
 pub(super) static SUCCESS: Descriptor = Descriptor {
     name: "leadline_collector_success",
@@ -8,6 +8,7 @@ pub(super) static SUCCESS: Descriptor = Descriptor {
     unit: None,
     help: "Whether the collector's last run gave its series; absent for a collector that cannot work here.",
     labels: &["collector"],
+    profile: Profile::Minimal,
     source: "the runner",
     witness: "a collector that is made to fail in a test",
 };
@@ -17,6 +18,7 @@ pub(super) static DURATION: Descriptor = Descriptor {
     unit: Some("seconds"),
     help: "Time that the collector took for this scrape.",
     labels: &["collector"],
+    profile: Profile::Minimal,
     source: "the runner's monotonic clock",
     witness: "a collector of known duration in a test",
 };
@@ -26,6 +28,7 @@ pub(super) static SUPPORT: Descriptor = Descriptor {
     unit: None,
     help: "Always 1; the labels say how far the collector can work on this node, and why not further.",
     labels: &["collector", "level", "reason"],
+    profile: Profile::Minimal,
     source: "each collector's view of this node",
     witness: "tests that take one capability of the node away at a time",
 };
@@ -35,6 +38,7 @@ pub(super) static REJECTED: Descriptor = Descriptor {
     unit: None,
     help: "Samples left out because they did not fit their description; anything but 0 is a bug of the agent.",
     labels: &["collector"],
+    profile: Profile::Minimal,
     source: "the metric writer",
     witness: "a collector that writes wrong samples in a test",
 };
@@ -44,6 +48,7 @@ pub(super) static LIMITED: Descriptor = Descriptor {
     unit: None,
     help: "Series folded into other because the family was at its cap, added up over all scrapes.",
     labels: &["metric"],
+    profile: Profile::Minimal,
     source: "the metric writer",
     witness: "label sets written minus label sets exported in a test, difference 0",
 };

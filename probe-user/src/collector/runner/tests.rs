@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicU8;
 
 use super::*;
-use crate::metric::{Kind, catalogue::check_name};
+use crate::metric::{Kind, Profile, catalogue::check_name};
 
 static GOOD: Descriptor = Descriptor {
     name: "leadline_good_total",
@@ -11,6 +11,7 @@ static GOOD: Descriptor = Descriptor {
     unit: None,
     help: "Good.",
     labels: &["pod"],
+    profile: Profile::Minimal,
     source: "a test",
     witness: "this test",
 };
@@ -21,6 +22,7 @@ const TEMPLATE: Descriptor = Descriptor {
     unit: None,
     help: "Bad.",
     labels: &["pod"],
+    profile: Profile::Minimal,
     source: "a test",
     witness: "this test",
 };

@@ -2,7 +2,7 @@
 
 use probe_common::traffic::Cell;
 
-use crate::metric::{Descriptor, Kind};
+use crate::metric::{Descriptor, Kind, Profile};
 
 /// Whose traffic a family shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,6 +10,15 @@ pub(super) enum Scope {
     Pod,
     Unit,
     Node,
+}
+
+impl Scope {
+    const fn profile(self) -> Profile {
+        match self {
+            Self::Pod | Self::Unit => Profile::Standard,
+            Self::Node => Profile::Minimal,
+        }
+    }
 }
 
 /// A family, and which counter it shows.
@@ -25,12 +34,14 @@ const SOURCE: &str =
 const WITNESS: &str = "veth counters with segmentation offloads off, iperf3 payload, OutSegs + RetransSegs of the sender: difference 0";
 
 const fn descriptor(
+    scope: Scope,
     name: &'static str,
     unit: Option<&'static str>,
     help: &'static str,
     labels: &'static [&'static str],
 ) -> Descriptor {
-    Descriptor { name, kind: Kind::Counter, unit, help, labels, source: SOURCE, witness: WITNESS }
+    let profile = scope.profile();
+    Descriptor { name, kind: Kind::Counter, unit, help, labels, profile, source: SOURCE, witness: WITNESS }
 }
 
 const RECEIVE_BYTES: fn(&Cell) -> u64 = |cell| cell.receive_bytes;
@@ -41,8 +52,8 @@ const TRANSMIT_PACKETS: fn(&Cell) -> u64 = |cell| cell.transmit_packets;
 macro_rules! family {
     ($scope:ident, $name:literal, $unit:expr, $read:ident, $help:literal, $labels:expr, $detailed:expr) => {
         Family {
-            standard: descriptor($name, $unit, $help, &$labels),
-            detailed: descriptor($name, $unit, $help, &$detailed),
+            standard: descriptor(Scope::$scope, $name, $unit, $help, &$labels),
+            detailed: descriptor(Scope::$scope, $name, $unit, $help, &$detailed),
             scope: Scope::$scope,
             read: $read,
         }

@@ -1,6 +1,7 @@
 //! What a page looks like, in both formats, and what happens to samples that do not belong on it.
 
 use super::*;
+use crate::metric::Profile;
 
 static BYTES: Descriptor = Descriptor {
     name: "leadline_test_receive_bytes_total",
@@ -8,6 +9,7 @@ static BYTES: Descriptor = Descriptor {
     unit: Some("bytes"),
     help: "Bytes \"received\" \\ per\nline.",
     labels: &["pod", "peer_class"],
+    profile: Profile::Minimal,
     source: "a test",
     witness: "this test",
 };
@@ -17,15 +19,18 @@ static HELD: Descriptor = Descriptor {
     unit: None,
     help: "Whether it is held.",
     labels: &[],
+    profile: Profile::Minimal,
     source: "a test",
     witness: "this test",
 };
-static RTT: Descriptor = Descriptor {
+static RTT: Descriptor = RTT_TEMPLATE;
+const RTT_TEMPLATE: Descriptor = Descriptor {
     name: "leadline_test_rtt_seconds",
     kind: Kind::Histogram,
     unit: Some("seconds"),
     help: "Round trip.",
     labels: &["pod"],
+    profile: Profile::Minimal,
     source: "a test",
     witness: "this test",
 };
@@ -98,6 +103,34 @@ fn open_metrics_page() {
             "# EOF\n",
         )
     );
+}
+
+#[test]
+fn a_histogram_without_labels_has_its_bounds_alone() {
+    static DELAY: Descriptor =
+        Descriptor { name: "leadline_test_delay_seconds", labels: &[], ..RTT_TEMPLATE };
+    let (text, _) = page(Format::Text004, 10, |sink| {
+        sink.family(&DELAY).histogram(&[], &Buckets { bounds: &[1.0], counts: &[2, 1], sum: 4.5 });
+    });
+    let samples: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+    let expected = ["_bucket{le=\"1\"} 2", "_bucket{le=\"+Inf\"} 3", "_sum 4.5", "_count 3"]
+        .map(|end| format!("{}{end}", DELAY.name));
+    assert_eq!(samples, expected);
+}
+
+#[test]
+fn labels_rendered_before_make_the_same_page() {
+    let (values, buckets) = (["d\"b", "host"], Buckets { bounds: &[1.0], counts: &[2, 1], sum: 4.5 });
+    let (plain, _) = page(Format::OpenMetrics1, 10, |sink| {
+        sink.family(&BYTES).value(&values, Value::Integer(7));
+        sink.family(&RTT).histogram(&values[..1], &buckets);
+    });
+    let (rendered, _) = page(Format::OpenMetrics1, 10, |sink| {
+        let pod = Labels::new(BYTES.labels, &values[..1]);
+        sink.family(&BYTES).value_with(&pod, &values[1..], Value::Integer(7));
+        sink.family(&RTT).histogram_with(&pod, &[], &buckets);
+    });
+    assert_eq!(rendered, plain);
 }
 
 #[test]
@@ -213,6 +246,7 @@ fn cost_of_sixty_thousand_series() {
         unit: Some("bytes"),
         help: "",
         labels: &[],
+        profile: Profile::Minimal,
         source: "",
         witness: "",
     };
