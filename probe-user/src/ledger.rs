@@ -195,37 +195,16 @@ impl<S: SlotSource> Ledger<S> {
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Hands out all counts of this moment, or only those of TCP. Every packet is in exactly one entry; an account may
-    /// have several. The visitor runs under the lock of the books.
-    pub fn visit(
-        &self,
-        registry: &CgroupRegistry,
-        part: Part,
-        mut visit: impl FnMut(Account<&Owner>, &Counts),
-    ) {
-        let books = self.books();
-        for (account, counts) in &books.carried {
-            // Connections that found no slot have their health in the overflow slots.
-            if part.has(account.protocol.number()) || account.holder == Holder::Overflow {
-                visit(account.borrowed(), counts);
-            }
-        }
-        for (slot, account) in overflow(self.source.slots()) {
-            visit(account, &self.counts(slot, part));
-        }
-        for slot in SLOTS_RESERVED..self.source.slots() {
-            let key = self.source.key(slot).filter(|key| part.has(key.protocol));
-            if let Some(account) = key.and_then(|key| account_of(key, registry)) {
-                visit(account, &self.counts(slot, part));
-            }
-        }
+    /// Holds the books to read them.
+    pub fn read<'a>(&'a self, registry: &'a CgroupRegistry) -> Reading<'a, S> {
+        Reading { ledger: self, books: self.books(), registry }
     }
 
     /// All traffic of this moment by account.
     #[cfg(test)]
     fn totals(&self, registry: &CgroupRegistry) -> std::collections::BTreeMap<Account, Counts> {
         let mut totals = std::collections::BTreeMap::<Account, Counts>::new();
-        self.visit(registry, Part::Traffic, |account, counts| {
+        self.read(registry).visit(Part::Traffic, |account, counts| {
             *totals.entry(account.kept()).or_default() += counts;
         });
         totals
@@ -298,6 +277,36 @@ impl<S: SlotSource> Ledger<S> {
     pub fn cgroups(&self) -> HashSet<u64> {
         let keys = (SLOTS_RESERVED..self.source.slots()).filter_map(|slot| self.source.key(slot));
         keys.map(|key| key.cgroup).collect()
+    }
+}
+
+/// The books at one moment, and whose they are.
+pub struct Reading<'a, S> {
+    ledger: &'a Ledger<S>,
+    books: MutexGuard<'a, Books>,
+    registry: &'a CgroupRegistry,
+}
+
+impl<S: SlotSource> Reading<'_, S> {
+    /// Hands out all counts of this moment, or only those of TCP. Every packet is in exactly one entry; an account may
+    /// have several.
+    pub fn visit<'r>(&'r self, part: Part, mut visit: impl FnMut(Account<&'r Owner>, &Counts)) {
+        for (account, counts) in &self.books.carried {
+            // Connections that found no slot have their health in the overflow slots.
+            if part.has(account.protocol.number()) || account.holder == Holder::Overflow {
+                visit(account.borrowed(), counts);
+            }
+        }
+        let source = &self.ledger.source;
+        for (slot, account) in overflow(source.slots()) {
+            visit(account, &self.ledger.counts(slot, part));
+        }
+        for slot in SLOTS_RESERVED..source.slots() {
+            let key = source.key(slot).filter(|key| part.has(key.protocol));
+            if let Some(account) = key.and_then(|key| account_of(key, self.registry)) {
+                visit(account, &self.ledger.counts(slot, part));
+            }
+        }
     }
 }
 

@@ -197,7 +197,7 @@ fn the_health_of_connections_without_a_slot_is_not_lost() {
     let slot = u32::from(PeerClass::Node.number());
     slots.slots.lock().unwrap().insert(slot, (SlotKey::new(0, 0, 0), counts));
     let mut sum = 0;
-    ledger.visit(&CgroupRegistry::default(), Part::Tcp, |_, counts| sum += counts.tcp.rtt.sum);
+    ledger.read(&CgroupRegistry::default()).visit(Part::Tcp, |_, counts| sum += counts.tcp.rtt.sum);
     assert_eq!(sum, 9);
 }
 
