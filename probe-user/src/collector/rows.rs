@@ -13,6 +13,17 @@ pub(super) struct Sums<'o, T> {
 }
 
 impl<'o, T: Default> Sums<'o, T> {
+    /// Sums of these owners, each nothing yet.
+    pub(super) fn known(owners: impl Iterator<Item = &'o str>) -> Self {
+        let mut places = HashMap::new();
+        for owner in owners {
+            let place = places.len();
+            places.entry(owner).or_insert(place);
+        }
+        let sums = places.values().map(|_| T::default()).collect();
+        Self { places, sums }
+    }
+
     /// The sum of an owner, at first nothing.
     pub(super) fn of(&mut self, owner: &'o str) -> &mut T {
         let place = *self.places.entry(owner).or_insert(self.sums.len());
@@ -70,7 +81,7 @@ pub(super) struct Rows<T> {
 impl<T> Rows<T> {
     /// A single row without labels.
     pub(super) fn single(sum: T) -> Self {
-        Self { order: vec![(Labels::new(&[], &[]), 0)], sums: vec![sum] }
+        Self { order: vec![(Labels::NONE, 0)], sums: vec![sum] }
     }
 
     /// The first labels of some series, and what was counted for them.

@@ -14,7 +14,7 @@ use super::{CollectError, Collector, Support};
 use crate::identity::{Census, CgroupRegistry, Owner};
 use crate::ledger::{Account, Counts, Holder, Ledger, Part, SlotSource, add_durations};
 use crate::metric::sink::Sink;
-use crate::metric::{Buckets, Descriptor, Profile, Value};
+use crate::metric::{Buckets, Descriptor, Labels, Profile, Value};
 use crate::peer::PeerClass;
 
 pub use self::descriptor::DESCRIPTORS;
@@ -40,7 +40,6 @@ impl<S> Tcp<S> {
 }
 
 /// Sums of one collection.
-#[derive(Default)]
 struct Series<'o> {
     pods: Sums<'o, Counts>,
     node: BTreeMap<PeerClass, Durations>,
@@ -49,16 +48,9 @@ struct Series<'o> {
 impl<'o> Series<'o> {
     /// What is known in advance: every class of peer, and every pod whether or not it has sent anything.
     fn known(registry: &'o CgroupRegistry) -> Self {
-        let mut series = Self::default();
-        for class in PeerClass::ALL {
-            series.node.insert(class, Durations::default());
-        }
-        for owner in registry.owners() {
-            if let Owner::Pod { uid } = owner {
-                series.pods.of(uid);
-            }
-        }
-        series
+        let uid = |owner: &'o Owner| if let Owner::Pod { uid } = owner { Some(uid.as_str()) } else { None };
+        let pods = Sums::known(registry.owners().filter_map(uid));
+        Self { pods, node: PeerClass::ALL.map(|class| (class, Durations::default())).into() }
     }
 
     fn add(&mut self, account: Account<&'o Owner>, counts: &Counts) {
@@ -110,19 +102,20 @@ fn write_pods(sink: &mut Sink<'_>, profile: Profile, pods: &Rows<Counts>) {
     for (descriptor, read) in HISTOGRAMS.iter().filter(|(descriptor, _)| descriptor.profile <= profile) {
         let mut family = sink.family(descriptor);
         for (pod, counts) in pods.iter() {
-            family.histogram_with(pod, &[], &buckets(read(&counts.tcp)));
+            family.histogram_with(pod, &buckets(read(&counts.tcp)));
         }
     }
     for (descriptor, read) in COUNTERS.iter().filter(|(descriptor, _)| descriptor.profile <= profile) {
         let mut family = sink.family(descriptor);
         for (pod, counts) in pods.iter() {
-            family.value_with(pod, &[], Value::Integer(read(counts)));
+            family.value_with(pod, &Labels::NONE, Value::Integer(read(counts)));
         }
     }
+    let reasons = ConnectFailure::ALL.map(|reason| Labels::new(&["reason"], &[reason.as_str()]));
     let mut family = sink.family(&CONNECT_FAILURES);
     for (pod, counts) in pods.iter() {
-        for (reason, failures) in ConnectFailure::ALL.iter().zip(counts.tcp.connect_failures) {
-            family.value_with(pod, &[reason.as_str()], Value::Integer(failures));
+        for (reason, failures) in reasons.iter().zip(counts.tcp.connect_failures) {
+            family.value_with(pod, reason, Value::Integer(failures));
         }
     }
 }

@@ -13,7 +13,7 @@ use super::{CollectError, Collector, Support};
 use crate::identity::{Census, Owner, Residents};
 use crate::ledger::{Account, Holder, Ledger, Part, SlotSource, add_traffic};
 use crate::metric::sink::Sink;
-use crate::metric::{Descriptor, Profile, Value};
+use crate::metric::{Descriptor, Labels, Profile, Value};
 use crate::peer::PeerClass;
 
 pub use self::descriptor::DESCRIPTORS;
@@ -111,6 +111,26 @@ fn add_cell(cells: &mut Cells, tail: Tail, more: &Cell) {
     }
 }
 
+/// The last labels of every series there can be, by class and protocol.
+struct Tails(Vec<[Labels; 1 + Protocol::ALL.len()]>);
+
+impl Tails {
+    fn render() -> Self {
+        let of_class = |class: PeerClass| {
+            let class = class.as_str();
+            let with =
+                |protocol: Protocol| Labels::new(&["peer_class", "protocol"], &[class, protocol.as_str()]);
+            let [tcp, udp, icmp, other] = Protocol::ALL.map(with);
+            [Labels::new(&["peer_class"], &[class]), tcp, udp, icmp, other]
+        };
+        Self(PeerClass::ALL.into_iter().map(of_class).collect())
+    }
+
+    fn of(&self, (class, protocol): Tail) -> &Labels {
+        &self.0[usize::from(class.number())][protocol.map_or(0, |protocol| usize::from(protocol.number()))]
+    }
+}
+
 fn add_cells(sum: &mut Cells, more: &Cells) {
     for (tail, cell) in more {
         add_cell(sum, *tail, cell);
@@ -139,15 +159,14 @@ impl<S: SlotSource> Collector for Traffic<S> {
             });
             series.into_page(residents)
         });
+        let tails = Tails::render();
         for family in &FAMILIES {
             let descriptor =
                 if self.profile == Profile::Detailed { &family.detailed } else { &family.standard };
             let mut out = sink.family(descriptor);
             for (labels, cells) in page.rows(family.scope).iter() {
-                for ((class, protocol), cell) in cells {
-                    let tail = [class.as_str(), protocol.map_or("", Protocol::as_str)];
-                    let tail = if protocol.is_some() { &tail[..] } else { &tail[..1] };
-                    out.value_with(labels, tail, Value::Integer((family.read)(cell)));
+                for (tail, cell) in cells {
+                    out.value_with(labels, tails.of(*tail), Value::Integer((family.read)(cell)));
                 }
             }
         }
@@ -161,7 +180,6 @@ mod tests {
 
     use super::*;
     use crate::identity::{PodName, PodNames, PodSource};
-    use crate::metric::Labels;
 
     const UIDS: [&str; 2] = ["f49bc5ea-916a-4212-99f5-faa047ac2f8b", "0a9bc5ea-916a-4212-99f5-faa047ac2f8b"];
 
