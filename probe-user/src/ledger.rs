@@ -85,11 +85,40 @@ impl Part {
     }
 }
 
+/// Bytes and packets as in a [`Cell`], without the space that keeps cells of two processors apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Volume {
+    /// Packets that reached a socket.
+    pub receive_packets: u64,
+    /// Their bytes.
+    pub receive_bytes: u64,
+    /// Packets that a socket sent.
+    pub transmit_packets: u64,
+    /// Their bytes.
+    pub transmit_bytes: u64,
+}
+
+impl From<Cell> for Volume {
+    fn from(cell: Cell) -> Self {
+        let Cell { receive_packets, receive_bytes, transmit_packets, transmit_bytes, .. } = cell;
+        Self { receive_packets, receive_bytes, transmit_packets, transmit_bytes }
+    }
+}
+
+impl AddAssign<&Self> for Volume {
+    fn add_assign(&mut self, more: &Self) {
+        self.receive_packets += more.receive_packets;
+        self.receive_bytes += more.receive_bytes;
+        self.transmit_packets += more.transmit_packets;
+        self.transmit_bytes += more.transmit_bytes;
+    }
+}
+
 /// Traffic and TCP health of something.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Bytes and packets.
-    pub traffic: Cell,
+    pub traffic: Volume,
     /// TCP health; zero for other protocols.
     pub tcp: TcpCell,
 }
@@ -102,16 +131,8 @@ pub fn add_durations(sum: &mut Durations, more: &Durations) {
     sum.sum += more.sum;
 }
 
-/// Adds the traffic of one to another.
-pub fn add_traffic(sum: &mut Cell, more: &Cell) {
-    sum.receive_packets += more.receive_packets;
-    sum.receive_bytes += more.receive_bytes;
-    sum.transmit_packets += more.transmit_packets;
-    sum.transmit_bytes += more.transmit_bytes;
-}
-
 /// Adds the TCP health of one to another.
-pub fn add_tcp(sum: &mut TcpCell, more: &TcpCell) {
+fn add_tcp(sum: &mut TcpCell, more: &TcpCell) {
     add_durations(&mut sum.rtt, &more.rtt);
     add_durations(&mut sum.ack, &more.ack);
     add_durations(&mut sum.connect, &more.connect);
@@ -128,7 +149,7 @@ pub fn add_tcp(sum: &mut TcpCell, more: &TcpCell) {
 
 impl AddAssign<&Self> for Counts {
     fn add_assign(&mut self, other: &Self) {
-        add_traffic(&mut self.traffic, &other.traffic);
+        self.traffic += &other.traffic;
         add_tcp(&mut self.tcp, &other.tcp);
     }
 }
@@ -212,7 +233,7 @@ impl<S: SlotSource> Ledger<S> {
 
     fn counts(&self, slot: u32, part: Part) -> Counts {
         let tcp = if part == Part::Tcp { self.source.tcp(slot) } else { TcpCell::default() };
-        Counts { traffic: self.source.cell(slot), tcp }
+        Counts { traffic: self.source.cell(slot).into(), tcp }
     }
 
     /// One pass over all slots: retires those of cgroups that are gone, carries and frees those that were retired.

@@ -5,13 +5,13 @@ mod descriptor;
 use std::sync::Arc;
 use std::time::Instant;
 
-use probe_common::traffic::{Cell, Protocol};
+use probe_common::traffic::Protocol;
 
 use self::descriptor::{FAMILIES, Scope};
 use super::rows::{Rows, Sums};
 use super::{CollectError, Collector, Support};
 use crate::identity::{Census, Owner, Residents};
-use crate::ledger::{Account, Holder, Ledger, Part, SlotSource, add_traffic};
+use crate::ledger::{Account, Holder, Ledger, Part, SlotSource, Volume};
 use crate::metric::sink::Sink;
 use crate::metric::{Descriptor, Labels, Profile, Value};
 use crate::peer::PeerClass;
@@ -40,29 +40,29 @@ impl<S> Traffic<S> {
 type Tail = (PeerClass, Option<Protocol>);
 
 /// The few series of one pod or unit, in no order.
-type Cells = Vec<(Tail, Cell)>;
+type Volumes = Vec<(Tail, Volume)>;
 
 /// Everything of one collection, by owner.
 struct Series<'o> {
-    pods: Sums<'o, Cells>,
-    units: Sums<'o, Cells>,
-    node: Cells,
+    pods: Sums<'o, Volumes>,
+    units: Sums<'o, Volumes>,
+    node: Volumes,
 }
 
 impl<'o> Series<'o> {
     /// What is known in advance: every class of the node's totals exists from the first scrape.
     fn known() -> Self {
-        let node = PeerClass::ALL.map(|class| ((class, None), Cell::default())).to_vec();
+        let node = PeerClass::ALL.map(|class| ((class, None), Volume::default())).to_vec();
         Self { pods: Sums::default(), units: Sums::default(), node }
     }
 
-    fn add(&mut self, account: Account<&'o Owner>, more: &Cell, profile: Profile) {
-        add_cell(&mut self.node, (account.class, None), more);
-        let is_silent = *more == Cell::default();
+    fn add(&mut self, account: Account<&'o Owner>, more: &Volume, profile: Profile) {
+        add_volume(&mut self.node, (account.class, None), more);
+        let is_silent = *more == Volume::default();
         if profile == Profile::Minimal || is_silent {
             return;
         }
-        let cells = match account.holder {
+        let volumes = match account.holder {
             Holder::Owner(Owner::Pod { uid }) => self.pods.of(uid),
             Holder::Overflow => self.pods.of_other(),
             Holder::Owner(Owner::Unit(unit)) => self.units.of(unit),
@@ -70,18 +70,18 @@ impl<'o> Series<'o> {
             Holder::Departed => return,
         };
         let protocol = (profile == Profile::Detailed).then_some(account.protocol);
-        add_cell(cells, (account.class, protocol), more);
+        add_volume(volumes, (account.class, protocol), more);
     }
 
     fn into_page(self, residents: &Residents<'_>) -> Page {
         let mut page = Page {
-            pods: self.pods.into_pods(residents, add_cells),
-            units: self.units.into_units(add_cells),
+            pods: self.pods.into_pods(residents, add_volumes),
+            units: self.units.into_units(add_volumes),
             node: Rows::single(self.node),
         };
         let text = |(class, protocol): &Tail| (class.as_str(), protocol.map(Protocol::as_str));
         for rows in [&mut page.pods, &mut page.units, &mut page.node] {
-            rows.sums_mut().for_each(|cells| cells.sort_unstable_by_key(|(tail, _)| text(tail)));
+            rows.sums_mut().for_each(|volumes| volumes.sort_unstable_by_key(|(tail, _)| text(tail)));
         }
         page
     }
@@ -89,13 +89,13 @@ impl<'o> Series<'o> {
 
 /// Everything in the order of the page.
 struct Page {
-    pods: Rows<Cells>,
-    units: Rows<Cells>,
-    node: Rows<Cells>,
+    pods: Rows<Volumes>,
+    units: Rows<Volumes>,
+    node: Rows<Volumes>,
 }
 
 impl Page {
-    fn rows(&self, scope: Scope) -> &Rows<Cells> {
+    fn rows(&self, scope: Scope) -> &Rows<Volumes> {
         match scope {
             Scope::Pod => &self.pods,
             Scope::Unit => &self.units,
@@ -104,10 +104,10 @@ impl Page {
     }
 }
 
-fn add_cell(cells: &mut Cells, tail: Tail, more: &Cell) {
-    match cells.iter_mut().find(|(known, _)| *known == tail) {
-        Some((_, sum)) => add_traffic(sum, more),
-        None => cells.push((tail, *more)),
+fn add_volume(volumes: &mut Volumes, tail: Tail, more: &Volume) {
+    match volumes.iter_mut().find(|(known, _)| *known == tail) {
+        Some((_, sum)) => *sum += more,
+        None => volumes.push((tail, *more)),
     }
 }
 
@@ -131,9 +131,9 @@ impl Tails {
     }
 }
 
-fn add_cells(sum: &mut Cells, more: &Cells) {
-    for (tail, cell) in more {
-        add_cell(sum, *tail, cell);
+fn add_volumes(sum: &mut Volumes, more: &Volumes) {
+    for (tail, volume) in more {
+        add_volume(sum, *tail, volume);
     }
 }
 
@@ -164,9 +164,9 @@ impl<S: SlotSource> Collector for Traffic<S> {
             let descriptor =
                 if self.profile == Profile::Detailed { &family.detailed } else { &family.standard };
             let mut out = sink.family(descriptor);
-            for (labels, cells) in page.rows(family.scope).iter() {
-                for (tail, cell) in cells {
-                    out.value_with(labels, tails.of(*tail), Value::Integer((family.read)(cell)));
+            for (labels, volumes) in page.rows(family.scope).iter() {
+                for (tail, volume) in volumes {
+                    out.value_with(labels, tails.of(*tail), Value::Integer((family.read)(volume)));
                 }
             }
         }
@@ -198,8 +198,8 @@ mod tests {
         Owner::Pod { uid: UIDS[number].to_owned() }
     }
 
-    fn sent(packets: u64) -> Cell {
-        Cell { transmit_packets: packets, ..Cell::default() }
+    fn sent(packets: u64) -> Volume {
+        Volume { transmit_packets: packets, ..Volume::default() }
     }
 
     /// What is on the page after these packets were sent.
@@ -215,10 +215,10 @@ mod tests {
         let accounts = accounts.iter().map(|(holder, class, protocol, packets)| {
             (Account { holder: holder.clone(), class: *class, protocol: *protocol }, sent(*packets))
         });
-        let accounts: Vec<(Account, Cell)> = accounts.collect();
+        let accounts: Vec<(Account, Volume)> = accounts.collect();
         let mut series = Series::known();
-        for (account, cell) in &accounts {
-            series.add(account.borrowed(), cell, profile);
+        for (account, volume) in &accounts {
+            series.add(account.borrowed(), volume, profile);
         }
         census.read(now, |residents| series.into_page(residents))
     }
@@ -231,14 +231,14 @@ mod tests {
         Labels::new(&["namespace", "pod"], &[namespace, pod])
     }
 
-    fn pods(page: &Page) -> Vec<(Labels, Cells)> {
-        page.pods.iter().map(|(labels, cells)| (labels.clone(), cells.clone())).collect()
+    fn pods(page: &Page) -> Vec<(Labels, Volumes)> {
+        page.pods.iter().map(|(labels, volumes)| (labels.clone(), volumes.clone())).collect()
     }
 
     /// The node's totals that are not 0.
-    fn totals(page: &Page) -> Cells {
-        let all = page.node.iter().flat_map(|(_, cells)| cells);
-        all.filter(|(_, cell)| *cell != Cell::default()).copied().collect()
+    fn totals(page: &Page) -> Volumes {
+        let all = page.node.iter().flat_map(|(_, volumes)| volumes);
+        all.filter(|(_, volume)| *volume != Volume::default()).copied().collect()
     }
 
     #[test]
@@ -299,7 +299,7 @@ mod tests {
         let found = named(&accounts, Profile::Standard);
         assert!(pods(&found).is_empty() && found.units.iter().next().is_none());
         assert_eq!(totals(&found), [((PeerClass::External, None), sent(5))]);
-        let node: Vec<_> = found.node.iter().map(|(_, cells)| cells.len()).collect();
+        let node: Vec<_> = found.node.iter().map(|(_, volumes)| volumes.len()).collect();
         assert_eq!(node, [PeerClass::ALL.len()]);
     }
 }

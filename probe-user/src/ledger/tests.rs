@@ -30,7 +30,15 @@ impl SlotSource for &FakeSlots {
         self.slots.lock().unwrap().get(&slot).map(|(key, _)| *key)
     }
     fn cell(&self, slot: u32) -> Cell {
-        self.slots.lock().unwrap().get(&slot).map(|(_, counts)| counts.traffic).unwrap_or_default()
+        let slots = self.slots.lock().unwrap();
+        let Some((_, Counts { traffic, .. })) = slots.get(&slot) else { return Cell::default() };
+        Cell {
+            receive_packets: traffic.receive_packets,
+            receive_bytes: traffic.receive_bytes,
+            transmit_packets: traffic.transmit_packets,
+            transmit_bytes: traffic.transmit_bytes,
+            ..Cell::default()
+        }
     }
     fn tcp(&self, slot: u32) -> TcpCell {
         self.slots.lock().unwrap().get(&slot).map(|(_, counts)| counts.tcp).unwrap_or_default()
