@@ -10,7 +10,7 @@ mod naming;
 mod pod_names;
 mod registry;
 
-pub use census::Census;
+pub use census::{Census, Residents};
 pub use cgroup_path::parse_cgroup_path;
 pub use naming::PATIENCE;
 pub use pod_names::{LogDirectory, PodNames, PodSource};

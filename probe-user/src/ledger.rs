@@ -85,11 +85,40 @@ impl Part {
     }
 }
 
+/// Bytes and packets as in a [`Cell`], without the space that keeps cells of two processors apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Volume {
+    /// Packets that reached a socket.
+    pub receive_packets: u64,
+    /// Their bytes.
+    pub receive_bytes: u64,
+    /// Packets that a socket sent.
+    pub transmit_packets: u64,
+    /// Their bytes.
+    pub transmit_bytes: u64,
+}
+
+impl From<Cell> for Volume {
+    fn from(cell: Cell) -> Self {
+        let Cell { receive_packets, receive_bytes, transmit_packets, transmit_bytes, .. } = cell;
+        Self { receive_packets, receive_bytes, transmit_packets, transmit_bytes }
+    }
+}
+
+impl AddAssign<&Self> for Volume {
+    fn add_assign(&mut self, more: &Self) {
+        self.receive_packets += more.receive_packets;
+        self.receive_bytes += more.receive_bytes;
+        self.transmit_packets += more.transmit_packets;
+        self.transmit_bytes += more.transmit_bytes;
+    }
+}
+
 /// Traffic and TCP health of something.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Bytes and packets.
-    pub traffic: Cell,
+    pub traffic: Volume,
     /// TCP health; zero for other protocols.
     pub tcp: TcpCell,
 }
@@ -102,16 +131,8 @@ pub fn add_durations(sum: &mut Durations, more: &Durations) {
     sum.sum += more.sum;
 }
 
-/// Adds the traffic of one to another.
-pub fn add_traffic(sum: &mut Cell, more: &Cell) {
-    sum.receive_packets += more.receive_packets;
-    sum.receive_bytes += more.receive_bytes;
-    sum.transmit_packets += more.transmit_packets;
-    sum.transmit_bytes += more.transmit_bytes;
-}
-
 /// Adds the TCP health of one to another.
-pub fn add_tcp(sum: &mut TcpCell, more: &TcpCell) {
+fn add_tcp(sum: &mut TcpCell, more: &TcpCell) {
     add_durations(&mut sum.rtt, &more.rtt);
     add_durations(&mut sum.ack, &more.ack);
     add_durations(&mut sum.connect, &more.connect);
@@ -128,7 +149,7 @@ pub fn add_tcp(sum: &mut TcpCell, more: &TcpCell) {
 
 impl AddAssign<&Self> for Counts {
     fn add_assign(&mut self, other: &Self) {
-        add_traffic(&mut self.traffic, &other.traffic);
+        self.traffic += &other.traffic;
         add_tcp(&mut self.tcp, &other.tcp);
     }
 }
@@ -195,37 +216,16 @@ impl<S: SlotSource> Ledger<S> {
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Hands out all counts of this moment, or only those of TCP. Every packet is in exactly one entry; an account may
-    /// have several. The visitor runs under the lock of the books.
-    pub fn visit(
-        &self,
-        registry: &CgroupRegistry,
-        part: Part,
-        mut visit: impl FnMut(Account<&Owner>, &Counts),
-    ) {
-        let books = self.books();
-        for (account, counts) in &books.carried {
-            // Connections that found no slot have their health in the overflow slots.
-            if part.has(account.protocol.number()) || account.holder == Holder::Overflow {
-                visit(account.borrowed(), counts);
-            }
-        }
-        for (slot, account) in overflow(self.source.slots()) {
-            visit(account, &self.counts(slot, part));
-        }
-        for slot in SLOTS_RESERVED..self.source.slots() {
-            let key = self.source.key(slot).filter(|key| part.has(key.protocol));
-            if let Some(account) = key.and_then(|key| account_of(key, registry)) {
-                visit(account, &self.counts(slot, part));
-            }
-        }
+    /// Holds the books to read them.
+    pub fn read<'a>(&'a self, registry: &'a CgroupRegistry) -> Reading<'a, S> {
+        Reading { ledger: self, books: self.books(), registry }
     }
 
     /// All traffic of this moment by account.
     #[cfg(test)]
     fn totals(&self, registry: &CgroupRegistry) -> std::collections::BTreeMap<Account, Counts> {
         let mut totals = std::collections::BTreeMap::<Account, Counts>::new();
-        self.visit(registry, Part::Traffic, |account, counts| {
+        self.read(registry).visit(Part::Traffic, |account, counts| {
             *totals.entry(account.kept()).or_default() += counts;
         });
         totals
@@ -233,7 +233,7 @@ impl<S: SlotSource> Ledger<S> {
 
     fn counts(&self, slot: u32, part: Part) -> Counts {
         let tcp = if part == Part::Tcp { self.source.tcp(slot) } else { TcpCell::default() };
-        Counts { traffic: self.source.cell(slot), tcp }
+        Counts { traffic: self.source.cell(slot).into(), tcp }
     }
 
     /// One pass over all slots: retires those of cgroups that are gone, carries and frees those that were retired.
@@ -298,6 +298,36 @@ impl<S: SlotSource> Ledger<S> {
     pub fn cgroups(&self) -> HashSet<u64> {
         let keys = (SLOTS_RESERVED..self.source.slots()).filter_map(|slot| self.source.key(slot));
         keys.map(|key| key.cgroup).collect()
+    }
+}
+
+/// The books at one moment, and whose they are.
+pub struct Reading<'a, S> {
+    ledger: &'a Ledger<S>,
+    books: MutexGuard<'a, Books>,
+    registry: &'a CgroupRegistry,
+}
+
+impl<S: SlotSource> Reading<'_, S> {
+    /// Hands out all counts of this moment, or only those of TCP. Every packet is in exactly one entry; an account may
+    /// have several.
+    pub fn visit<'r>(&'r self, part: Part, mut visit: impl FnMut(Account<&'r Owner>, &Counts)) {
+        for (account, counts) in &self.books.carried {
+            // Connections that found no slot have their health in the overflow slots.
+            if part.has(account.protocol.number()) || account.holder == Holder::Overflow {
+                visit(account.borrowed(), counts);
+            }
+        }
+        let source = &self.ledger.source;
+        for (slot, account) in overflow(source.slots()) {
+            visit(account, &self.ledger.counts(slot, part));
+        }
+        for slot in SLOTS_RESERVED..source.slots() {
+            let key = source.key(slot).filter(|key| part.has(key.protocol));
+            if let Some(account) = key.and_then(|key| account_of(key, self.registry)) {
+                visit(account, &self.ledger.counts(slot, part));
+            }
+        }
     }
 }
 

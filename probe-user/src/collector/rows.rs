@@ -1,82 +1,95 @@
 //! What was counted, by the names under which it stands on the page.
 
 use std::collections::HashMap;
-use std::time::Instant;
 
-use crate::identity::Census;
+use crate::identity::Residents;
 use crate::metric::{Labels, OTHER};
 
-/// The first labels of some series, and what was counted for them.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Row<T> {
-    pub(super) labels: Labels,
-    pub(super) counts: T,
-}
-
-/// Sums by owner: the UID of a pod, or the name of a unit. An owner has several slots; only the first makes an entry.
+/// Sums by owner: the UID of a pod, or the name of a unit. They do not move: those of TCP are large.
 #[derive(Debug, Default)]
-pub(super) struct Sums<T> {
-    places: HashMap<String, usize>,
-    sums: Vec<(String, T)>,
+pub(super) struct Sums<'o, T> {
+    places: HashMap<&'o str, usize>,
+    sums: Vec<T>,
 }
 
-impl<T: Default> Sums<T> {
-    /// The sum of an owner, at first nothing.
-    pub(super) fn of(&mut self, owner: &str) -> &mut T {
-        let place = match self.places.get(owner) {
-            Some(place) => *place,
-            None => self.begin(owner),
-        };
-        &mut self.sums[place].1
+impl<'o, T: Default> Sums<'o, T> {
+    /// Sums of these owners, each nothing yet.
+    pub(super) fn known(owners: impl Iterator<Item = &'o str>) -> Self {
+        let mut places = HashMap::new();
+        for owner in owners {
+            let place = places.len();
+            places.entry(owner).or_insert(place);
+        }
+        let sums = places.values().map(|_| T::default()).collect();
+        Self { places, sums }
     }
 
-    /// The sum of what found no slot, among those of pods.
+    /// The sum of an owner, at first nothing.
+    pub(super) fn of(&mut self, owner: &'o str) -> &mut T {
+        let place = *self.places.entry(owner).or_insert(self.sums.len());
+        if place == self.sums.len() {
+            self.sums.push(T::default());
+        }
+        &mut self.sums[place]
+    }
+
+    /// The sum of what found no slot, among those of pods: no UID is this word.
     pub(super) fn of_other(&mut self) -> &mut T {
         self.of(OTHER)
     }
 
-    fn begin(&mut self, owner: &str) -> usize {
-        let place = self.sums.len();
-        self.sums.push((owner.to_owned(), T::default()));
-        self.places.insert(owner.to_owned(), place);
-        place
+    /// Pods by name. Those that have followed each other under one name are one; those without a name are left out.
+    pub(super) fn into_pods(self, residents: &Residents<'_>, add: impl Fn(&mut T, &T)) -> Rows<T> {
+        let name = |uid| if uid == OTHER { Some([OTHER; 2]) } else { residents.shown(uid) };
+        self.into_rows(&["namespace", "pod"], name, add)
     }
 
-    /// Pods in the order of the page. Those that have followed each other under one name are one row; those without a
-    /// name have none.
-    pub(super) fn into_pods(self, census: &Census, add: impl Fn(&mut T, &T)) -> Vec<Row<T>> {
-        let now = Instant::now();
-        let named = |(uid, sum)| Some((pod_labels(census, uid, now)?, sum));
-        let mut pods: Vec<([String; 2], T)> = self.sums.into_iter().filter_map(named).collect();
-        pods.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
-        pods.dedup_by(|(name, more), (kept, sum)| {
+    /// Units by name.
+    pub(super) fn into_units(self, add: impl Fn(&mut T, &T)) -> Rows<T> {
+        self.into_rows(&["unit"], |unit| Some([unit]), add)
+    }
+
+    fn into_rows<'v, const N: usize>(
+        mut self,
+        names: &'static [&'static str; N],
+        values: impl Fn(&'o str) -> Option<[&'v str; N]>,
+        add: impl Fn(&mut T, &T),
+    ) -> Rows<T> {
+        let named = self.places.iter().filter_map(|(owner, place)| Some((values(owner)?, *place)));
+        let mut order: Vec<([&str; N], usize)> = named.collect();
+        order.sort_unstable();
+        order.dedup_by(|(name, place), (kept, sum)| {
             let is_same = name == kept;
             if is_same {
-                add(sum, more);
+                let more = std::mem::take(&mut self.sums[*place]);
+                add(&mut self.sums[*sum], &more);
             }
             is_same
         });
-        let row = |([namespace, pod], counts): ([String; 2], T)| Row {
-            labels: Labels::new(&["namespace", "pod"], &[&namespace, &pod]),
-            counts,
-        };
-        pods.into_iter().map(row).collect()
-    }
-
-    /// Units in the order of the page.
-    pub(super) fn into_units(mut self) -> Vec<Row<T>> {
-        self.sums.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
-        let row = |(unit, counts): (String, T)| Row { labels: Labels::new(&["unit"], &[&unit]), counts };
-        self.sums.into_iter().map(row).collect()
+        let labelled = order.into_iter().map(|(name, place)| (Labels::new(names, &name), place));
+        Rows { order: labelled.collect(), sums: self.sums }
     }
 }
 
-/// Namespace and name of a pod; `None` while its name may still come: it is left out, and its counts are in the node's
-/// totals meanwhile. The UID stands for a name that does not come.
-fn pod_labels(census: &Census, uid: String, now: Instant) -> Option<[String; 2]> {
-    // No UID is this word.
-    if uid == OTHER {
-        return Some([OTHER.to_owned(), uid]);
+/// What was counted, in the order of the page.
+#[derive(Debug)]
+pub(super) struct Rows<T> {
+    order: Vec<(Labels, usize)>,
+    sums: Vec<T>,
+}
+
+impl<T> Rows<T> {
+    /// A single row without labels.
+    pub(super) fn single(sum: T) -> Self {
+        Self { order: vec![(Labels::NONE, 0)], sums: vec![sum] }
     }
-    census.shown(&uid, now).map(|name| [name.namespace, name.pod])
+
+    /// The first labels of some series, and what was counted for them.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Labels, &T)> {
+        self.order.iter().map(|(labels, place)| (labels, &self.sums[*place]))
+    }
+
+    pub(super) fn sums_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.sums.iter_mut()
+    }
 }

@@ -4,16 +4,17 @@ mod descriptor;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use probe_common::tcp::{BUCKETS, ConnectFailure, Durations};
 
 use self::descriptor::{CONNECT_FAILURES, COUNTERS, HISTOGRAMS, NODE_RTT};
-use super::rows::{Row, Sums};
+use super::rows::{Rows, Sums};
 use super::{CollectError, Collector, Support};
 use crate::identity::{Census, CgroupRegistry, Owner};
 use crate::ledger::{Account, Counts, Holder, Ledger, Part, SlotSource, add_durations};
 use crate::metric::sink::Sink;
-use crate::metric::{Buckets, Descriptor, Profile, Value};
+use crate::metric::{Buckets, Descriptor, Labels, Profile, Value};
 use crate::peer::PeerClass;
 
 pub use self::descriptor::DESCRIPTORS;
@@ -38,32 +39,24 @@ impl<S> Tcp<S> {
     }
 }
 
-/// Sums of one collection. Those of a pod are large, and are moved when pods are put in order.
-#[derive(Default)]
-struct Series {
-    pods: Sums<Box<Counts>>,
+/// Sums of one collection.
+struct Series<'o> {
+    pods: Sums<'o, Counts>,
     node: BTreeMap<PeerClass, Durations>,
 }
 
-impl Series {
+impl<'o> Series<'o> {
     /// What is known in advance: every class of peer, and every pod whether or not it has sent anything.
-    fn known(registry: &CgroupRegistry) -> Self {
-        let mut series = Self::default();
-        for class in PeerClass::ALL {
-            series.node.insert(class, Durations::default());
-        }
-        for owner in registry.owners() {
-            if let Owner::Pod { uid } = owner {
-                series.pods.of(uid);
-            }
-        }
-        series
+    fn known(registry: &'o CgroupRegistry) -> Self {
+        let uid = |owner: &'o Owner| if let Owner::Pod { uid } = owner { Some(uid.as_str()) } else { None };
+        let pods = Sums::known(registry.owners().filter_map(uid));
+        Self { pods, node: PeerClass::ALL.map(|class| (class, Durations::default())).into() }
     }
 
-    fn add(&mut self, account: Account<&Owner>, counts: &Counts) {
+    fn add(&mut self, account: Account<&'o Owner>, counts: &Counts) {
         add_durations(self.node.entry(account.class).or_default(), &counts.tcp.rtt);
         if let Holder::Owner(Owner::Pod { uid }) = account.holder {
-            **self.pods.of(uid) += counts;
+            *self.pods.of(uid) += counts;
         }
     }
 }
@@ -88,40 +81,41 @@ impl<S: SlotSource> Collector for Tcp<S> {
     }
 
     fn collect(&self, sink: &mut Sink<'_>) -> Result<(), CollectError> {
-        let series = self.census.with_registry(|registry| {
-            let mut series = Series::known(registry);
-            self.ledger.visit(registry, Part::Tcp, |account, counts| series.add(account, counts));
-            series
+        let (node, pods) = self.census.read(Instant::now(), |residents| {
+            let reading = self.ledger.read(residents.registry);
+            let mut series = Series::known(residents.registry);
+            reading.visit(Part::Tcp, |account, counts| series.add(account, counts));
+            (series.node, series.pods.into_pods(residents, |sum, more| *sum += more))
         });
         let mut family = sink.family(&NODE_RTT);
-        for (class, durations) in &series.node {
+        for (class, durations) in &node {
             family.histogram(&[class.as_str()], &buckets(durations));
         }
         if self.profile > Profile::Minimal {
-            let pods = series.pods.into_pods(&self.census, |sum, more| **sum += more);
             write_pods(sink, self.profile, &pods);
         }
         Ok(())
     }
 }
 
-fn write_pods(sink: &mut Sink<'_>, profile: Profile, pods: &[Row<Box<Counts>>]) {
+fn write_pods(sink: &mut Sink<'_>, profile: Profile, pods: &Rows<Counts>) {
     for (descriptor, read) in HISTOGRAMS.iter().filter(|(descriptor, _)| descriptor.profile <= profile) {
         let mut family = sink.family(descriptor);
-        for pod in pods {
-            family.histogram_with(&pod.labels, &[], &buckets(read(&pod.counts.tcp)));
+        for (pod, counts) in pods.iter() {
+            family.histogram_with(pod, &buckets(read(&counts.tcp)));
         }
     }
     for (descriptor, read) in COUNTERS.iter().filter(|(descriptor, _)| descriptor.profile <= profile) {
         let mut family = sink.family(descriptor);
-        for pod in pods {
-            family.value_with(&pod.labels, &[], Value::Integer(read(&pod.counts)));
+        for (pod, counts) in pods.iter() {
+            family.value_with(pod, &Labels::NONE, Value::Integer(read(counts)));
         }
     }
+    let reasons = ConnectFailure::ALL.map(|reason| Labels::new(&["reason"], &[reason.as_str()]));
     let mut family = sink.family(&CONNECT_FAILURES);
-    for pod in pods {
-        for (reason, failures) in ConnectFailure::ALL.iter().zip(pod.counts.tcp.connect_failures) {
-            family.value_with(&pod.labels, &[reason.as_str()], Value::Integer(failures));
+    for (pod, counts) in pods.iter() {
+        for (reason, failures) in reasons.iter().zip(counts.tcp.connect_failures) {
+            family.value_with(pod, reason, Value::Integer(failures));
         }
     }
 }
@@ -129,7 +123,6 @@ fn write_pods(sink: &mut Sink<'_>, profile: Profile, pods: &[Row<Box<Counts>>]) 
 #[cfg(test)]
 mod tests {
     use std::io;
-    use std::time::Instant;
 
     use probe_common::tcp::{BOUNDS_MICROSECONDS, TcpCell};
     use probe_common::traffic::{Cell, SLOTS_RESERVED, SlotKey};

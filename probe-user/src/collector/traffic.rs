@@ -3,14 +3,15 @@
 mod descriptor;
 
 use std::sync::Arc;
+use std::time::Instant;
 
-use probe_common::traffic::{Cell, Protocol};
+use probe_common::traffic::Protocol;
 
 use self::descriptor::{FAMILIES, Scope};
-use super::rows::{Row, Sums};
+use super::rows::{Rows, Sums};
 use super::{CollectError, Collector, Support};
-use crate::identity::{Census, Owner};
-use crate::ledger::{Account, Counts, Holder, Ledger, Part, SlotSource, add_traffic};
+use crate::identity::{Census, Owner, Residents};
+use crate::ledger::{Account, Holder, Ledger, Part, SlotSource, Volume};
 use crate::metric::sink::Sink;
 use crate::metric::{Descriptor, Labels, Profile, Value};
 use crate::peer::PeerClass;
@@ -39,29 +40,29 @@ impl<S> Traffic<S> {
 type Tail = (PeerClass, Option<Protocol>);
 
 /// The few series of one pod or unit, in no order.
-type Cells = Vec<(Tail, Cell)>;
+type Volumes = Vec<(Tail, Volume)>;
 
 /// Everything of one collection, by owner.
-struct Series {
-    pods: Sums<Cells>,
-    units: Sums<Cells>,
-    node: Cells,
+struct Series<'o> {
+    pods: Sums<'o, Volumes>,
+    units: Sums<'o, Volumes>,
+    node: Volumes,
 }
 
-impl Series {
+impl<'o> Series<'o> {
     /// What is known in advance: every class of the node's totals exists from the first scrape.
     fn known() -> Self {
-        let node = PeerClass::ALL.map(|class| ((class, None), Cell::default())).to_vec();
+        let node = PeerClass::ALL.map(|class| ((class, None), Volume::default())).to_vec();
         Self { pods: Sums::default(), units: Sums::default(), node }
     }
 
-    fn add(&mut self, account: Account<&Owner>, more: &Cell, profile: Profile) {
-        add_cell(&mut self.node, (account.class, None), more);
-        let is_silent = *more == Cell::default();
+    fn add(&mut self, account: Account<&'o Owner>, more: &Volume, profile: Profile) {
+        add_volume(&mut self.node, (account.class, None), more);
+        let is_silent = *more == Volume::default();
         if profile == Profile::Minimal || is_silent {
             return;
         }
-        let cells = match account.holder {
+        let volumes = match account.holder {
             Holder::Owner(Owner::Pod { uid }) => self.pods.of(uid),
             Holder::Overflow => self.pods.of_other(),
             Holder::Owner(Owner::Unit(unit)) => self.units.of(unit),
@@ -69,31 +70,32 @@ impl Series {
             Holder::Departed => return,
         };
         let protocol = (profile == Profile::Detailed).then_some(account.protocol);
-        add_cell(cells, (account.class, protocol), more);
+        add_volume(volumes, (account.class, protocol), more);
     }
 
-    fn into_rows(self, census: &Census) -> Rows {
-        let add =
-            |sum: &mut Cells, more: &Cells| more.iter().for_each(|(tail, cell)| add_cell(sum, *tail, cell));
-        let node = Row { labels: Labels::new(&[], &[]), counts: self.node };
-        let mut rows =
-            Rows { pods: self.pods.into_pods(census, add), units: self.units.into_units(), node: vec![node] };
-        let all = rows.pods.iter_mut().chain(&mut rows.units).chain(&mut rows.node);
+    fn into_page(self, residents: &Residents<'_>) -> Page {
+        let mut page = Page {
+            pods: self.pods.into_pods(residents, add_volumes),
+            units: self.units.into_units(add_volumes),
+            node: Rows::single(self.node),
+        };
         let text = |(class, protocol): &Tail| (class.as_str(), protocol.map(Protocol::as_str));
-        all.for_each(|row| row.counts.sort_unstable_by_key(|(tail, _)| text(tail)));
-        rows
+        for rows in [&mut page.pods, &mut page.units, &mut page.node] {
+            rows.sums_mut().for_each(|volumes| volumes.sort_unstable_by_key(|(tail, _)| text(tail)));
+        }
+        page
     }
 }
 
 /// Everything in the order of the page.
-struct Rows {
-    pods: Vec<Row<Cells>>,
-    units: Vec<Row<Cells>>,
-    node: Vec<Row<Cells>>,
+struct Page {
+    pods: Rows<Volumes>,
+    units: Rows<Volumes>,
+    node: Rows<Volumes>,
 }
 
-impl Rows {
-    fn of(&self, scope: Scope) -> &[Row<Cells>] {
+impl Page {
+    fn rows(&self, scope: Scope) -> &Rows<Volumes> {
         match scope {
             Scope::Pod => &self.pods,
             Scope::Unit => &self.units,
@@ -102,10 +104,36 @@ impl Rows {
     }
 }
 
-fn add_cell(cells: &mut Cells, tail: Tail, more: &Cell) {
-    match cells.iter_mut().find(|(known, _)| *known == tail) {
-        Some((_, sum)) => add_traffic(sum, more),
-        None => cells.push((tail, *more)),
+fn add_volume(volumes: &mut Volumes, tail: Tail, more: &Volume) {
+    match volumes.iter_mut().find(|(known, _)| *known == tail) {
+        Some((_, sum)) => *sum += more,
+        None => volumes.push((tail, *more)),
+    }
+}
+
+/// The last labels of every series there can be, by class and protocol.
+struct Tails(Vec<[Labels; 1 + Protocol::ALL.len()]>);
+
+impl Tails {
+    fn render() -> Self {
+        let of_class = |class: PeerClass| {
+            let class = class.as_str();
+            let with =
+                |protocol: Protocol| Labels::new(&["peer_class", "protocol"], &[class, protocol.as_str()]);
+            let [tcp, udp, icmp, other] = Protocol::ALL.map(with);
+            [Labels::new(&["peer_class"], &[class]), tcp, udp, icmp, other]
+        };
+        Self(PeerClass::ALL.into_iter().map(of_class).collect())
+    }
+
+    fn of(&self, (class, protocol): Tail) -> &Labels {
+        &self.0[usize::from(class.number())][protocol.map_or(0, |protocol| usize::from(protocol.number()))]
+    }
+}
+
+fn add_volumes(sum: &mut Volumes, more: &Volumes) {
+    for (tail, volume) in more {
+        add_volume(sum, *tail, volume);
     }
 }
 
@@ -123,23 +151,22 @@ impl<S: SlotSource> Collector for Traffic<S> {
     }
 
     fn collect(&self, sink: &mut Sink<'_>) -> Result<(), CollectError> {
-        let mut series = Series::known();
-        self.census.with_registry(|registry| {
-            let add = |account: Account<&Owner>, counts: &Counts| {
+        let page = self.census.read(Instant::now(), |residents| {
+            let reading = self.ledger.read(residents.registry);
+            let mut series = Series::known();
+            reading.visit(Part::Traffic, |account, counts| {
                 series.add(account, &counts.traffic, self.profile);
-            };
-            self.ledger.visit(registry, Part::Traffic, add);
+            });
+            series.into_page(residents)
         });
-        let rows = series.into_rows(&self.census);
+        let tails = Tails::render();
         for family in &FAMILIES {
             let descriptor =
                 if self.profile == Profile::Detailed { &family.detailed } else { &family.standard };
             let mut out = sink.family(descriptor);
-            for row in rows.of(family.scope) {
-                for ((class, protocol), cell) in &row.counts {
-                    let tail = [class.as_str(), protocol.map_or("", Protocol::as_str)];
-                    let tail = if protocol.is_some() { &tail[..] } else { &tail[..1] };
-                    out.value_with(&row.labels, tail, Value::Integer((family.read)(cell)));
+            for (labels, volumes) in page.rows(family.scope).iter() {
+                for (tail, volume) in volumes {
+                    out.value_with(labels, tails.of(*tail), Value::Integer((family.read)(volume)));
                 }
             }
         }
@@ -150,7 +177,6 @@ impl<S: SlotSource> Collector for Traffic<S> {
 #[cfg(test)]
 mod tests {
     use std::io;
-    use std::time::Instant;
 
     use super::*;
     use crate::identity::{PodName, PodNames, PodSource};
@@ -172,40 +198,47 @@ mod tests {
         Owner::Pod { uid: UIDS[number].to_owned() }
     }
 
-    fn sent(packets: u64) -> Cell {
-        Cell { transmit_packets: packets, ..Cell::default() }
+    fn sent(packets: u64) -> Volume {
+        Volume { transmit_packets: packets, ..Volume::default() }
     }
 
     /// What is on the page after these packets were sent.
-    fn rows(
+    fn page(
         sources: Vec<Box<dyn PodSource>>,
         accounts: &[(Holder, PeerClass, Protocol, u64)],
         profile: Profile,
-    ) -> Rows {
+    ) -> Page {
         let census = Census::new(PodNames::new(sources));
         let now = Instant::now();
         census.insert(7, &format!("kubepods/pod{}", UIDS[0]), now);
         census.find_names(now);
+        let accounts = accounts.iter().map(|(holder, class, protocol, packets)| {
+            (Account { holder: holder.clone(), class: *class, protocol: *protocol }, sent(*packets))
+        });
+        let accounts: Vec<(Account, Volume)> = accounts.collect();
         let mut series = Series::known();
-        for (holder, class, protocol, packets) in accounts {
-            let account = Account { holder: holder.clone(), class: *class, protocol: *protocol };
-            series.add(account.borrowed(), &sent(*packets), profile);
+        for (account, volume) in &accounts {
+            series.add(account.borrowed(), volume, profile);
         }
-        series.into_rows(&census)
+        census.read(now, |residents| series.into_page(residents))
     }
 
-    fn named(accounts: &[(Holder, PeerClass, Protocol, u64)], profile: Profile) -> Rows {
-        rows(vec![Box::new(Successors)], accounts, profile)
+    fn named(accounts: &[(Holder, PeerClass, Protocol, u64)], profile: Profile) -> Page {
+        page(vec![Box::new(Successors)], accounts, profile)
     }
 
-    fn db(counts: Cells) -> Vec<Row<Cells>> {
-        vec![Row { labels: Labels::new(&["namespace", "pod"], &["shop", "db-0"]), counts }]
+    fn labels(namespace: &str, pod: &str) -> Labels {
+        Labels::new(&["namespace", "pod"], &[namespace, pod])
+    }
+
+    fn pods(page: &Page) -> Vec<(Labels, Volumes)> {
+        page.pods.iter().map(|(labels, volumes)| (labels.clone(), volumes.clone())).collect()
     }
 
     /// The node's totals that are not 0.
-    fn totals(rows: &Rows) -> Cells {
-        let all = rows.node.iter().flat_map(|row| &row.counts);
-        all.filter(|(_, cell)| *cell != Cell::default()).copied().collect()
+    fn totals(page: &Page) -> Volumes {
+        let all = page.node.iter().flat_map(|(_, volumes)| volumes);
+        all.filter(|(_, volume)| *volume != Volume::default()).copied().collect()
     }
 
     #[test]
@@ -214,14 +247,15 @@ mod tests {
             (Holder::Owner(pod(0)), PeerClass::Node, Protocol::Tcp, 3),
             (Holder::Owner(pod(1)), PeerClass::Node, Protocol::Tcp, 4),
         ];
-        assert_eq!(named(&accounts, Profile::Standard).pods, db(vec![((PeerClass::Node, None), sent(7))]));
+        let found = pods(&named(&accounts, Profile::Standard));
+        assert_eq!(found, [(labels("shop", "db-0"), vec![((PeerClass::Node, None), sent(7))])]);
     }
 
     #[test]
     fn a_pod_whose_name_may_still_come_is_in_the_totals_only() {
         let accounts = [(Holder::Owner(pod(0)), PeerClass::Node, Protocol::Tcp, 3)];
-        let found = rows(Vec::new(), &accounts, Profile::Standard);
-        assert_eq!(found.pods, []);
+        let found = page(Vec::new(), &accounts, Profile::Standard);
+        assert_eq!(pods(&found), []);
         assert_eq!(totals(&found), [((PeerClass::Node, None), sent(3))]);
     }
 
@@ -238,9 +272,10 @@ mod tests {
             ((PeerClass::Node, Some(Protocol::Tcp)), sent(2)),
             ((PeerClass::Node, Some(Protocol::Udp)), sent(1)),
         ];
-        assert_eq!(named(&accounts, Profile::Detailed).pods, db(detailed));
+        let name = labels("shop", "db-0");
+        assert_eq!(pods(&named(&accounts, Profile::Detailed)), [(name.clone(), detailed)]);
         let standard = vec![((PeerClass::Host, None), sent(4)), ((PeerClass::Node, None), sent(3))];
-        assert_eq!(named(&accounts, Profile::Standard).pods, db(standard));
+        assert_eq!(pods(&named(&accounts, Profile::Standard)), [(name, standard)]);
     }
 
     #[test]
@@ -249,9 +284,10 @@ mod tests {
             (Holder::Owner(pod(0)), PeerClass::Node, Protocol::Tcp, 3),
             (Holder::Overflow, PeerClass::Node, Protocol::Other, 4),
         ];
-        let found = named(&accounts, Profile::Standard).pods;
-        assert_eq!(found[0].labels, Labels::new(&["namespace", "pod"], &["other", "other"]));
-        assert_eq!(found[1..], db(vec![((PeerClass::Node, None), sent(3))]));
+        let expected = [(labels("other", "other"), 4), (labels("shop", "db-0"), 3)];
+        let expected =
+            expected.map(|(labels, packets)| (labels, vec![((PeerClass::Node, None), sent(packets))]));
+        assert_eq!(pods(&named(&accounts, Profile::Standard)), expected);
     }
 
     #[test]
@@ -261,8 +297,9 @@ mod tests {
             (Holder::Departed, PeerClass::External, Protocol::Udp, 5),
         ];
         let found = named(&accounts, Profile::Standard);
-        assert!(found.pods.is_empty() && found.units.is_empty());
+        assert!(pods(&found).is_empty() && found.units.iter().next().is_none());
         assert_eq!(totals(&found), [((PeerClass::External, None), sent(5))]);
-        assert_eq!(found.node[0].counts.len(), PeerClass::ALL.len());
+        let node: Vec<_> = found.node.iter().map(|(_, volumes)| volumes.len()).collect();
+        assert_eq!(node, [PeerClass::ALL.len()]);
     }
 }

@@ -23,6 +23,24 @@ struct Inner {
     naming: Naming,
 }
 
+/// Who lives on this node at one moment.
+#[derive(Debug)]
+pub struct Residents<'a> {
+    /// Owners by cgroup.
+    pub registry: &'a CgroupRegistry,
+    naming: &'a Naming,
+    now: Instant,
+}
+
+impl Residents<'_> {
+    /// Namespace and name under which a pod is shown. A new pod is not shown before it has a name or
+    /// [`PATIENCE`](super::PATIENCE) has passed, then by its UID and without a namespace.
+    #[must_use]
+    pub fn shown<'n>(&'n self, uid: &'n str) -> Option<[&'n str; 2]> {
+        self.naming.shown(uid, self.now)
+    }
+}
+
 impl Inner {
     fn note_appeared(&mut self, changes: &[Change], now: Instant) {
         for change in changes {
@@ -93,11 +111,10 @@ impl Census {
         self.lock().naming.name(uid).cloned()
     }
 
-    /// The name under which a pod is shown. A new pod is not shown before it has a name or [`PATIENCE`](super::PATIENCE)
-    /// has passed, then by its UID and without a namespace.
-    #[must_use]
-    pub fn shown(&self, uid: &str, now: Instant) -> Option<PodName> {
-        self.lock().naming.shown(uid, now)
+    /// Runs `read` with everybody as they are now.
+    pub fn read<R>(&self, now: Instant, read: impl FnOnce(&Residents<'_>) -> R) -> R {
+        let inner = self.lock();
+        read(&Residents { registry: &inner.registry, naming: &inner.naming, now })
     }
 
     /// When [`find_names`](Self::find_names) is to be called because of what was reported; `None`: not for that reason.
@@ -221,8 +238,9 @@ mod tests {
         let census = Census::new(PodNames::new(Vec::new()));
         let start = Instant::now();
         census.merge_scan([(7, PATH)], start, start);
-        assert_eq!(census.shown(UID, start), None);
-        assert_eq!(census.shown(UID, start + PATIENCE).map(|name| name.pod), Some(UID.to_owned()));
+        let shown = |now| census.read(now, |residents| residents.shown(UID).map(|name| name.concat()));
+        assert_eq!(shown(start), None);
+        assert_eq!(shown(start + PATIENCE), Some(UID.to_owned()));
     }
 
     #[test]

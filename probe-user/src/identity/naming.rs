@@ -63,15 +63,14 @@ impl Naming {
         self.names.get(uid)
     }
 
-    /// The name under which a pod is shown: none while it may still come, then the UID, without a namespace. Nothing is
-    /// said of a pod that nobody knows.
-    pub(super) fn shown(&self, uid: &str, now: Instant) -> Option<PodName> {
-        let unnamed = || {
-            let since = *self.nameless.get(uid)?;
-            (now.duration_since(since) >= PATIENCE)
-                .then(|| PodName { namespace: String::new(), pod: uid.to_owned() })
-        };
-        self.name(uid).cloned().or_else(unnamed)
+    /// Namespace and name under which a pod is shown: none while they may still come, then the UID, without a namespace.
+    /// Nothing is said of a pod that nobody knows.
+    pub(super) fn shown<'n>(&'n self, uid: &'n str, now: Instant) -> Option<[&'n str; 2]> {
+        if let Some(name) = self.name(uid) {
+            return Some([&name.namespace, &name.pod]);
+        }
+        let since = *self.nameless.get(uid)?;
+        (now.duration_since(since) >= PATIENCE).then_some(["", uid])
     }
 
     /// Forgets the pods for which `keep` is false.
@@ -144,10 +143,9 @@ mod tests {
         let start = Instant::now();
         let mut naming = appeared(start);
         assert_eq!(naming.shown(UID, start + PATIENCE.saturating_sub(MILLISECOND)), None);
-        let by_uid = PodName { namespace: String::new(), pod: UID.to_owned() };
-        assert_eq!(naming.shown(UID, start + PATIENCE), Some(by_uid));
+        assert_eq!(naming.shown(UID, start + PATIENCE), Some(["", UID]));
         naming.learn(found());
-        assert_eq!(naming.shown(UID, start), Some(web()));
+        assert_eq!(naming.shown(UID, start), Some([web().namespace.as_str(), web().pod.as_str()]));
     }
 
     #[test]
@@ -164,7 +162,7 @@ mod tests {
         let mut naming = appeared(start);
         naming.learn(found());
         naming.learn(HashMap::new());
-        assert_eq!(naming.shown(UID, start), Some(web()));
+        assert_eq!(naming.shown(UID, start), Some([web().namespace.as_str(), web().pod.as_str()]));
         naming.retain(|uid| uid != UID);
         assert_eq!(naming.shown(UID, start + PATIENCE), None);
     }

@@ -107,9 +107,10 @@ impl CgroupRegistry {
         self.live.contains_key(owner)
     }
 
-    /// Owners of all ids that are held, those of gone ones included, with repetitions.
+    /// Owners of all ids that are held: the living ones once, those that are gone with repetitions.
     pub fn owners(&self) -> impl Iterator<Item = &Owner> {
-        self.entries.values().map(|entry| &entry.owner)
+        let is_gone = |entry: &&Entry| entry.gone.is_some() && !self.is_live(&entry.owner);
+        self.live.keys().chain(self.entries.values().filter(is_gone).map(|entry| &entry.owner))
     }
 
     /// Ids that have been gone for at least `age`.

@@ -66,7 +66,7 @@ impl Books {
         ready
     }
 
-    /// Moves the counts of every owner that has no account any more to its heir, or to the departed.
+    /// Moves the counts of forgotten owners to their heirs, or to the departed.
     pub(super) fn fold(&mut self, heirs: &HashMap<Owner, Option<Owner>>) {
         let all = std::mem::take(&mut self.carried);
         for (mut account, counts) in all {

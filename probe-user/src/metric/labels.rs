@@ -5,9 +5,7 @@ use super::text::write_label;
 /// The value of every label of the series that takes what exceeds the cap.
 pub const OTHER: &str = "other";
 
-static NONE: Labels = Labels { names: &[], text: Vec::new(), is_other: true };
-
-/// Labels rendered once for all the series that begin with them.
+/// Labels rendered once for all the series that have them, first or last.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Labels {
     names: &'static [&'static str],
@@ -15,57 +13,71 @@ pub struct Labels {
     is_other: bool,
 }
 
-/// All labels of one sample: some that were rendered before, then the values of the rest.
+/// All labels of one sample.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct LabelSet<'a> {
-    head: &'a Labels,
-    rest: &'a [&'a str],
+pub(super) enum LabelSet<'a> {
+    /// By their values.
+    Values(&'a [&'a str]),
+    /// Rendered before, in two parts.
+    Rendered(&'a Labels, &'a Labels),
 }
 
 impl Labels {
+    /// No labels.
+    pub const NONE: Self = Self { names: &[], text: Vec::new(), is_other: true };
+
     /// Labels of these names; a name without a value is left out.
     #[must_use]
     pub fn new(names: &'static [&'static str], values: &[&str]) -> Self {
         let names = &names[..names.len().min(values.len())];
-        let mut text = Vec::new();
+        let mut text = Vec::with_capacity(names.iter().chain(values).map(|part| part.len() + 2).sum());
         write_pairs(&mut text, names, values);
         Self { names, text, is_other: is_other(values) }
     }
-
-    /// These labels with the values of those that follow.
-    pub(super) fn with<'a>(&'a self, rest: &'a [&'a str]) -> LabelSet<'a> {
-        LabelSet { head: self, rest }
-    }
 }
 
-impl<'a> LabelSet<'a> {
-    /// Labels of which none was rendered before.
-    pub(super) fn plain(values: &'a [&'a str]) -> Self {
-        NONE.with(values)
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.head.names.len() + self.rest.len()
+impl LabelSet<'_> {
+    /// Whether they are as many as the names of a family; that they are those is a matter of the collector's tests.
+    pub(super) fn fits(&self, names: &[&'static str]) -> bool {
+        match self {
+            Self::Values(values) => values.len() == names.len(),
+            Self::Rendered(first, last) => {
+                debug_assert!(
+                    first.names.iter().chain(last.names).eq(names),
+                    "labels were rendered for another family"
+                );
+                first.names.len() + last.names.len() == names.len()
+            }
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.len() == 0
+        match self {
+            Self::Values(values) => values.is_empty(),
+            Self::Rendered(first, last) => first.names.is_empty() && last.names.is_empty(),
+        }
     }
 
     /// Whether every value is `other`.
     pub(super) fn is_other(&self) -> bool {
-        self.head.is_other && is_other(self.rest)
+        match self {
+            Self::Values(values) => is_other(values),
+            Self::Rendered(first, last) => first.is_other && last.is_other,
+        }
     }
 
     /// Writes `a="x",b="y"`.
     pub(super) fn write(&self, out: &mut Vec<u8>, names: &[&'static str]) {
-        let (first, others) = names.split_at(self.head.names.len().min(names.len()));
-        debug_assert_eq!(first, self.head.names, "labels rendered for another family");
-        out.extend_from_slice(&self.head.text);
-        if !self.head.text.is_empty() && !self.rest.is_empty() {
-            out.push(b',');
+        match self {
+            Self::Values(values) => write_pairs(out, names, values),
+            Self::Rendered(first, last) => {
+                out.extend_from_slice(&first.text);
+                if !first.text.is_empty() && !last.text.is_empty() {
+                    out.push(b',');
+                }
+                out.extend_from_slice(&last.text);
+            }
         }
-        write_pairs(out, others, self.rest);
     }
 }
 
@@ -90,25 +102,32 @@ mod tests {
 
     fn written(labels: LabelSet<'_>) -> String {
         let mut out = Vec::new();
+        assert!(labels.fits(NAMES));
         labels.write(&mut out, NAMES);
         String::from_utf8(out).unwrap()
     }
 
     #[test]
-    fn labels_read_alike_however_many_were_rendered_before() {
+    fn labels_read_alike_however_they_are_rendered() {
         let values = ["x\\y\"z\n", "é", "refused"];
         let expected = "namespace=\"x\\\\y\\\"z\\n\",pod=\"é\",reason=\"refused\"";
-        for before in 0..=values.len() {
-            let (first, rest) = values.split_at(before);
-            assert_eq!(written(Labels::new(NAMES, first).with(rest)), expected);
+        assert_eq!(written(LabelSet::Values(&values)), expected);
+        for first in 0..=values.len() {
+            let (names, values) = (NAMES.split_at(first), values.split_at(first));
+            let (first, last) = (Labels::new(names.0, values.0), Labels::new(names.1, values.1));
+            assert_eq!(written(LabelSet::Rendered(&first, &last)), expected);
         }
     }
 
     #[test]
     fn other_is_only_what_is_other_throughout() {
-        let head = |value| Labels::new(NAMES, &[value, "other"]);
-        assert!(head("other").with(&["other"]).is_other());
-        assert!(!head("other").with(&["refused"]).is_other());
-        assert!(!head("shop").with(&["other"]).is_other());
+        let is_other = |pod, reason| {
+            let (pod, reason) = (Labels::new(&["pod"], &[pod]), Labels::new(&["reason"], &[reason]));
+            LabelSet::Rendered(&pod, &reason).is_other()
+        };
+        assert!(is_other("other", "other"));
+        assert!(!is_other("other", "refused"));
+        assert!(!is_other("web", "other"));
+        assert!(LabelSet::Values(&["other", "other"]).is_other());
     }
 }

@@ -132,7 +132,7 @@ impl<'a> Sink<'a> {
         }
         let fold = std::mem::take(&mut open.fold);
         let others = vec![OTHER; open.descriptor.labels.len()];
-        let others = LabelSet::plain(&others);
+        let others = LabelSet::Values(&others);
         let mut family = Family { out: self.out, rules: self.rules, open: &mut open, tally: &mut self.tally };
         match fold {
             Fold::Empty => {}
@@ -153,22 +153,22 @@ impl Open {
 impl Family<'_> {
     /// Writes a counter or gauge sample; `labels` in the order of the descriptor.
     pub fn value(&mut self, labels: &[&str], value: Value) {
-        self.add_value(LabelSet::plain(labels), value);
+        self.add_value(LabelSet::Values(labels), value);
     }
 
-    /// Writes a counter or gauge sample whose first labels were rendered before.
-    pub fn value_with(&mut self, first: &Labels, rest: &[&str], value: Value) {
-        self.add_value(first.with(rest), value);
+    /// Writes a counter or gauge sample whose labels were rendered before.
+    pub fn value_with(&mut self, first: &Labels, last: &Labels, value: Value) {
+        self.add_value(LabelSet::Rendered(first, last), value);
     }
 
     /// Writes a histogram sample.
     pub fn histogram(&mut self, labels: &[&str], buckets: &Buckets<'_>) {
-        self.add_histogram(LabelSet::plain(labels), buckets);
+        self.add_histogram(LabelSet::Values(labels), buckets);
     }
 
-    /// Writes a histogram sample whose first labels were rendered before.
-    pub fn histogram_with(&mut self, first: &Labels, rest: &[&str], buckets: &Buckets<'_>) {
-        self.add_histogram(first.with(rest), buckets);
+    /// Writes a histogram sample whose labels were rendered before.
+    pub fn histogram_with(&mut self, labels: &Labels, buckets: &Buckets<'_>) {
+        self.add_histogram(LabelSet::Rendered(labels, &Labels::NONE), buckets);
     }
 
     fn add_value(&mut self, labels: LabelSet<'_>, value: Value) {
@@ -195,7 +195,7 @@ impl Family<'_> {
     }
 
     fn fits(&self, labels: LabelSet<'_>) -> bool {
-        !self.open.repeated && labels.len() == self.open.descriptor.labels.len()
+        !self.open.repeated && labels.fits(self.open.descriptor.labels)
     }
 
     /// A wrong call is a mistake in the collector: loud in development, a missing and counted sample in production.

@@ -83,6 +83,9 @@ pub(super) fn write_value(out: &mut Vec<u8>, value: Value) {
 
 /// Writes all digits of an integer.
 pub(super) fn write_integer(out: &mut Vec<u8>, mut number: u64) {
+    if let (Ok(digit), true) = (u8::try_from(number), number < 10) {
+        return out.push(b'0' + digit);
+    }
     let mut digits = [0_u8; 20]; // u64::MAX has 20
     let mut at = digits.len();
     loop {
@@ -99,7 +102,9 @@ pub(super) fn write_integer(out: &mut Vec<u8>, mut number: u64) {
 /// Writes the shortest text that reads back as the same float.
 pub(super) fn write_float(out: &mut Vec<u8>, number: f64) {
     let size = number.abs();
-    if number.is_nan() {
+    if let Some(millionths) = whole_millionths(number) {
+        write_millionths(out, millionths);
+    } else if number.is_nan() {
         out.extend_from_slice(b"NaN");
     } else if number.is_infinite() {
         out.extend_from_slice(if number > 0.0 { b"+Inf" } else { b"-Inf" });
@@ -107,6 +112,33 @@ pub(super) fn write_float(out: &mut Vec<u8>, number: f64) {
         write_formatted(out, format_args!("{number}"));
     } else {
         write_formatted(out, format_args!("{number:e}"));
+    }
+}
+
+/// The number in millionths where it is a whole number of them with at most 15 digits, as the sums of durations are.
+/// No two such decimals are the same float, so that theirs is the shortest text.
+fn whole_millionths(number: f64) -> Option<u64> {
+    if !(1e-6..1e9).contains(&number) {
+        return None;
+    }
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive and below 1e15")]
+    let millionths = (number * 1e6).round() as u64;
+    #[expect(clippy::cast_precision_loss, reason = "below 2^53")]
+    let is_whole = (millionths as f64 / 1e6).to_bits() == number.to_bits();
+    is_whole.then_some(millionths)
+}
+
+fn write_millionths(out: &mut Vec<u8>, millionths: u64) {
+    write_integer(out, millionths / 1_000_000);
+    let mut rest = millionths % 1_000_000;
+    if rest > 0 {
+        out.push(b'.');
+    }
+    let mut unit = 100_000;
+    while rest > 0 {
+        write_integer(out, rest / unit);
+        rest %= unit;
+        unit /= 10;
     }
 }
 
@@ -160,6 +192,19 @@ mod tests {
             let text = written(|out| write_float(out, number));
             assert_eq!(text.parse::<f64>().unwrap().to_bits(), number.to_bits(), "{text}");
             assert!(text.len() < 25, "{text}");
+        }
+    }
+
+    #[test]
+    fn sums_of_microseconds_have_the_shortest_text() {
+        for sum in
+            [0.000_001, 0.000_023, 0.1, 0.999_999, 1.0, 12.5, 7.000_001, 86_400.000_03, 999_999_999.999_999]
+        {
+            assert!(whole_millionths(sum).is_some());
+            assert_eq!(written(|out| write_float(out, sum)), sum.to_string());
+        }
+        for other in [1.0 / 3.0, 0.000_000_5, 1e9, -1.0, 0.0, 0.1 + 0.2] {
+            assert_eq!(whole_millionths(other), None);
         }
     }
 

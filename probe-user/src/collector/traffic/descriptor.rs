@@ -1,7 +1,6 @@
 //! The twelve families of traffic: three scopes, two directions, bytes and packets.
 
-use probe_common::traffic::Cell;
-
+use crate::ledger::Volume;
 use crate::metric::{Descriptor, Kind, Profile};
 
 /// Whose traffic a family shows.
@@ -26,7 +25,7 @@ pub(super) struct Family {
     pub(super) standard: Descriptor,
     pub(super) detailed: Descriptor,
     pub(super) scope: Scope,
-    pub(super) read: fn(&Cell) -> u64,
+    pub(super) read: fn(&Volume) -> u64,
 }
 
 const SOURCE: &str =
@@ -44,10 +43,10 @@ const fn descriptor(
     Descriptor { name, kind: Kind::Counter, unit, help, labels, profile, source: SOURCE, witness: WITNESS }
 }
 
-const RECEIVE_BYTES: fn(&Cell) -> u64 = |cell| cell.receive_bytes;
-const RECEIVE_PACKETS: fn(&Cell) -> u64 = |cell| cell.receive_packets;
-const TRANSMIT_BYTES: fn(&Cell) -> u64 = |cell| cell.transmit_bytes;
-const TRANSMIT_PACKETS: fn(&Cell) -> u64 = |cell| cell.transmit_packets;
+const RECEIVE_BYTES: fn(&Volume) -> u64 = |volume| volume.receive_bytes;
+const RECEIVE_PACKETS: fn(&Volume) -> u64 = |volume| volume.receive_packets;
+const TRANSMIT_BYTES: fn(&Volume) -> u64 = |volume| volume.transmit_bytes;
+const TRANSMIT_PACKETS: fn(&Volume) -> u64 = |volume| volume.transmit_packets;
 
 macro_rules! family {
     ($scope:ident, $name:literal, $unit:expr, $read:ident, $help:literal, $labels:expr, $detailed:expr) => {

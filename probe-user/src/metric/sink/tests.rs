@@ -126,9 +126,10 @@ fn labels_rendered_before_make_the_same_page() {
         sink.family(&RTT).histogram(&values[..1], &buckets);
     });
     let (rendered, _) = page(Format::OpenMetrics1, 10, |sink| {
-        let pod = Labels::new(BYTES.labels, &values[..1]);
-        sink.family(&BYTES).value_with(&pod, &values[1..], Value::Integer(7));
-        sink.family(&RTT).histogram_with(&pod, &[], &buckets);
+        let pod = Labels::new(&["pod"], &values[..1]);
+        let class = Labels::new(&["peer_class"], &values[1..]);
+        sink.family(&BYTES).value_with(&pod, &class, Value::Integer(7));
+        sink.family(&RTT).histogram_with(&pod, &buckets);
     });
     assert_eq!(rendered, plain);
 }
