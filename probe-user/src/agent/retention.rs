@@ -121,7 +121,7 @@ mod tests {
     fn totals(census: &Census, ledger: &Ledger<OneEach>) -> (u64, u64) {
         let (mut of_pods, mut all) = (0, 0);
         census.with_registry(|registry| {
-            ledger.visit(registry, Part::Traffic, |account, counts| {
+            ledger.read(registry).visit(Part::Traffic, |account, counts| {
                 all += counts.traffic.receive_packets;
                 if matches!(account.holder, Holder::Owner(Owner::Pod { .. })) {
                     of_pods += counts.traffic.receive_packets;
