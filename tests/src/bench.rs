@@ -16,6 +16,7 @@ mod report;
 mod scrape;
 mod start;
 mod statistics;
+mod tap;
 
 use std::fmt;
 use std::io::Write as _;
@@ -48,8 +49,9 @@ impl Effort {
 type Measure = fn(&mut Field, Effort, &mut Report) -> Result<()>;
 
 /// The parts by name, in the order in which they run.
-const PARTS: [(&str, Measure); 6] = [
+const PARTS: [(&str, Measure); 7] = [
     ("packet", packet::measure),
+    ("tap", tap::measure),
     ("overhead", overhead::measure),
     ("scrape", scrape::measure),
     ("idle", idle::measure),

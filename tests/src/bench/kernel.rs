@@ -76,8 +76,9 @@ impl Fields {
         Self(pairs.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect())
     }
 
+    /// A number; the kernel writes some with a name behind them.
     fn get(&self, name: &str) -> Option<u64> {
-        self.0.get(name)?.parse().ok()
+        self.0.get(name)?.split(' ').next()?.parse().ok()
     }
 
     fn runs(&self) -> Result<Runs> {
@@ -94,7 +95,7 @@ pub(super) struct Holdings {
     programs: BTreeMap<u64, String>,
     /// Bytes of maps by the map's number.
     maps: BTreeMap<u64, u64>,
-    /// Program numbers of links to cgroups with their attach type.
+    /// Program numbers of links with their attach type.
     links: Vec<(u64, u64)>,
 }
 
@@ -130,7 +131,7 @@ impl Holdings {
         self.maps.values().sum()
     }
 
-    /// Runs of the program on that hook of a cgroup.
+    /// Runs of the program on that hook: of a cgroup, or of the only device that has one.
     pub(super) fn runs(&self, hook: Hook) -> Result<Runs> {
         let wanted = u64::from(hook.attach_type());
         let linked = self.links.iter().find(|(_, kind)| *kind == wanted).map(|(program, _)| program);
