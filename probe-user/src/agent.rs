@@ -23,6 +23,7 @@ use self::serve::{Chosen, supervise};
 use crate::collector::agent_self::{AgentSelf, Build, EventSource, SelfMetrics};
 use crate::collector::dependent::Dependent;
 use crate::collector::overlay::OverlayCollector;
+use crate::collector::tap::Tap;
 use crate::collector::tcp::Tcp;
 use crate::collector::traffic::Traffic;
 use crate::collector::unavailable::Unavailable;
@@ -159,8 +160,10 @@ impl<'a> Agent<'a> {
             metrics: self.metrics.clone(),
             config: network::peer_config(self.config),
             join: self.config.vip.join_groups,
+            lost: 0,
         };
         supervise("vip", self.ended.clone(), listener.run());
+        chosen.add(Mode::Auto, Arc::new(Tap::new(heard.clone())))?;
         // It listens from here on; that there is no virtual address yet is no failure of a collector that must run.
         chosen.add(Mode::Auto, Arc::new(Vip::new(heard, network, vip::monotonic)))
     }

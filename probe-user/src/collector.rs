@@ -7,6 +7,7 @@ pub mod overlay;
 pub mod program;
 mod rows;
 pub mod runner;
+pub mod tap;
 pub mod tcp;
 pub mod traffic;
 pub mod unavailable;
@@ -23,6 +24,7 @@ pub static CATALOGUE: &[(&str, &[&Descriptor])] = &[
     ("tcp", tcp::DESCRIPTORS),
     ("overlay", overlay::DESCRIPTORS),
     ("vip", vip::DESCRIPTORS),
+    ("tap", tap::DESCRIPTORS),
     ("program", program::DESCRIPTORS),
     ("self", agent_self::DESCRIPTORS),
     ("runner", runner::DESCRIPTORS),

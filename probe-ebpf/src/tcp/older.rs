@@ -68,6 +68,12 @@ unsafe fn watch(socket: *mut c_void) {
     if STATES & (1 << (u32::from(state) & 31)) == 0 {
         return;
     }
+    let mut flags: c_int = 0;
+    let option = TCP_BPF_SOCK_OPS_CB_FLAGS;
+    // SAFETY: a socket of this run, and four bytes of the stack.
+    if unsafe { bpf_getsockopt(tcp.cast(), SOL_TCP, option, (&raw mut flags).cast(), FLAGS_SIZE) } != 0 {
+        return;
+    }
     let mut initial = SocketState::default();
     // SAFETY: a socket of this run.
     let storage = unsafe { maps::socket_state(tcp.cast(), Some(&mut initial)) };
@@ -76,12 +82,6 @@ unsafe fn watch(socket: *mut c_void) {
             // SAFETY: a projection into the map value.
             unsafe { &raw mut (*control).storage_refused }
         });
-        return;
-    }
-    let mut flags: c_int = 0;
-    let option = TCP_BPF_SOCK_OPS_CB_FLAGS;
-    // SAFETY: a socket of this run, and four bytes of the stack.
-    if unsafe { bpf_getsockopt(tcp.cast(), SOL_TCP, option, (&raw mut flags).cast(), FLAGS_SIZE) } != 0 {
         return;
     }
     let mut flags = flags | CALLBACKS.cast_signed();

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use ipnet::IpNet;
 use nix::time::{ClockId, clock_gettime};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval};
@@ -20,13 +21,15 @@ use crate::host::uplinks;
 use crate::kernel::{Frame, KernelHandle, Uplink};
 use crate::peer::{PeerConfig, with_flannel};
 use crate::source::multicast::Memberships;
-use crate::source::netlink::{LinkKind, NetworkFacts};
+use crate::source::netlink::{Link, LinkKind, NetworkFacts};
 use crate::wire::{self, Capture, Medium};
 
 /// How often silence is looked for: a tenth of the usual interval of one second, and the shortest one in use.
 const TICK: Duration = Duration::from_millis(100);
 /// Frames can be on their way to us for this long; after a pause of the whole process they are, for longer.
 const LATENESS: Nanos = 100_000_000;
+/// A tick that comes this late tells of a pause.
+const PAUSE: Nanos = 250_000_000;
 /// Frames taken at once.
 const BATCH: usize = 256;
 
@@ -47,20 +50,40 @@ pub(super) struct Listener {
     pub(super) config: PeerConfig,
     /// Whether to join the groups of VRRP.
     pub(super) join: bool,
+    /// Frames that were lost so far.
+    pub(super) lost: u64,
 }
 
-/// The tapped devices by index.
+/// The uplinks by index.
 #[derive(Default)]
 struct Devices {
     names: BTreeMap<u32, Arc<str>>,
-    /// Devices under a VLAN device that is tapped itself: tagged frames are seen there again.
+    /// Those that are up.
+    up: BTreeSet<u32>,
+    /// Devices under a VLAN device that is an uplink or a port of one: tagged frames are seen there again.
     trunks: BTreeSet<u32>,
+}
+
+impl Devices {
+    fn of(facts: &NetworkFacts, pod_networks: &[IpNet]) -> Self {
+        let links = uplinks(facts, pod_networks);
+        let names: BTreeMap<u32, Arc<str>> =
+            links.iter().map(|link| (link.index, Arc::from(link.name.as_str()))).collect();
+        let is_seen_again = |link: &&Link| {
+            link.kind == LinkKind::Vlan
+                && (names.contains_key(&link.index)
+                    || link.master.is_some_and(|master| names.contains_key(&master)))
+        };
+        let trunks = facts.links.iter().filter(is_seen_again).filter_map(|link| link.lower).collect();
+        Self { up: links.iter().filter(|link| link.up).map(|link| link.index).collect(), trunks, names }
+    }
 }
 
 impl Listener {
     pub(super) async fn run(mut self) -> Result<()> {
         let mut memberships = self.memberships();
-        let mut devices = self.follow(memberships.as_mut());
+        let mut devices = Devices::default();
+        self.facts.mark_changed();
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut last_tick = monotonic();
@@ -68,25 +91,25 @@ impl Listener {
         loop {
             tokio::select! {
                 biased;
+                changed = self.facts.changed() => {
+                    changed?;
+                    devices = self.follow(&devices, memberships.as_mut());
+                }
+                _ = ticks.tick() => {
+                    let now = monotonic();
+                    // With frames still to come, as after a pause, the silence would be ours.
+                    if now - last_tick < PAUSE && self.frames.is_empty() {
+                        let notices = self.heard.lock().tick(now - LATENESS);
+                        self.record(&notices);
+                    }
+                    last_tick = now;
+                    self.look_after(&devices, now);
+                }
                 count = self.frames.recv_many(&mut batch, BATCH) => {
                     if count == 0 {
                         bail!("the kernel thread has ended");
                     }
                     self.observe(&devices, batch.drain(..));
-                }
-                changed = self.facts.changed() => {
-                    changed?;
-                    devices = self.follow(memberships.as_mut());
-                }
-                _ = ticks.tick() => {
-                    let now = monotonic();
-                    // After a pause the frames of that time are still to come: silence would be ours.
-                    if now - last_tick < 10 * LATENESS {
-                        let notices = self.heard.lock().tick(now - LATENESS);
-                        self.record(&notices);
-                    }
-                    last_tick = now;
-                    self.count_losses();
                 }
             }
         }
@@ -101,32 +124,29 @@ impl Listener {
             .ok()
     }
 
-    /// Has the devices tapped that are uplinks now, and notes which links are down.
-    fn follow(&mut self, memberships: Option<&mut Memberships>) -> Devices {
+    /// Has the devices tapped that are uplinks now, and notes where nothing is heard at the moment.
+    fn follow(&mut self, before: &Devices, memberships: Option<&mut Memberships>) -> Devices {
         let facts = Arc::clone(&self.facts.borrow_and_update());
-        let config = with_flannel(&self.config, Path::new("/"));
-        let pod_networks: Vec<_> = config.pod_networks().collect();
-        let links = uplinks(&facts, &pod_networks);
-        let taps = links.iter().map(|link| Uplink { index: link.index, name: link.name.clone() });
-        self.kernel.set_taps(taps.collect());
-        if let Some(memberships) = memberships {
-            let up = links.iter().filter(|link| link.up).map(|link| link.index).collect();
-            for error in memberships.keep(&up) {
+        let pod_networks: Vec<_> = with_flannel(&self.config, Path::new("/")).pod_networks().collect();
+        let devices = Devices::of(&facts, &pod_networks);
+        if devices.names != before.names {
+            let taps = devices.names.iter();
+            self.kernel.set_taps(
+                taps.map(|(index, name)| Uplink { index: *index, name: name.to_string() }).collect(),
+            );
+        }
+        if devices.up != before.up
+            && let Some(memberships) = memberships
+        {
+            for error in memberships.keep(&devices.up) {
                 tracing::warn!(%error, "VRRP advertisements may not be heard");
             }
         }
-        let now = monotonic();
-        for link in links.iter().filter(|link| !link.up || !link.carrier) {
-            self.heard.lock().link_lost(&link.name, now);
-        }
-        Devices {
-            names: links.iter().map(|link| (link.index, Arc::from(link.name.as_str()))).collect(),
-            trunks: links
-                .iter()
-                .filter(|link| link.kind == LinkKind::Vlan)
-                .filter_map(|link| link.lower)
-                .collect(),
-        }
+        let hears = |name: &str| facts.link_named(name).is_some_and(|link| link.up && link.carrier);
+        let is_old = |name: &str| before.names.values().any(|known| **known == *name);
+        // What has just come was not heard before.
+        self.heard.lock().deafened(|name| !hears(name) || !is_old(name), monotonic());
+        devices
     }
 
     fn observe(&self, devices: &Devices, frames: impl Iterator<Item = Frame>) {
@@ -144,8 +164,13 @@ impl Listener {
                 medium: Medium::Ethernet,
                 vlan: frame.vlan,
             });
-            let is_tagged = frame.vlan.is_some()
-                || matches!(&seen, Ok(Some(observation)) if observation.link.vlan.is_some());
+            // Number 0 is a priority without a VLAN, and belongs to the device itself.
+            let vlan = match &seen {
+                Ok(Some(observation)) => observation.link.vlan,
+                Err(malformed) => malformed.link.vlan,
+                Ok(None) => None,
+            };
+            let is_tagged = vlan.is_some_and(|number| number != 0);
             if is_tagged && devices.trunks.contains(&frame.device) {
                 continue;
             }
@@ -170,9 +195,18 @@ impl Listener {
         }
     }
 
-    fn count_losses(&self) {
-        let lost = self.kernel.slots().control().frames_lost + self.kernel.status().frames_lost;
+    /// What is tapped, and what was lost: then an advertisement may have been among it.
+    fn look_after(&mut self, devices: &Devices, now: Nanos) {
+        let status = self.kernel.status();
+        let lost = self.kernel.slots().control().frames_lost + status.frames_lost;
         self.metrics.raise_events_lost(EventSource::Tap, lost);
+        let is_tapped = |index: u32| status.uplinks.iter().any(|uplink| uplink.index == index);
+        let uplinks = devices.names.iter().map(|(index, name)| (name.to_string(), is_tapped(*index)));
+        let mut state = self.heard.lock();
+        state.set_uplinks(uplinks.collect());
+        if std::mem::replace(&mut self.lost, lost) < lost {
+            state.deafened(|_| true, now);
+        }
     }
 }
 
@@ -189,11 +223,10 @@ fn occurrence(notice: &Notice, address: IpAddr, clock: &Clock) -> Option<Occurre
             let event = event(Kind::VipMoved).at(clock.to_utc(failover.first));
             let event = event.with("from", failover.from.to_string()).with("to", failover.to.to_string());
             let event = event.with("cause", failover.cause.as_str());
-            let event = event.with("detect_ms", milliseconds(failover.last, failover.first));
-            match failover.announced {
-                Some(announced) => event.with("announce_ms", milliseconds(failover.first, announced)),
-                None => event,
-            }
+            let detect = failover.last.map(|last| ("detect_ms", milliseconds(last, failover.first)));
+            let announce =
+                failover.announced.map(|announced| ("announce_ms", milliseconds(failover.first, announced)));
+            detect.into_iter().chain(announce).fold(event, |event, (phase, time)| event.with(phase, time))
         }
         Happening::ConflictOpened(conflict) => {
             disputed(event(Kind::VipConflictOpened), &conflict).at(clock.to_utc(conflict.since))

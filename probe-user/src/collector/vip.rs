@@ -23,6 +23,10 @@ use crate::source::netlink::{LinkKind, NetworkFacts, NetworkState};
 
 pub use self::descriptor::DESCRIPTORS;
 
+/// The `reason` where nothing can be heard.
+const NO_UPLINK: &str = "no uplink is tapped";
+/// The `reason` where something may not be heard; the log has the kernel's words.
+const UPLINK_MISSED: &str = "an uplink could not be tapped";
 /// The `reason` where nothing was heard.
 const NO_VIP: &str = "no virtual IP on this node's links";
 /// The `reason` where nothing is known of addresses.
@@ -81,8 +85,16 @@ impl Collector for Vip {
     }
 
     fn support(&self) -> Support {
-        if self.heard.lock().contests().is_empty() {
+        let state = self.heard.lock();
+        let uplinks = state.uplinks();
+        if !uplinks.values().any(|is_tapped| *is_tapped) {
+            return Support::No(NO_UPLINK);
+        }
+        if state.contests().is_empty() {
             return Support::No(NO_VIP);
+        }
+        if uplinks.values().any(|is_tapped| !*is_tapped) {
+            return Support::Degraded(UPLINK_MISSED);
         }
         if *self.current.borrow() { Support::Yes } else { Support::Degraded(NETWORK_UNREAD) }
     }
@@ -94,17 +106,12 @@ impl Collector for Vip {
         write_routers(sink, state.contests());
         write_vips(sink, state.contests(), held.as_ref(), now);
         write_histories(sink, state.histories());
-        let mut family = sink.family(&descriptor::MALFORMED);
-        for (reason, frames) in state.malformed() {
-            family.value(&[reason.as_str()], Value::Integer(frames));
-        }
-        sink.family(&descriptor::LIMITED).value(&[], Value::Integer(state.limited()));
         Ok(())
     }
 }
 
 /// A family, and which part of a `T` it shows.
-type Column<T> = (&'static Descriptor, fn(&T) -> Value);
+type Column<T> = (&'static Descriptor, fn(&T) -> Option<Value>);
 
 /// The labels of a router as texts.
 fn labels(virtual_router: &VirtualRouter, source: IpAddr) -> [String; 4] {
@@ -120,14 +127,16 @@ fn write_routers(sink: &mut Sink<'_>, contests: &BTreeMap<VirtualRouter, Contest
         })
         .collect();
     let values: [Column<Router>; 3] = [
-        (&descriptor::ADVERTISEMENTS, |router| Value::Integer(router.advertisements())),
-        (&descriptor::PRIORITY, |router| Value::Integer(router.priority().into())),
-        (&descriptor::INTERVAL, |router| Value::Float(router.interval().as_secs_f64())),
+        (&descriptor::ADVERTISEMENTS, |router| Some(Value::Integer(router.advertisements()))),
+        (&descriptor::PRIORITY, |router| router.priority().map(|priority| Value::Integer(priority.into()))),
+        (&descriptor::INTERVAL, |router| Some(Value::Float(router.interval().as_secs_f64()))),
     ];
     for (descriptor, read) in values {
         let mut family = sink.family(descriptor);
         for (labels, router) in &routers {
-            family.value(&labels.each_ref().map(String::as_str), read(router));
+            if let Some(value) = read(router) {
+                family.value(&labels.each_ref().map(String::as_str), value);
+            }
         }
     }
     let mut family = sink.family(&descriptor::GAP);
@@ -147,7 +156,7 @@ fn write_vips(
     let mut vips: BTreeMap<IpAddr, Vec<(&VirtualRouter, &Contest)>> = BTreeMap::new();
     for (virtual_router, contest) in contests {
         for address in contest.addresses() {
-            vips.entry(*address).or_default().push((virtual_router, contest));
+            vips.entry(address).or_default().push((virtual_router, contest));
         }
     }
     let mut family = sink.family(&descriptor::INFO);
@@ -182,14 +191,16 @@ fn write_vips(
 
 fn write_histories(sink: &mut Sink<'_>, histories: &BTreeMap<IpAddr, History>) {
     let values: [Column<History>; 3] = [
-        (&descriptor::CONFLICTS, |history| Value::Integer(history.conflicts)),
-        (&descriptor::CONFLICT_SECONDS, |history| Value::Float(history.conflict_seconds)),
-        (&descriptor::BRIEF, |history| Value::Integer(history.brief)),
+        (&descriptor::CONFLICTS, |history| Some(Value::Integer(history.conflicts))),
+        (&descriptor::CONFLICT_SECONDS, |history| Some(Value::Float(history.conflict_seconds))),
+        (&descriptor::BRIEF, |history| Some(Value::Integer(history.brief))),
     ];
     for (descriptor, read) in values {
         let mut family = sink.family(descriptor);
         for (vip, history) in histories {
-            family.value(&[&vip.to_string()], read(history));
+            if let Some(value) = read(history) {
+                family.value(&[&vip.to_string()], value);
+            }
         }
     }
     let mut family = sink.family(&descriptor::FAILOVERS);

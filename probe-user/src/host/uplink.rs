@@ -44,10 +44,24 @@ fn leads_out(facts: &NetworkFacts, link: &Link) -> bool {
         LinkKind::Device | LinkKind::Bond | LinkKind::Vlan | LinkKind::Veth => true,
         LinkKind::Bridge => facts.links.iter().any(|port| {
             port.master == Some(link.index)
-                && matches!(port.kind, LinkKind::Device | LinkKind::Bond | LinkKind::Vlan)
+                && (matches!(port.kind, LinkKind::Device | LinkKind::Bond | LinkKind::Vlan)
+                    || is_switch(port))
         }),
+        // A container's own device (LXC, Docker); here its frames would be seen on the device below, too.
+        LinkKind::Macvlan => !is_virtual_router(link) && !has_lower(facts, link),
+        LinkKind::Other(ref kind) => is_switch(link) || kind == "ipvlan" && !has_lower(facts, link),
         _ => false,
     }
+}
+
+/// Open vSwitch, on whose internal devices `OpenShift` has a node's addresses, and the team driver.
+fn is_switch(link: &Link) -> bool {
+    matches!(&link.kind, LinkKind::Other(kind) if kind == "openvswitch" || kind == "team")
+}
+
+/// Whether the device below is in this namespace.
+fn has_lower(facts: &NetworkFacts, link: &Link) -> bool {
+    link.lower.and_then(|index| facts.link(index)).is_some()
 }
 
 /// Whether the device has an address that others reach it by. Host-side devices of pods have none, a pod network's, or
@@ -132,6 +146,28 @@ mod tests {
         network.link(4, "docker0", LinkKind::Bridge, 1500);
         network.address(4, "172.17.0.1/16");
         assert_eq!(names(&network, &[]), ["br0"]);
+    }
+
+    #[test]
+    fn open_vswitch_holds_the_address_of_its_port() {
+        let mut network = Network::default();
+        network.link(2, "eth0", LinkKind::Device, 1500);
+        network.link(3, "ovs-system", LinkKind::Other("openvswitch".into()), 1500);
+        network.links[0].master = Some(3);
+        network.link(4, "br-ex", LinkKind::Other("openvswitch".into()), 1500);
+        network.address(4, "192.168.111.20/24");
+        assert_eq!(names(&network, &[]), ["br-ex"]);
+    }
+
+    #[test]
+    fn a_macvlan_is_one_where_the_device_below_is_elsewhere() {
+        let mut network = Network::default();
+        network.link(2, "eth0", LinkKind::Macvlan, 1500);
+        network.links[0].lower = Some(77);
+        network.address(2, "192.168.1.20/24");
+        assert_eq!(names(&network, &[]), ["eth0"]);
+        network.link(77, "eth1", LinkKind::Device, 1500);
+        assert_eq!(names(&network, &[]), Vec::<String>::new());
     }
 
     #[test]

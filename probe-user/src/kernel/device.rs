@@ -1,17 +1,23 @@
 //! Attaches a pair of tc programs to a device: by TCX links, or before Linux 6.6 by filters on clsact.
 
+use std::ops::RangeInclusive;
+
 use aya::Ebpf;
 use aya::programs::links::LinkOrder;
 use aya::programs::tc::{
-    NlOptions, SchedClassifierLink, TcAttachOptions, TcAttachType, qdisc_add_clsact, qdisc_detach_program,
+    NlOptions, SchedClassifierLink, SchedClassifierLinkId, TcAttachOptions, TcAttachType, TcHandle,
+    qdisc_add_clsact, qdisc_detach_program,
 };
 use aya::programs::{ProgramError, SchedClassifier};
 
 use super::error::KernelError;
 use super::load::program;
 
-/// Priority of our filters on clsact; the kernel gives 49152 and below to filters without one.
-const PRIORITY: u16 = 1;
+/// Priorities of our filters on clsact, best first: one that filters of another kind have taken is refused.
+const PRIORITIES: RangeInclusive<u16> = 1..=4;
+/// Handle of our filters. The kernel counts from 1, which is what Cilium asks for as well: with that it would replace
+/// our filter, and we would delete its own.
+const HANDLE: TcHandle = TcHandle::new(0x4c44, 1);
 
 /// The programs of one subject, for what a device receives and for what it sends.
 #[derive(Clone, Copy, Debug)]
@@ -44,19 +50,36 @@ pub(super) fn attach(ebpf: &mut Ebpf, pair: Pair, device: &str) -> Result<Attach
             Err(source) => return Err(KernelError::Program { program: name, source }),
         }
         let refused = |source| KernelError::Attach { program: name, target: device.to_owned(), source };
-        let id = classifier.attach_with_options(device, direction, options(is_tcx)).map_err(refused)?;
-        links.push(classifier.take_link(id).map_err(refused)?);
+        let id = if is_tcx {
+            // First in the chain, since a program that ends it hides packets from those behind; nobody is moved.
+            let options = TcAttachOptions::TcxOrder(LinkOrder::first());
+            classifier.attach_with_options(device, direction, options)
+        } else {
+            attach_filter(classifier, device, direction)
+        };
+        links.push(classifier.take_link(id.map_err(refused)?).map_err(refused)?);
     }
     Ok(Attached { name: device.to_owned(), _links: links })
 }
 
-/// First in the chain, since a program that ends the chain hides packets from those behind it; nobody is moved.
-fn options(is_tcx: bool) -> TcAttachOptions {
-    if is_tcx {
-        TcAttachOptions::TcxOrder(LinkOrder::first())
-    } else {
-        TcAttachOptions::Netlink(NlOptions { priority: PRIORITY, ..NlOptions::default() })
+/// Attaches at the best priority that takes our kind of filter.
+fn attach_filter(
+    classifier: &mut SchedClassifier,
+    device: &str,
+    direction: TcAttachType,
+) -> Result<SchedClassifierLinkId, ProgramError> {
+    let mut attach = |priority| {
+        let options = NlOptions { priority, handle: HANDLE, ..NlOptions::default() };
+        classifier.attach_with_options(device, direction, TcAttachOptions::Netlink(options))
+    };
+    let mut outcome = attach(*PRIORITIES.start());
+    for priority in PRIORITIES.skip(1) {
+        if outcome.is_ok() {
+            break;
+        }
+        outcome = attach(priority);
     }
+    outcome
 }
 
 /// Before Linux 6.6 programs hang on clsact, without a link that ends with the process: the qdisc may exist already

@@ -25,6 +25,9 @@ use super::wire::Wire;
 /// What the kernel thread keeps.
 const KEPT: [Capability; 3] = [Capability::CAP_BPF, Capability::CAP_PERFMON, Capability::CAP_NET_ADMIN];
 
+/// Frames of the tap handed on before commands and records have their turn: a flood must not cost a pod its name.
+const FRAMES_AT_ONCE: usize = 1_024;
+
 /// What the thread starts with.
 pub(super) struct Starting {
     pub(super) wake: Arc<EventFd>,
@@ -165,7 +168,8 @@ impl Worker {
 
     fn drain_frames(&mut self) {
         let lost_before = self.frames_lost;
-        while let Some(item) = self.frames.next() {
+        for _ in 0..FRAMES_AT_ONCE {
+            let Some(item) = self.frames.next() else { break };
             let sent = tap::decode(&item).is_some_and(|frame| self.tapped.try_send(frame).is_ok());
             self.frames_lost += u64::from(!sent);
         }

@@ -14,7 +14,8 @@ const DEAF: &str = "chain i { type filter hook input priority -400; ip protocol 
 #[test]
 fn owners_that_do_not_hear_each_other_are_a_conflict_until_they_do() -> Result<()> {
     let lab = Stage::lab()?;
-    let mut stage = Stage::new(&lab, &Spec::default())?;
+    // Whole seconds: no stall of a busy machine is taken for silence.
+    let mut stage = Stage::new(&lab, &Spec::v2())?;
     let (vip, vip_text) = (stage.vip, stage.vip.to_string());
     let (two, three) = (lab.node(2)?, lab.node(3)?);
     let deaf = [Firewall::add(two, "inet", "deaf", DEAF)?, Firewall::add(three, "inet", "deaf", DEAF)?];
@@ -26,7 +27,8 @@ fn owners_that_do_not_hear_each_other_are_a_conflict_until_they_do() -> Result<(
         .with_context(|| format!("node{}", observer.node))?;
     }
     for node in [lab.node(1)?, two, three] {
-        ensure!(node.holding(vip)?.is_some(), "{} has not got the address", node.name());
+        let holds = || node.holding(vip).is_ok_and(|held| held.is_some());
+        wait_until("the address", LIMIT, holds).with_context(|| node.name().to_owned())?;
     }
     drop(deaf);
     for observer in &mut stage.observers {
@@ -46,7 +48,7 @@ fn owners_that_do_not_hear_each_other_are_a_conflict_until_they_do() -> Result<(
         let lasted =
             page.value("leadline_vip_conflict_seconds_total", &[("vip", &vip_text)]).context("none")?;
         println!("node{}: {lasted:.4} s, tcpdump {truth:.4} s", observer.node);
-        ensure!((lasted - truth).abs() <= 0.002, "{lasted} and {truth}");
+        ensure!((lasted - truth).abs() <= 0.01, "{lasted} and {truth}");
         assert_eq!(page.count("leadline_vip_conflicts_total", &[("vip", &vip_text)]), Some(2));
         assert_eq!(page.sum("leadline_vip_failovers_total", |_| true), Some(0));
     }

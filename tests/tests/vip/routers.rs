@@ -65,6 +65,10 @@ fn every_advertisement_is_counted_on_every_node() -> Result<()> {
 fn a_node_without_virtual_addresses_says_so_and_exports_nothing() -> Result<()> {
     let lab = Stage::lab()?;
     let agent = Agent::start(lab.node(1)?, &AgentOptions::default())?;
+    let attached = [("interface", "eth0")];
+    wait_until("the uplink to be tapped", LIMIT, || {
+        agent.scrape().is_ok_and(|page| page.count("leadline_tap_attached", &attached) == Some(1))
+    })?;
     let page = agent.scrape()?;
     let said = page
         .of("leadline_collector_support", |sample| sample.label("collector") == Some("vip"))

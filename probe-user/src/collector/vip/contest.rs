@@ -1,8 +1,9 @@
 //! One virtual router and everybody who advertises it: who owns it, who disputes that, and when it moved. Pure:
 //! advertisements and announcements with their times in, happenings out. All times are of this node's monotonic clock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::time::Duration;
 
 use super::router::{Advert, Router};
 use crate::wire::MacAddress;
@@ -26,7 +27,7 @@ pub enum Cause {
     Preempted,
     /// The owner was this node, and its link had gone.
     Link,
-    /// None of these.
+    /// This node could not hear the others in between.
     Unknown,
 }
 
@@ -56,8 +57,8 @@ pub struct Failover {
     pub to: IpAddr,
     /// Why.
     pub cause: Cause,
-    /// The last advertisement of the old owner, goodbyes included.
-    pub last: Nanos,
+    /// The last advertisement of the old owner, goodbyes included; absent where this node was deaf after it.
+    pub last: Option<Nanos>,
     /// The first one of the new owner.
     pub first: Nanos,
     /// The new owner's first gratuitous ARP or neighbour advertisement after that, if there was any within a second.
@@ -117,8 +118,8 @@ pub struct Contest {
     rivals: BTreeMap<IpAddr, Rivalry>,
     /// A failover whose announcement is waited for.
     pending: Option<Failover>,
-    /// When this node's link to the others was last seen down.
-    link_down: Option<Nanos>,
+    /// When this node was last known not to hear the others: its link was down, or frames were lost.
+    deaf: Option<Nanos>,
 }
 
 impl Contest {
@@ -128,12 +129,10 @@ impl Contest {
         &self.routers
     }
 
-    /// The owner's addresses; without an owner those that were advertised last.
+    /// The addresses of all routers that are remembered: they should be the same, and are all at stake if not.
     #[must_use]
-    pub fn addresses(&self) -> &[IpAddr] {
-        let owner = self.owner.and_then(|owner| self.routers.get(&owner));
-        let latest = || self.routers.values().max_by_key(|router| router.last());
-        owner.or_else(latest).map_or(&[], Router::addresses)
+    pub fn addresses(&self) -> BTreeSet<IpAddr> {
+        self.routers.values().flat_map(|router| router.addresses().iter().copied()).collect()
     }
 
     /// Whether two routers hold on to the addresses now.
@@ -148,24 +147,51 @@ impl Contest {
         self.routers.values().all(|router| now.saturating_sub(router.last()) > after)
     }
 
-    /// This node's own link was seen down.
-    pub fn link_lost(&mut self, now: Nanos) {
-        self.link_down = Some(now);
+    /// This node does not hear the others, or has missed something.
+    pub fn deafened(&mut self, now: Nanos) {
+        self.deaf = Some(now);
+    }
+
+    fn was_deaf_since(&self, last: Nanos) -> bool {
+        self.deaf.is_some_and(|deaf| deaf >= last)
+    }
+
+    /// Forgets routers that have been silent for this long and have no part in the contest.
+    pub fn forget(&mut self, now: Nanos, after: Nanos) {
+        let (owner, rivals) = (self.owner, &self.rivals);
+        self.routers.retain(|source, router| {
+            owner == Some(*source)
+                || rivals.contains_key(source)
+                || now.saturating_sub(router.last()) <= after
+        });
+    }
+
+    /// Makes room for one more router: the one that has been silent for longest goes, if any is silent at all.
+    fn make_room(&mut self, now: Nanos) -> Option<()> {
+        if self.routers.len() < ROUTERS_MAX {
+            return Some(());
+        }
+        let is_idle = |source: &IpAddr, router: &Router| {
+            self.owner != Some(*source) && !self.rivals.contains_key(source) && !router.is_announcing(now)
+        };
+        let idle = self.routers.iter().filter(|(source, router)| is_idle(source, router));
+        let oldest = *idle.min_by_key(|(_, router)| router.last())?.0;
+        self.routers.remove(&oldest).map(drop)
     }
 
     /// Somebody advertised. `None`: one router too many.
     pub fn advertised(&mut self, advert: &Advert, out: &mut Vec<Happening>) -> Option<()> {
         self.expire(advert.time, out);
         let source = advert.source;
-        let is_known = self.routers.contains_key(&source);
-        if !is_known && self.routers.len() >= ROUTERS_MAX {
-            return None;
+        if !self.routers.contains_key(&source) {
+            self.make_room(advert.time)?;
         }
         if self.routers.get(&source).is_some_and(|router| router.is_copy(advert)) {
             return Some(());
         }
         let before = self.routers.get(&source).map(|router| (router.last(), router.has_resigned()));
-        let is_active = self.owner == Some(source) || self.rivals.contains_key(&source);
+        let was_heard = before.is_some_and(|(last, _)| !self.was_deaf_since(last));
+        let is_active = was_heard && (self.owner == Some(source) || self.rivals.contains_key(&source));
         let router = self.routers.entry(source).or_insert_with(|| Router::new(advert));
         router.advertised(advert, is_active);
         if advert.priority == 0 {
@@ -181,8 +207,10 @@ impl Contest {
                 if let Some((last, true)) = before {
                     self.moved(owner, source, Cause::Shutdown, last, advert.time, out);
                 }
+                // An advertisement that was on its way when the rival's came is no answer to it.
+                let meanwhile = advert.interval.map_or(0, |interval| nanos(interval) / 4);
                 for rivalry in self.rivals.values_mut() {
-                    rivalry.owner_insists = true;
+                    rivalry.owner_insists |= advert.time.saturating_sub(rivalry.since) > meanwhile;
                 }
             }
             Some(owner) => self.challenged(owner, advert, out),
@@ -241,9 +269,13 @@ impl Contest {
         self.flush(out);
         self.owner = Some(to);
         self.rivals.remove(&to);
-        let lost_link = self.link_down.is_some_and(|down| down >= last);
         let is_own = self.routers.get(&from).is_some_and(Router::is_local);
-        let cause = if lost_link && is_own { Cause::Link } else { cause };
+        let (cause, last) = match (self.was_deaf_since(last), is_own) {
+            (false, _) => (cause, Some(last)),
+            // Its own last word is a fact.
+            (true, true) => (Cause::Link, Some(last)),
+            (true, false) => (Cause::Unknown, None),
+        };
         self.pending = Some(Failover { from, to, cause, last, first, announced: None });
     }
 
@@ -253,19 +285,22 @@ impl Contest {
     }
 
     /// Somebody announced one of the addresses by gratuitous ARP or an unsolicited neighbour advertisement.
-    pub fn announced(&mut self, sender: MacAddress, time: Nanos, out: &mut Vec<Happening>) {
+    pub fn announced(&mut self, vrid: u8, sender: MacAddress, time: Nanos, out: &mut Vec<Happening>) {
+        // With a virtual MAC the advertisements may still come from the device's own.
+        let is_virtual = sender.virtual_router() == Some(vrid);
         let is_of = |routers: &BTreeMap<IpAddr, Router>, address: &IpAddr| {
-            routers.get(address).is_some_and(|router| router.has_mac(sender))
+            routers.get(address).is_some_and(|router| is_virtual || router.has_mac(sender))
         };
         if let Some(pending) = &mut self.pending
             && is_of(&self.routers, &pending.to)
-            && time >= pending.first
+            && (pending.first..=pending.first + ANNOUNCEMENT).contains(&time)
         {
             pending.announced = Some(time);
             self.flush(out);
         }
         for (rival, rivalry) in &mut self.rivals {
-            if is_of(&self.routers, rival) {
+            let is_timely = (rivalry.since..=rivalry.since + ANNOUNCEMENT).contains(&time);
+            if is_timely && is_of(&self.routers, rival) {
                 rivalry.announced.get_or_insert(time);
             }
         }
@@ -285,8 +320,10 @@ impl Contest {
         let silent = |address: &IpAddr| self.routers.get(address).is_none_or(|router| router.is_silent(now));
         let owner_silent = silent(&owner);
         let gone: Vec<IpAddr> = self.rivals.keys().filter(|rival| silent(rival)).copied().collect();
-        // The owner gave way: to the rival that is still there, or to the only one that there was.
-        let heir = self.rivals.keys().find(|rival| !gone.contains(rival)).or_else(|| gone.first()).copied();
+        // The owner gave way: to the best rival that is still there, or to the only one that there was.
+        let priority = |rival: &&IpAddr| self.routers.get(*rival).and_then(Router::priority);
+        let left = self.rivals.keys().filter(|rival| !gone.contains(rival)).max_by_key(priority);
+        let heir = left.or_else(|| gone.first()).copied();
         if owner_silent
             && let Some(heir) = heir
             && let Some(rivalry) = self.rivals.get(&heir).copied()
@@ -302,12 +339,18 @@ impl Contest {
         }
     }
 
-    /// The rival becomes the owner.
+    /// The rival becomes the owner. A conflict that ends is no failover of its beginning: the addresses were at the
+    /// rival already.
     fn succeed(&mut self, owner: IpAddr, heir: IpAddr, rivalry: Rivalry, out: &mut Vec<Happening>) {
-        let until = self.routers.get(&owner).map_or(rivalry.since, Router::last);
+        let old = self.routers.get(&owner);
+        let until = old.map_or(rivalry.since, Router::last);
+        let has_resigned = old.is_some_and(Router::has_resigned);
         if rivalry.open {
             let conflict = Conflict { owner, rival: heir, since: rivalry.since };
             out.push(Happening::ConflictClosed(conflict, until));
+            let cause = if has_resigned { Cause::Shutdown } else { Cause::Preempted };
+            self.moved(owner, heir, cause, until, until, out);
+            return;
         }
         self.moved(owner, heir, Cause::Preempted, rivalry.owner_last, rivalry.since, out);
         if let Some(pending) = &mut self.pending {
@@ -317,4 +360,8 @@ impl Contest {
             self.flush(out);
         }
     }
+}
+
+fn nanos(duration: Duration) -> Nanos {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -135,7 +135,7 @@ pub(super) static FAILOVERS: Descriptor = of_vip(
     Kind::Counter,
     None,
     &["vip", "cause"],
-    "Moves of a virtual address. shutdown: the owner said goodbye; timeout: it fell silent; preempted: it gave way to another; link: it was this node, whose link had gone. Every observer counts them: max by, never sum.",
+    "Moves of a virtual address. shutdown: the owner said goodbye; timeout: it fell silent; preempted: it gave way to another; link: it was this node, whose link had gone; unknown: this node could not hear the others meanwhile. Every observer counts them: max by, never sum.",
     "failovers in tcpdump's record: difference 0",
 );
 
@@ -157,28 +157,6 @@ pub(super) static LAST: Descriptor = of_vip(
     TCPDUMP_PHASES,
 );
 
-pub(super) static MALFORMED: Descriptor = Descriptor {
-    name: "leadline_tap_malformed_frames_total",
-    kind: Kind::Counter,
-    unit: None,
-    help: "Frames that claim to be ARP, a neighbour advertisement or VRRP and break the rules of their protocol.",
-    labels: &["reason"],
-    profile: Profile::Minimal,
-    source: "frames that the tap copied",
-    witness: "100,000 frames of garbage in 10 s: malformed and lost together, difference 0",
-};
-
-pub(super) static LIMITED: Descriptor = Descriptor {
-    name: "leadline_vrrp_advertisements_ignored_total",
-    kind: Kind::Counter,
-    unit: None,
-    help: "Advertisements of routers beyond the 64 virtual routers and 16 routers each that are told apart.",
-    labels: &[],
-    profile: Profile::Minimal,
-    source: "frames that the tap copied",
-    witness: "a 17th router in a unit test",
-};
-
 /// What the collector describes.
 pub static DESCRIPTORS: &[&Descriptor] = &[
     &ADVERTISEMENTS,
@@ -195,6 +173,4 @@ pub static DESCRIPTORS: &[&Descriptor] = &[
     &FAILOVERS,
     &FAILOVER,
     &LAST,
-    &MALFORMED,
-    &LIMITED,
 ];

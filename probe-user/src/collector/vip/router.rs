@@ -54,7 +54,7 @@ pub struct Advert {
 pub struct Router {
     mac: Option<MacAddress>,
     /// The last one that was no goodbye.
-    priority: u8,
+    priority: Option<u8>,
     interval: Duration,
     addresses: Vec<IpAddr>,
     last: Nanos,
@@ -74,7 +74,7 @@ impl Router {
     pub fn new(advert: &Advert) -> Self {
         Self {
             mac: advert.mac,
-            priority: advert.priority,
+            priority: None,
             interval: advert.interval.unwrap_or(DEFAULT_INTERVAL),
             addresses: advert.addresses.clone(),
             last: advert.time,
@@ -107,7 +107,7 @@ impl Router {
         self.resigned = advert.priority == 0;
         self.interval = advert.interval.unwrap_or(self.interval);
         if !self.resigned {
-            self.priority = advert.priority;
+            self.priority = Some(advert.priority);
             self.addresses.clone_from(&advert.addresses);
         }
     }
@@ -138,7 +138,7 @@ impl Router {
 
     /// The last priority that was no goodbye.
     #[must_use]
-    pub const fn priority(&self) -> u8 {
+    pub const fn priority(&self) -> Option<u8> {
         self.priority
     }
 

@@ -12,7 +12,9 @@ use crate::wire::{MacAddress, Malformed, Message, Observation, Reason, vrrp};
 
 /// Virtual routers that are told apart; more is an attack or a mistake.
 const CONTESTS_MAX: usize = 64;
-/// A virtual router that nobody has advertised for this long is gone.
+/// Addresses that have a history; more is an attack.
+const HISTORIES_MAX: usize = 1_024;
+/// A virtual router or an address that nobody has advertised for this long is gone.
 const FORGOTTEN: Nanos = 3_600 * 1_000_000_000;
 
 /// Upper bounds of the phases of a failover in seconds.
@@ -80,7 +82,10 @@ pub struct Phase {
 }
 
 impl Phase {
-    fn observe(&mut self, from: Nanos, to: Nanos) {
+    /// A phase of which one end is not known is not observed, and the last one is not that of an earlier failover.
+    fn observe(&mut self, from: Option<Nanos>, to: Option<Nanos>) {
+        self.last = None;
+        let (Some(from), Some(to)) = (from, to) else { return };
         let seconds = Duration::from_nanos(to.saturating_sub(from)).as_secs_f64();
         let bucket = PHASE_BOUNDS.iter().position(|bound| seconds <= *bound).unwrap_or(PHASE_BOUNDS.len());
         if let Some(count) = self.buckets.get_mut(bucket) {
@@ -106,8 +111,8 @@ pub struct History {
     pub(super) conflict_seconds: f64,
     /// Two routers of which one gave way at once.
     pub(super) brief: u64,
-    /// When the last failover was, as the new owner's first advertisement.
-    pub(super) last: Option<Nanos>,
+    /// When the address was last advertised.
+    advertised: Nanos,
 }
 
 impl History {
@@ -115,11 +120,8 @@ impl History {
         for (cause, count) in Cause::ALL.iter().zip(&mut self.failovers) {
             *count += u64::from(*cause == failover.cause);
         }
-        self.detect.observe(failover.last, failover.first);
-        if let Some(announced) = failover.announced {
-            self.announce.observe(failover.first, announced);
-        }
-        self.last = Some(failover.first);
+        self.detect.observe(failover.last, Some(failover.first));
+        self.announce.observe(Some(failover.first), failover.announced);
     }
 }
 
@@ -141,6 +143,8 @@ pub struct State {
     histories: BTreeMap<IpAddr, History>,
     malformed: [u64; Reason::ALL.len()],
     limited: u64,
+    /// Whether each uplink is tapped, by its name.
+    uplinks: BTreeMap<String, bool>,
 }
 
 impl State {
@@ -154,6 +158,17 @@ impl State {
     #[must_use]
     pub fn histories(&self) -> &BTreeMap<IpAddr, History> {
         &self.histories
+    }
+
+    /// The uplinks, and whether they are tapped.
+    #[must_use]
+    pub fn uplinks(&self) -> &BTreeMap<String, bool> {
+        &self.uplinks
+    }
+
+    /// What is tapped now.
+    pub fn set_uplinks(&mut self, uplinks: BTreeMap<String, bool>) {
+        self.uplinks = uplinks;
     }
 
     /// Malformed frames by reason.
@@ -228,8 +243,23 @@ impl State {
             .and_then(|contest| contest.advertised(&advert, &mut happenings));
         if accepted.is_none() {
             self.limited += 1;
+            return Vec::new();
         }
+        self.advertised_addresses(&advert);
         self.note(&router, happenings)
+    }
+
+    /// Every address that is advertised has its history from then on.
+    fn advertised_addresses(&mut self, advert: &Advert) {
+        for address in &advert.addresses {
+            if let Some(history) = self.histories.get_mut(address) {
+                history.advertised = advert.time;
+            } else if self.histories.len() < HISTORIES_MAX {
+                self.histories.insert(*address, History { advertised: advert.time, ..History::default() });
+            } else {
+                self.limited += 1;
+            }
+        }
     }
 
     fn announced(&mut self, interface: &str, address: IpAddr, mac: MacAddress, time: Nanos) -> Vec<Notice> {
@@ -237,18 +267,19 @@ impl State {
         for (router, contest) in &mut self.contests {
             if *router.interface == *interface && contest.addresses().contains(&address) {
                 let mut happenings = Vec::new();
-                contest.announced(mac, time, &mut happenings);
+                contest.announced(router.vrid, mac, time, &mut happenings);
                 heard.push((router.clone(), happenings));
             }
         }
         heard.into_iter().flat_map(|(router, happenings)| self.note(&router, happenings)).collect()
     }
 
-    /// The link of an uplink of this node is down.
-    pub fn link_lost(&mut self, interface: &str, now: Nanos) {
+    /// This node does not hear what is on these uplinks, or has missed something of it.
+    pub fn deafened(&mut self, is_deaf: impl Fn(&str) -> bool, now: Nanos) {
         for (router, contest) in &mut self.contests {
-            if router.interface.split('.').next() == Some(interface) || *router.interface == *interface {
-                contest.link_lost(now);
+            let trunk = router.interface.rsplit_once('.').map(|(trunk, _)| trunk);
+            if is_deaf(&router.interface) || trunk.is_some_and(&is_deaf) {
+                contest.deafened(now);
             }
         }
     }
@@ -259,23 +290,25 @@ impl State {
         let mut heard = Vec::new();
         for (router, contest) in &mut self.contests {
             let mut happenings = Vec::new();
+            contest.forget(now, FORGOTTEN);
             contest.tick(now, &mut happenings);
             heard.push((router.clone(), happenings));
         }
         let notices =
             heard.into_iter().flat_map(|(router, happenings)| self.note(&router, happenings)).collect();
-        let known: Vec<IpAddr> =
-            self.contests.values().flat_map(|contest| contest.addresses().iter().copied()).collect();
-        self.histories.retain(|address, _| known.contains(address));
+        self.histories.retain(|_, history| now.saturating_sub(history.advertised) <= FORGOTTEN);
         notices
     }
 
     /// Writes what happened into the histories of the addresses.
     fn note(&mut self, router: &VirtualRouter, happenings: Vec<Happening>) -> Vec<Notice> {
-        let addresses =
-            self.contests.get(router).map_or_else(Vec::new, |contest| contest.addresses().to_vec());
+        if happenings.is_empty() {
+            return Vec::new();
+        }
+        let contest = self.contests.get(router);
+        let addresses: Vec<IpAddr> = contest.into_iter().flat_map(Contest::addresses).collect();
         for address in &addresses {
-            let history = self.histories.entry(*address).or_default();
+            let Some(history) = self.histories.get_mut(address) else { continue };
             for happening in &happenings {
                 match happening {
                     Happening::Owned { .. } => {}

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use super::contest::{Cause, Conflict, Contest, Failover, Happening};
 use super::router::Advert;
-use crate::wire::MacAddress;
+use super::state::{Passage, State};
+use crate::wire::vrrp::{Advertisement, Authentication, Version};
+use crate::wire::{Checksum, Link, MacAddress, Message, Observation};
 
 const MILLI: u64 = 1_000_000;
 const GROUP: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(224, 0, 0, 18));
@@ -42,7 +44,7 @@ impl Replay {
     }
 
     fn garp(&mut self, at: u64, router: u8) -> &mut Self {
-        self.contest.announced(mac(router), at * MILLI, &mut self.said);
+        self.contest.announced(51, mac(router), at * MILLI, &mut self.said);
         self
     }
 
@@ -53,7 +55,8 @@ impl Replay {
 }
 
 fn moved(from: u8, to: u8, cause: Cause, times: (u64, u64, Option<u64>)) -> Happening {
-    let (last, first, announced) = (times.0 * MILLI, times.1 * MILLI, times.2.map(|at| at * MILLI));
+    let (last, first) = (Some(times.0 * MILLI), times.1 * MILLI);
+    let announced = times.2.map(|at| at * MILLI);
     Happening::Moved(Failover { from: ip(from), to: ip(to), cause, last, first, announced })
 }
 
@@ -173,7 +176,7 @@ fn a_lost_link_of_this_node_is_the_cause() {
         local: true,
     };
     replay.contest.advertised(&own, &mut replay.said).unwrap();
-    replay.contest.link_lost(200 * MILLI);
+    replay.contest.deafened(200 * MILLI);
     replay.advert(9_000, 12, 140).garp(9_001, 12);
     assert_eq!(replay.said, [OWNED, moved(11, 12, Cause::Link, (0, 9_000, Some(9_001)))]);
 }
@@ -218,4 +221,119 @@ fn copies_for_several_unicast_peers_are_one_advertisement() {
     let router = &replay.contest.routers()[&ip(11)];
     assert_eq!((router.advertisements(), router.last()), (3, 1_500 * MILLI));
     assert_eq!(router.gaps().buckets, [1, 0, 0, 0, 0, 0, 0, 0, 0]);
+}
+
+#[test]
+fn a_bystander_that_was_deaf_knows_neither_cause_nor_time() {
+    let mut replay = Replay::default();
+    replay.advert(0, 11, 150).advert(1_000, 11, 150);
+    replay.contest.deafened(1_500 * MILLI);
+    replay.advert(300_000, 12, 140).garp(300_001, 12);
+    let (first, announced) = (300_000 * MILLI, Some(300_001 * MILLI));
+    let failover = Failover { from: ip(11), to: ip(12), cause: Cause::Unknown, last: None, first, announced };
+    assert_eq!(replay.said, [OWNED, Happening::Moved(failover)]);
+}
+
+#[test]
+fn what_this_node_did_not_hear_is_no_late_advertisement() {
+    let mut replay = Replay::default();
+    replay.advert(0, 11, 150).advert(1_000, 11, 150);
+    replay.contest.deafened(1_500 * MILLI);
+    replay.advert(300_000, 11, 150).advert(301_000, 11, 150);
+    assert_eq!(replay.contest.routers()[&ip(11)].gaps().buckets, [2, 0, 0, 0, 0, 0, 0, 0, 0]);
+}
+
+#[test]
+fn an_advertisement_that_crosses_a_rivals_is_no_answer() {
+    let mut replay = Replay::default();
+    replay.advert(0, 11, 150).advert(1_000, 11, 150).advert(1_999, 12, 200).advert(2_000, 11, 150);
+    replay.garp(2_001, 12).advert(2_999, 12, 200).advert(3_999, 12, 200).advert(4_999, 12, 200);
+    assert_eq!(replay.said, [OWNED, moved(11, 12, Cause::Preempted, (1_000, 1_999, Some(2_001)))]);
+}
+
+#[test]
+fn a_conflict_that_ends_with_a_goodbye_is_a_shutdown_of_that_moment() {
+    let mut replay = Replay::default();
+    replay.advert(0, 11, 150).advert(1_000, 11, 150).advert(1_500, 12, 140).garp(1_501, 12);
+    for at in 2..60 {
+        replay.advert(at * 1_000, 11, 150).advert(at * 1_000 + 500, 12, 140);
+    }
+    replay.said.clear();
+    replay.advert(60_000, 11, 0).advert(60_500, 12, 140).garp(60_501, 12);
+    let conflict = Conflict { owner: ip(11), rival: ip(12), since: 1_500 * MILLI };
+    let end = moved(11, 12, Cause::Shutdown, (60_000, 60_000, Some(60_501)));
+    assert_eq!(replay.said, [Happening::ConflictClosed(conflict, 60_000 * MILLI), end]);
+}
+
+#[test]
+fn the_virtual_mac_announces_whatever_the_advertisements_come_from() {
+    let mut replay = Replay::default();
+    replay.advert(0, 11, 150).advert(3_453, 12, 140);
+    replay.contest.announced(51, MacAddress([0, 0, 0x5e, 0, 1, 51]), 3_455 * MILLI, &mut replay.said);
+    assert_eq!(replay.said, [OWNED, moved(11, 12, Cause::Timeout, (0, 3_453, Some(3_455)))]);
+}
+
+#[test]
+fn routers_that_are_long_silent_make_room() {
+    let mut replay = Replay::default();
+    for router in 0..40 {
+        replay.advert(u64::from(router) * 10_000, router, 100);
+    }
+    assert_eq!(replay.contest.routers().len(), 16);
+    replay.contest.forget(10_000_000 * MILLI, 3_600_000 * MILLI);
+    assert_eq!(replay.contest.routers().keys().copied().collect::<Vec<_>>(), [ip(39)]);
+}
+
+/// An advertisement as the tap hands it on.
+fn observation(vrid: u8, source: u8, addresses: Vec<IpAddr>) -> Observation {
+    let link = Link { source: Some(mac(source)), destination: None, vlan: None, outer_vlan: None };
+    let message = Message::Vrrp(Advertisement {
+        source: ip(source),
+        destination: GROUP,
+        ttl: 255,
+        version: Version::V3,
+        vrid,
+        priority: 100,
+        interval: Some(Duration::from_secs(1)),
+        authentication: Authentication::None,
+        authentication_header: false,
+        address_count: u8::try_from(addresses.len()).unwrap(),
+        addresses,
+        hmac: false,
+        checksum: Checksum::Plain,
+    });
+    Observation { link, message }
+}
+
+fn passage(at: u64) -> Passage {
+    Passage { time: at * MILLI, interface: "eth0".into(), transmitted: false }
+}
+
+#[test]
+fn a_65th_virtual_router_is_ignored_and_counted() {
+    let mut state = State::default();
+    for vrid in 1..=65 {
+        state.observe(&passage(vrid.into()), Ok(Some(observation(vrid, 11, vec![ip(50)]))));
+    }
+    assert_eq!((state.contests().len(), state.limited()), (64, 1));
+}
+
+#[test]
+fn a_flood_of_addresses_is_bounded() {
+    let mut state = State::default();
+    for number in 0..100_u8 {
+        let addresses = (0..50_u8).map(|last| IpAddr::from([10, 0, number, last])).collect();
+        state.observe(&passage(number.into()), Ok(Some(observation(1, 11, addresses))));
+    }
+    assert_eq!((state.histories().len(), state.limited()), (1_024, 5_000 - 1_024));
+}
+
+#[test]
+fn an_address_that_only_the_dead_router_had_stays() {
+    let mut state = State::default();
+    state.observe(&passage(0), Ok(Some(observation(1, 11, vec![ip(50), ip(51)]))));
+    state.observe(&passage(4_000), Ok(Some(observation(1, 12, vec![ip(50)]))));
+    state.tick(9_000 * MILLI);
+    assert_eq!(state.histories().keys().copied().collect::<Vec<_>>(), [ip(50), ip(51)]);
+    assert!(state.histories().values().all(|history| history.failovers == [0, 0, 0, 1, 0]));
 }
