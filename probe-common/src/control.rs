@@ -19,7 +19,9 @@ pub struct Control {
     pub records_lost: u64,
     /// TCP callbacks of sockets whose slot was not known yet; the sample is dropped.
     pub tcp_unattributed: u64,
+    /// Frames of the tap that found its ring buffer full.
+    pub frames_lost: u64,
     /// Zero.
-    pub padding: [u64; 2],
+    pub padding: u64,
 }
 const _: () = assert!(size_of::<Control>() == 64);

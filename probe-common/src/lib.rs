@@ -10,6 +10,7 @@ pub mod control;
 pub mod overlay;
 pub mod peer;
 pub mod prefix;
+pub mod tap;
 pub mod tcp;
 pub mod traffic;
 

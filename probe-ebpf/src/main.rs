@@ -27,6 +27,7 @@ mod maps;
 mod overlay;
 mod packet;
 mod slot;
+mod tap;
 mod tcp;
 mod traffic;
 

@@ -40,6 +40,9 @@ pub(crate) static PREFIXES: LpmTrie<[u8; 16], PrefixValue> =
 /// Cgroups that come and go.
 #[map(name = "leadline_events")]
 pub(crate) static RECORDS: RingBuf = RingBuf::with_byte_size(512 * 1024, 0);
+/// Frames of the tap, apart from the cgroups: a flood of ARP must not cost a pod its name.
+#[map(name = "leadline_tap")]
+pub(crate) static FRAMES: RingBuf = RingBuf::with_byte_size(512 * 1024, 0);
 /// What is remembered of a socket; freed by the kernel with the socket.
 #[btf_map(name = "leadline_socks")]
 pub(crate) static SOCKETS: SkStorage<SocketState> = SkStorage::new();

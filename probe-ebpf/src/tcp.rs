@@ -4,12 +4,12 @@
 //! (`tcp_sock.rtt_min`); what the kernel takes from ordinary acknowledgements includes delayed ones and, for answers
 //! that carry the acknowledgement, the peer's thinking, and is kept apart.
 
+mod older;
+
 use aya_ebpf::Global;
 use aya_ebpf::bindings::{
     BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, BPF_SOCK_OPS_RETRANS_CB,
-    BPF_SOCK_OPS_RETRANS_CB_FLAG, BPF_SOCK_OPS_RTO_CB, BPF_SOCK_OPS_RTO_CB_FLAG, BPF_SOCK_OPS_RTT_CB,
-    BPF_SOCK_OPS_RTT_CB_FLAG, BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_STATE_CB_FLAG, BPF_SOCK_OPS_TCP_CONNECT_CB,
-    bpf_sock,
+    BPF_SOCK_OPS_RTO_CB, BPF_SOCK_OPS_RTT_CB, BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_TCP_CONNECT_CB, bpf_sock,
 };
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::helpers::generated::{bpf_skc_to_tcp_sock, bpf_tcp_sock};
@@ -175,10 +175,6 @@ pub(crate) fn leadline_tcp(ctx: SockOpsContext) -> u32 {
 /// `socket` is the non-null socket of the context.
 #[inline(always)]
 unsafe fn watch(ctx: &SockOpsContext, socket: *mut bpf_sock) -> Option<*mut SocketState> {
-    let wanted = BPF_SOCK_OPS_RTO_CB_FLAG
-        | BPF_SOCK_OPS_RETRANS_CB_FLAG
-        | BPF_SOCK_OPS_STATE_CB_FLAG
-        | BPF_SOCK_OPS_RTT_CB_FLAG;
     let mut initial = SocketState::default();
     // SAFETY: the caller's promise.
     let state = unsafe { maps::socket_state(socket, Some(&mut initial)) };
@@ -189,7 +185,7 @@ unsafe fn watch(ctx: &SockOpsContext, socket: *mut bpf_sock) -> Option<*mut Sock
         });
         return None;
     }
-    if ctx.set_cb_flags((ctx.cb_flags() | wanted).cast_signed()).is_ok() {
+    if ctx.set_cb_flags((ctx.cb_flags() | older::CALLBACKS).cast_signed()).is_ok() {
         // SAFETY: storage of the socket.
         unsafe { (*state).callbacks = 1 };
     }

@@ -8,7 +8,9 @@ mod network;
 mod node;
 mod pod_events;
 mod privilege;
+mod retention;
 mod serve;
+mod vip;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,10 +21,12 @@ use anyhow::{Context as _, Result};
 use self::kernel_side::{KernelSide, NOT_LOADED};
 use self::serve::{Chosen, supervise};
 use crate::collector::agent_self::{AgentSelf, Build, EventSource, SelfMetrics};
+use crate::collector::dependent::Dependent;
 use crate::collector::overlay::OverlayCollector;
 use crate::collector::tcp::Tcp;
 use crate::collector::traffic::Traffic;
 use crate::collector::unavailable::Unavailable;
+use crate::collector::vip::{Heard, Vip};
 use crate::config::{Config, Mode};
 use crate::event::{Kind, Occurrence, Timeline};
 use crate::host::{check_capabilities, read_host};
@@ -31,7 +35,7 @@ use crate::identity::{Census, LogDirectory, PodNames};
 use crate::kernel::memory::return_large_blocks;
 use crate::peer::{Peers, keep_peers};
 use crate::source::cgroupfs::CgroupTree;
-use crate::source::netlink::{NetworkFacts, NetworkFeed};
+use crate::source::netlink::{NetworkFacts, NetworkFeed, NetworkState, keep_network};
 
 /// Threads of the runtime: the agent waits nearly all the time.
 const WORKERS: usize = 2;
@@ -98,33 +102,67 @@ impl<'a> Agent<'a> {
         let (sender, ended) = tokio::sync::mpsc::unbounded_channel();
         let agent = Agent { config, kernel, metrics, timeline, readiness, ended: sender };
         let mut chosen = Chosen::default();
-        agent.observe_network(&mut chosen).await?;
-        agent.observe_node(tree, &mut chosen)?;
+        let network = agent.observe_network(&mut chosen).await?;
+        agent.observe_vips(&network, &mut chosen)?;
+        agent.observe_node(tree, &network, &mut chosen)?;
         chosen.add(Mode::Auto, Arc::new(kernel.collector()))?;
         chosen.add(config.collector.self_, Arc::new(AgentSelf::new(agent.metrics.clone())))?;
         serve::listen(&agent, chosen.into_collectors(), ended).await
     }
 
-    /// Links, routes, peers, and what follows from them: prefixes and overlay devices for the kernel side.
-    async fn observe_network(&self, chosen: &mut Chosen) -> Result<()> {
-        let feed = NetworkFeed::open().await.context("the network's state cannot be read")?;
-        let facts = feed.receiver();
-        let resyncs = feed.resyncs();
-        supervise("network", self.ended.clone(), async { feed.run().await.map_err(Into::into) });
-        let registry = self.keep_registry(facts.clone());
+    /// Links, routes, peers, and what follows from them: prefixes and overlay devices for the kernel side. Without them
+    /// the agent lives on: what needs them says so, and they may come.
+    async fn observe_network(&self, chosen: &mut Chosen) -> Result<NetworkState> {
+        let network = NetworkState::default();
+        let mut feed = NetworkFeed::open(&network).await;
+        if self.config.collector.overlay == Mode::On {
+            feed = Ok(feed.context("collector overlay must run but cannot")?);
+        }
+        let state = network.clone();
+        supervise("network", self.ended.clone(), async {
+            keep_network(state, feed).await;
+            Ok(())
+        });
+        let registry = self.keep_registry(network.facts());
         let wiring = network::Wiring {
-            facts: facts.clone(),
+            network: network.clone(),
             registry: registry.clone(),
             config: network::peer_config(self.config),
             kernel: self.kernel.handle(),
             timeline: Arc::clone(&self.timeline),
             metrics: self.metrics.clone(),
-            resyncs,
             read: self.readiness.latch(NETWORK_READ),
         };
         supervise("prefixes", self.ended.clone(), wiring.run());
-        let overlay = OverlayCollector::new(facts, registry, self.kernel.overlay_counters());
-        chosen.add(self.config.collector.overlay, Arc::new(overlay))
+        let overlay = OverlayCollector::new(&network, registry, self.kernel.overlay_counters());
+        chosen.add(self.config.collector.overlay, Arc::new(overlay))?;
+        Ok(network)
+    }
+
+    /// Virtual addresses, from the frames of the uplinks.
+    fn observe_vips(&self, network: &NetworkState, chosen: &mut Chosen) -> Result<()> {
+        let mode = self.config.collector.vip;
+        let (Some(kernel), Some(frames)) = (self.kernel.handle(), self.kernel.frames()) else {
+            return chosen.add(mode, Arc::new(Unavailable::new("vip", NOT_LOADED)));
+        };
+        if mode == Mode::Off {
+            tracing::info!(collector = "vip", "collector is off");
+            return Ok(());
+        }
+        let heard = Heard::default();
+        let listener = vip::Listener {
+            frames,
+            facts: network.facts(),
+            kernel,
+            heard: heard.clone(),
+            timeline: Arc::clone(&self.timeline),
+            metrics: self.metrics.clone(),
+            config: network::peer_config(self.config),
+            join: self.config.vip.join_groups,
+        };
+        supervise("vip", self.ended.clone(), listener.run());
+        // It listens from here on; that there is no virtual address yet is no failure of a collector that must run.
+        chosen.add(Mode::Auto, Arc::new(Vip::new(heard, network, vip::monotonic)))
     }
 
     fn keep_registry(
@@ -142,7 +180,7 @@ impl<'a> Agent<'a> {
     }
 
     /// Cgroups, pods and the books of the counters.
-    fn observe_node(&self, tree: &CgroupTree, chosen: &mut Chosen) -> Result<()> {
+    fn observe_node(&self, tree: &CgroupTree, network: &NetworkState, chosen: &mut Chosen) -> Result<()> {
         let Some(books) = self.kernel.books(self.config) else {
             // Nothing to wait for: the agent lives on without the counters.
             if let Some(latch) = self.readiness.latch(CGROUPS_READ) {
@@ -168,8 +206,10 @@ impl<'a> Agent<'a> {
         supervise("node", self.ended.clone(), node.run(books.events));
         let (traffic, tcp) = (self.kernel.traffic_support(), self.kernel.tcp_support());
         let traffic = Traffic::new(Arc::clone(&books.ledger), Arc::clone(&census), books.profile, traffic);
+        let traffic = Dependent::new(traffic, network.current(), network::OLD_CLASSES);
         chosen.add(self.config.collector.traffic, Arc::new(traffic))?;
         let tcp = Tcp::new(books.ledger, census, books.profile, tcp);
+        let tcp = Dependent::new(tcp, network.current(), network::OLD_CLASSES);
         chosen.add(self.config.collector.tcp, Arc::new(tcp))
     }
 }

@@ -2,6 +2,7 @@
 //! else: it does not log its own failure, time itself, know HTTP, sleep, or invent a value. The runner does those.
 
 pub mod agent_self;
+pub mod dependent;
 pub mod overlay;
 pub mod program;
 mod rows;
@@ -9,6 +10,7 @@ pub mod runner;
 pub mod tcp;
 pub mod traffic;
 pub mod unavailable;
+pub mod vip;
 
 use std::fmt;
 
@@ -20,6 +22,7 @@ pub static CATALOGUE: &[(&str, &[&Descriptor])] = &[
     ("traffic", traffic::DESCRIPTORS),
     ("tcp", tcp::DESCRIPTORS),
     ("overlay", overlay::DESCRIPTORS),
+    ("vip", vip::DESCRIPTORS),
     ("program", program::DESCRIPTORS),
     ("self", agent_self::DESCRIPTORS),
     ("runner", runner::DESCRIPTORS),

@@ -67,6 +67,9 @@ pub struct Config {
     /// What cannot be learned from routes and devices.
     #[serde(deserialize_with = "value::section")]
     pub peers: Peers,
+    /// Virtual addresses.
+    #[serde(deserialize_with = "value::section")]
+    pub vip: Vip,
     /// Pairs of owner and peer that are counted at once in the kernel. Default: 4096.
     #[serde(deserialize_with = "value::read_slots")]
     pub slots: u32,
@@ -85,6 +88,14 @@ pub struct Web {
     /// Connections served at once. Default: 64.
     #[serde(deserialize_with = "value::read_max_connections")]
     pub max_connections: u32,
+}
+
+/// How virtual addresses are looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Vip {
+    /// Whether the agent joins the groups of VRRP on the uplinks. Default: true.
+    pub join_groups: bool,
 }
 
 /// The agent's log.
@@ -119,6 +130,8 @@ pub struct Collectors {
     pub tcp: Mode,
     /// The overlay network. Default: auto.
     pub overlay: Mode,
+    /// Virtual addresses. Default: auto.
+    pub vip: Mode,
     /// The agent itself. Default: auto.
     #[serde(rename = "self")]
     pub self_: Mode,
@@ -184,6 +197,7 @@ impl Default for Config {
             pod_log_directory: PathBuf::from("/var/log/pods"),
             cgroup_root: None,
             peers: Peers::default(),
+            vip: Vip::default(),
             slots: 4096,
             series_limit: 10_000,
         }
@@ -203,6 +217,12 @@ impl Default for Log {
     }
 }
 
+impl Default for Vip {
+    fn default() -> Self {
+        Self { join_groups: true }
+    }
+}
+
 impl Collectors {
     /// The mode of a collector by its name; `None` where no collector has that name.
     #[must_use]
@@ -211,6 +231,7 @@ impl Collectors {
             "traffic" => Some(self.traffic),
             "tcp" => Some(self.tcp),
             "overlay" => Some(self.overlay),
+            "vip" => Some(self.vip),
             "self" => Some(self.self_),
             _ => None,
         }
@@ -285,7 +306,13 @@ mod tests {
         let expected = Config {
             web: Web { listen_address: vec!["127.0.0.1:1".parse().unwrap()], max_connections: 2 },
             log: Log { level: "debug".to_owned(), format: LogFormat::Json },
-            collector: Collectors { traffic: Mode::On, tcp: Mode::Off, overlay: Mode::On, self_: Mode::Off },
+            collector: Collectors {
+                traffic: Mode::On,
+                tcp: Mode::Off,
+                overlay: Mode::On,
+                vip: Mode::Auto,
+                self_: Mode::Off,
+            },
             profile: Profile::Minimal,
             pod_retention: Duration::from_mins(90),
             pod_log_directory: PathBuf::from("/logs"),
@@ -298,6 +325,7 @@ mod tests {
                     addresses: vec!["192.0.2.7".parse().unwrap()],
                 }],
             },
+            vip: Vip::default(),
             slots: 64,
             series_limit: 500,
         };

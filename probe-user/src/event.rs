@@ -36,8 +36,20 @@ pub enum Kind {
     PeerNodeAdded,
     /// Another node is gone from the peer registry.
     PeerNodeRemoved,
+    /// The first router that advertises a virtual address was heard.
+    VipOwned,
+    /// A virtual address moved.
+    VipMoved,
+    /// Two routers hold on to a virtual address.
+    VipConflictOpened,
+    /// One of them gave up.
+    VipConflictClosed,
     /// A netlink socket overran and the state was read again.
     NetlinkResynced,
+    /// Links, addresses, routes and neighbours can no longer be followed.
+    NetlinkLost,
+    /// They are followed again.
+    NetlinkRestored,
     /// A collector began to fail.
     CollectorFailed,
     /// A collector works again.

@@ -1,12 +1,14 @@
 //! Facts about this node, and pure decisions from them.
 
 mod capability;
+mod uplink;
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 pub use capability::{Capabilities, Capability, MissingCapabilities, check_capabilities};
+pub use uplink::uplinks;
 
 use crate::source::cgroupfs::CgroupTree;
 

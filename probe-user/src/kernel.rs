@@ -9,14 +9,17 @@
 )]
 
 pub mod btf;
+mod device;
 pub mod error;
 mod load;
 mod mapped;
 pub mod memory;
+mod older;
 mod overlay;
 mod prefix;
 mod record;
 pub mod slots;
+mod tap;
 pub mod thread;
 mod wire;
 mod worker;
@@ -24,4 +27,5 @@ mod worker;
 pub use error::KernelError;
 pub use record::CgroupEvent;
 pub use slots::Slots;
+pub use tap::{Frame, Uplink};
 pub use thread::{KernelHandle, KernelOptions, OverlayTarget};

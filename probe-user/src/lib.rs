@@ -1,5 +1,5 @@
-//! Leadline, the agent's library. Reading order: `metric` and `event` are leaves; `host`, `identity` and `peer` turn
-//! facts into decisions; `source` and `kernel` read the world; `collector` turns all of that into series; `http`
+//! Leadline, the agent's library. Reading order: `metric`, `event` and `wire` are leaves; `host`, `identity` and `peer`
+//! turn facts into decisions; `source` and `kernel` read the world; `collector` turns all of that into series; `http`
 //! serves them; `agent` wires everything, and is the only place that does.
 
 pub mod agent;
@@ -16,3 +16,4 @@ pub mod metric;
 pub mod peer;
 pub mod source;
 pub mod telemetry;
+pub mod wire;

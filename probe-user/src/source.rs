@@ -2,4 +2,5 @@
 
 pub mod cgroupfs;
 pub mod flannel;
+pub mod multicast;
 pub mod netlink;

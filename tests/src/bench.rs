@@ -16,6 +16,7 @@ mod report;
 mod scrape;
 mod start;
 mod statistics;
+mod tap;
 
 use std::fmt;
 use std::io::Write as _;
@@ -30,6 +31,8 @@ use report::Report;
 #[derive(Clone, Copy, Debug)]
 pub struct Effort {
     quick: bool,
+    /// Pods of the part `churn`.
+    pods: Option<u32>,
 }
 
 impl Effort {
@@ -46,8 +49,9 @@ impl Effort {
 type Measure = fn(&mut Field, Effort, &mut Report) -> Result<()>;
 
 /// The parts by name, in the order in which they run.
-const PARTS: [(&str, Measure); 6] = [
+const PARTS: [(&str, Measure); 7] = [
     ("packet", packet::measure),
+    ("tap", tap::measure),
     ("overhead", overhead::measure),
     ("scrape", scrape::measure),
     ("idle", idle::measure),
@@ -64,10 +68,14 @@ struct Wish {
 
 impl Wish {
     fn parse(arguments: &[String]) -> Result<Self> {
-        let mut wish = Self { effort: Effort { quick: false }, parts: Vec::new() };
+        let mut wish = Self { effort: Effort { quick: false, pods: None }, parts: Vec::new() };
         for argument in arguments {
             if argument == "--quick" {
                 wish.effort.quick = true;
+                continue;
+            }
+            if let Some(pods) = argument.strip_prefix("--pods=") {
+                wish.effort.pods = Some(pods.parse().with_context(|| format!("{argument}: no number"))?);
                 continue;
             }
             let part = PARTS.iter().find(|(name, _)| name == argument);

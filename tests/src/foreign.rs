@@ -158,12 +158,25 @@ pub struct Empty {
 impl Empty {
     /// Attaches to a cgroup.
     pub fn on_cgroup(hook: Hook, cgroup: &Path) -> Result<Self> {
-        let verdict = [instruction(0xb7, 0, 0, 0, hook.verdict()), instruction(0x95, 0, 0, 0, 0)];
-        let program = load(hook, &verdict).with_context(|| format!("load an empty {hook:?} program"))?;
+        let program = Self::load(hook)?;
         let target = File::open(cgroup).with_context(|| format!("open {}", cgroup.display()))?;
         let link = link(&program, hook, word(target.as_raw_fd())?)
             .with_context(|| format!("attach an empty program to {}", cgroup.display()))?;
         Ok(Self { program, _link: link })
+    }
+
+    /// Attaches to a device of the place.
+    pub fn on_device(hook: Hook, place: &impl Place, device: &str) -> Result<Self> {
+        let program = Self::load(hook)?;
+        let link = place
+            .net(|| link(&program, hook, nix::net::if_::if_nametoindex(device)?))?
+            .with_context(|| format!("attach an empty program to {device} of {}", place.name()))?;
+        Ok(Self { program, _link: link })
+    }
+
+    fn load(hook: Hook) -> Result<OwnedFd> {
+        let verdict = [instruction(0xb7, 0, 0, 0, hook.verdict()), instruction(0x95, 0, 0, 0, 0)];
+        load(hook, &verdict).with_context(|| format!("load an empty {hook:?} program"))
     }
 
     /// The descriptor of the program, whose `/proc/self/fdinfo` has its run-time statistics.

@@ -1,13 +1,14 @@
 //! A node: a machine with standard paths, an underlay address and, with flannel, a pod network.
 
 use std::collections::BTreeSet;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use anyhow::{Context as _, Result};
 use nix::sched::CloneFlags;
+use serde::Deserialize;
 
 use crate::flannel::Subnet;
 use crate::machine::{Machine, Plan, Starting};
@@ -72,6 +73,37 @@ impl Addresses {
     }
 }
 
+/// An address of a node and the device that has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// The device.
+    pub device: String,
+    /// The length of the address's prefix.
+    pub prefix: u8,
+}
+
+/// What `ip -json address` tells of a device.
+#[derive(Deserialize)]
+struct Link {
+    ifname: String,
+    #[serde(default)]
+    addr_info: Vec<LinkAddress>,
+}
+
+#[derive(Deserialize)]
+struct LinkAddress {
+    local: Option<IpAddr>,
+    prefixlen: u8,
+}
+
+fn find_address(json: &str, address: IpAddr) -> Result<Option<Held>> {
+    let links: Vec<Link> = serde_json::from_str(json).context("read the output of ip -json address")?;
+    Ok(links.into_iter().find_map(|link| {
+        let found = link.addr_info.iter().find(|held| held.local == Some(address))?;
+        Some(Held { prefix: found.prefixlen, device: link.ifname })
+    }))
+}
+
 /// The plan of node `index` for [`Starting::begin`].
 pub(crate) fn plan<'a>(index: u8, lab_cgroup: &'a Path, lab_scratch: &'a Path) -> Plan<'a> {
     Plan {
@@ -123,6 +155,18 @@ impl Node {
     #[must_use]
     pub fn mac(&self) -> String {
         format!("02:56:00:00:00:{:02x}", self.index())
+    }
+
+    /// Where the node has the address now, if it has it.
+    pub fn holding(&self, address: IpAddr) -> Result<Option<Held>> {
+        let json = self.run(&["ip", "-json", "address"])?;
+        find_address(&json, address).with_context(|| format!("look for {address} on {}", self.name()))
+    }
+
+    /// Takes the address from the node; nothing is done if it does not have it.
+    pub fn remove_address(&self, address: IpAddr) -> Result<()> {
+        let Some(held) = self.holding(address)? else { return Ok(()) };
+        self.ip(&format!("address del {address}/{} dev {}\n", held.prefix, held.device))
     }
 
     /// Starts a daemon in `system.slice/NAME.service` of the node.
@@ -193,5 +237,21 @@ mod tests {
         assert_eq!(addresses.take(), None);
         addresses.used.remove(&7);
         assert_eq!(addresses.take(), Some(7));
+    }
+
+    const ADDRESSES: &str = r#"[{"ifname":"lo","addr_info":[{"local":"127.0.0.1","prefixlen":8}]},{"ifname":"tunl0"},
+        {"ifname":"eth0","addr_info":[{"local":"192.168.56.11","prefixlen":24},{"local":"fd56::50","prefixlen":64}]}]"#;
+
+    #[test]
+    fn an_address_is_found_with_its_device_and_prefix() {
+        let held = |address: &str| find_address(ADDRESSES, address.parse().unwrap()).unwrap();
+        assert_eq!(held("fd56::50"), Some(Held { device: "eth0".into(), prefix: 64 }));
+        assert_eq!(held("127.0.0.1"), Some(Held { device: "lo".into(), prefix: 8 }));
+        assert_eq!(held("192.168.56.1"), None);
+    }
+
+    #[test]
+    fn output_that_is_no_list_of_devices_is_an_error() {
+        assert!(find_address("Device does not exist", Ipv4Addr::LOCALHOST.into()).is_err());
     }
 }

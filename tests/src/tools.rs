@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use crate::process;
 
 /// The Debian packages of the programs that the lab uses.
-const PACKAGES: [(&str, &str); 14] = [
+const PACKAGES: [(&str, &str); 15] = [
     ("bpftool", "bpftool"),
     ("conntrack", "conntrack"),
     ("etcd", "etcd-server"),
@@ -20,6 +20,7 @@ const PACKAGES: [(&str, &str); 14] = [
     ("ip", "iproute2"),
     ("iperf3", "iperf3"),
     ("iptables", "iptables"),
+    ("keepalived", "keepalived"),
     ("nft", "nftables"),
     ("ping", "iputils-ping"),
     ("promtool", "prometheus"),

@@ -2,6 +2,7 @@
 
 mod counter;
 mod iperf3;
+pub mod tcpdump;
 mod wire;
 
 use anyhow::{Context as _, Result};

@@ -7,9 +7,10 @@ use std::net::{TcpListener, UdpSocket};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, ensure};
+use lab::witness::tcpdump::Capture;
 use lab::witness::{self, Amount, Iperf, Protocol};
 use lab::{
     Agent, AgentOptions, Backend, Driver, Flannel, Lab, LabOptions, Place, Pod, PodSpec, Qos, scrape,
@@ -324,6 +325,41 @@ fn witnesses_agree() -> Result<()> {
     assert!(extra < 10, "{added:?}");
     let layer2 = DATAGRAMS * (SIZE as u64 + 8 + 20 + 14);
     assert!((layer2..=layer2 + extra * 150).contains(&added.transmit_bytes), "{added:?}");
+    lab.shutdown()
+}
+
+#[test]
+fn a_capture_has_every_frame_once_and_in_time() -> Result<()> {
+    let lab = Lab::start(&bare())?;
+    let node = lab.node(1)?;
+    lab.pin_underlay()?;
+    let mut capture = Capture::start(lab.switch()?, "br0", "icmp")?;
+    let start = SystemTime::now().duration_since(UNIX_EPOCH)?;
+    ping(node, lab.node(2)?, false, &["-s", "1000"])?;
+    let end = SystemTime::now().duration_since(UNIX_EPOCH)?;
+    capture.wait_until("requests and replies", Duration::from_secs(5), |frames| frames.len() >= 6)?;
+    let text = capture.describe()?;
+    let frames = capture.stop()?;
+    assert_eq!((frames.len(), text.matches("ICMP echo re").count()), (6, 6), "{text}");
+    assert!(frames.is_sorted_by_key(|frame| frame.time));
+    for frame in frames {
+        assert!((start..=end).contains(&frame.time), "{frame:?} is not from {start:?} to {end:?}");
+        assert_eq!((frame.original_len, frame.bytes.len()), (1042, 512));
+    }
+    lab.shutdown()
+}
+
+#[test]
+fn a_capture_that_cannot_be_made_says_why() -> Result<()> {
+    let lab = Lab::start(&bare())?;
+    let refusal = |device, filter| match Capture::start(lab.switch()?, device, filter) {
+        Ok(_) => anyhow::bail!("{filter} is captured on {device}"),
+        Err(error) => Ok(format!("{error:#}")),
+    };
+    let error = refusal("br7", "arp")?;
+    ensure!(error.contains("br7: No such device"), "{error}");
+    let error = refusal("br0", "arp or nonsense")?;
+    ensure!(error.contains("tcpdump -i br0 'arp or nonsense' in switch ended"), "{error}");
     lab.shutdown()
 }
 

@@ -8,6 +8,8 @@
 mod connect;
 #[path = "tcp/health.rs"]
 mod health;
+#[path = "tcp/older.rs"]
+mod older;
 #[path = "tcp/program.rs"]
 mod program;
 #[path = "tcp/reset.rs"]

@@ -7,6 +7,8 @@ use anyhow::Result;
 mod bench;
 #[path = "traffic/blind.rs"]
 mod blind;
+#[path = "traffic/gap.rs"]
+mod gap;
 #[path = "traffic/loss.rs"]
 mod loss;
 #[path = "traffic/owner.rs"]

@@ -17,7 +17,10 @@ pub(crate) struct Arguments {
     /// Few repetitions: shows that everything works, not how fast it is
     #[arg(long)]
     quick: bool,
-    /// Parts to measure: packet, overhead, scrape, idle, start, churn; all without one
+    /// Pods of the part churn [default: 1000]
+    #[arg(long, value_name = "NUMBER")]
+    pods: Option<u32>,
+    /// Parts to measure: packet, tap, overhead, scrape, idle, start, churn; all without one
     parts: Vec<String>,
 }
 
@@ -41,7 +44,8 @@ fn command(arguments: &Arguments) -> Command {
         command.arg("--preserve-env").arg(program);
         command
     };
-    command.args(arguments.quick.then_some("--quick")).args(&arguments.parts);
+    command.args(arguments.quick.then_some("--quick"));
+    command.args(arguments.pods.map(|pods| format!("--pods={pods}"))).args(&arguments.parts);
     command
 }
 
@@ -52,7 +56,8 @@ mod tests {
 
     #[test]
     fn parts_reach_the_program() {
-        let arguments = Arguments { quick: true, parts: vec!["packet".to_owned(), "scrape".to_owned()] };
-        assert!(show(&command(&arguments)).ends_with("bench --quick packet scrape"));
+        let arguments =
+            Arguments { quick: true, pods: Some(7), parts: vec!["packet".to_owned(), "churn".to_owned()] };
+        assert!(show(&command(&arguments)).ends_with("bench --quick --pods=7 packet churn"));
     }
 }

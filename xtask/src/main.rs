@@ -4,6 +4,7 @@
 
 mod bench;
 mod demo;
+mod fuzz;
 mod generated;
 mod metrics;
 mod process;
@@ -37,6 +38,8 @@ enum Command {
     Bench(bench::Arguments),
     /// Show three nodes with real Flannel on this machine, and what the agents say of their traffic
     Demo(demo::Arguments),
+    /// Feed the packet parsers any bytes; at least ten million inputs each
+    Fuzz(fuzz::Arguments),
     /// Write METRICS.md from the catalogue, or check it
     Metrics(metrics::Arguments),
     /// Check the rules of the repository
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         Command::Run(arguments) => run::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
+        Command::Fuzz(arguments) => fuzz::run(&arguments),
         Command::Metrics(arguments) => metrics::run(&arguments),
         Command::Tidy => tidy::run(),
     };

@@ -9,8 +9,8 @@ use crate::collector::Support;
 use crate::collector::overlay::{OverlayCount, OverlayCounters};
 use crate::collector::program::{Program, ProgramFacts};
 use crate::config::{self, Config, Mode};
-use crate::kernel::thread::EVENTS_WAITING;
-use crate::kernel::{CgroupEvent, KernelHandle, KernelOptions, Slots};
+use crate::kernel::thread::{EVENTS_WAITING, FRAMES_WAITING};
+use crate::kernel::{CgroupEvent, Frame, KernelHandle, KernelOptions, Slots};
 use crate::ledger::Ledger;
 use crate::metric::Profile;
 use crate::source::cgroupfs::CgroupTree;
@@ -24,6 +24,7 @@ const NO_CGROUP_EVENTS: &str = "no cgroup tracepoints: pods that live less than 
 pub(super) struct KernelSide {
     handle: Option<Arc<KernelHandle>>,
     events: Mutex<Option<Receiver<CgroupEvent>>>,
+    frames: Mutex<Option<Receiver<Frame>>>,
 }
 
 /// What the observers of the node need.
@@ -38,12 +39,13 @@ impl KernelSide {
     /// Loads and attaches. A refusal ends the agent only if a collector that needs the programs must run.
     pub(super) fn start(config: &Config, tree: &CgroupTree) -> Result<Self> {
         let (sender, events) = channel(EVENTS_WAITING);
+        let (tapped, frames) = channel(FRAMES_WAITING);
         let options = KernelOptions {
             cgroup_root: tree.root().to_owned(),
             slots: config.slots,
             log_level: log_level(&config.log.level),
         };
-        let handle = match KernelHandle::start(options, sender) {
+        let handle = match KernelHandle::start(options, sender, tapped) {
             Ok(handle) => Some(Arc::new(handle)),
             Err(error) => {
                 let collectors = [("traffic", config.collector.traffic), ("tcp", config.collector.tcp)];
@@ -54,7 +56,7 @@ impl KernelSide {
                 None
             }
         };
-        Ok(Self { handle, events: Mutex::new(Some(events)) })
+        Ok(Self { handle, events: Mutex::new(Some(events)), frames: Mutex::new(Some(frames)) })
     }
 
     pub(super) fn handle(&self) -> Option<Arc<KernelHandle>> {
@@ -71,6 +73,12 @@ impl KernelSide {
             config::Profile::Detailed => Profile::Detailed,
         };
         Some(Books { ledger: Arc::new(Ledger::new(kernel.slots())), kernel, events, profile })
+    }
+
+    /// What the tap sees, once; none without the programs.
+    pub(super) fn frames(&self) -> Option<Receiver<Frame>> {
+        self.handle.as_ref()?;
+        self.frames.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     pub(super) fn traffic_support(&self) -> Support {

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Result;
 use tokio::sync::watch;
@@ -14,10 +13,12 @@ use crate::event::{Kind, Occurrence, Timeline};
 use crate::http::Latch;
 use crate::kernel::{KernelHandle, OverlayTarget};
 use crate::peer::{NamedNode, PeerConfig, Registry, decide_classes, with_flannel};
-use crate::source::netlink::NetworkFacts;
+use crate::source::netlink::{NetworkFacts, NetworkState};
 
 /// Bytes of an Ethernet header before the network header.
 const ETHERNET_HEADER: u32 = 14;
+/// The `reason` label of what goes by classes of peers while the network's state cannot be read.
+pub(super) const OLD_CLASSES: &str = "network state cannot be read: classes of peers are the last known ones";
 
 /// The part of the configuration that says what cannot be seen.
 pub(super) fn peer_config(config: &Config) -> PeerConfig {
@@ -35,33 +36,39 @@ pub(super) fn peer_config(config: &Config) -> PeerConfig {
 
 /// Follows the network's state and the registry.
 pub(super) struct Wiring {
-    pub(super) facts: watch::Receiver<Arc<NetworkFacts>>,
+    pub(super) network: NetworkState,
     pub(super) registry: watch::Receiver<Arc<Registry>>,
     pub(super) config: PeerConfig,
     pub(super) kernel: Option<Arc<KernelHandle>>,
     pub(super) timeline: Arc<Timeline>,
     pub(super) metrics: SelfMetrics,
-    pub(super) resyncs: Arc<AtomicU64>,
     pub(super) read: Option<Latch>,
 }
 
 impl Wiring {
     pub(super) async fn run(mut self) -> Result<()> {
-        let mut before = Arc::new(Registry::default());
+        let (mut facts, mut current) = (self.network.facts(), self.network.current());
+        let (mut before, mut was_current) = (Arc::new(Registry::default()), true);
         loop {
-            let facts = Arc::clone(&self.facts.borrow_and_update());
+            let snapshot = Arc::clone(&facts.borrow_and_update());
             let registry = Arc::clone(&self.registry.borrow_and_update());
-            self.instruct_kernel(&facts, &registry);
-            self.count_resyncs();
+            let is_current = *current.borrow_and_update();
+            self.instruct_kernel(&snapshot, &registry);
+            self.count();
+            if is_current != was_current {
+                let kind = if is_current { Kind::NetlinkRestored } else { Kind::NetlinkLost };
+                self.timeline.record(Occurrence::now(kind, "netlink"));
+            }
             for event in diff_overlay(&before, &registry) {
                 self.timeline.record(occurrence(&event));
             }
-            before = registry;
+            (before, was_current) = (registry, is_current);
             if let Some(latch) = self.read.take() {
                 latch.set();
             }
             tokio::select! {
-                changed = self.facts.changed() => changed?,
+                changed = facts.changed() => changed?,
+                changed = current.changed() => changed?,
                 changed = self.registry.changed() => changed?,
             }
         }
@@ -74,12 +81,14 @@ impl Wiring {
         kernel.set_overlays(overlay_targets(facts, registry));
     }
 
-    fn count_resyncs(&self) {
-        let total = self.resyncs.load(Ordering::Relaxed);
-        let counter = self.metrics.netlink_resyncs();
-        let new = total.saturating_sub(counter.get());
+    /// Takes over the totals that the network's state keeps.
+    fn count(&self) {
+        let failures = self.metrics.netlink_failures();
+        failures.inc_by(self.network.failures().saturating_sub(failures.get()));
+        let resyncs = self.metrics.netlink_resyncs();
+        let new = self.network.resyncs().saturating_sub(resyncs.get());
         if new > 0 {
-            counter.inc_by(new);
+            resyncs.inc_by(new);
             self.timeline.record(Occurrence::now(Kind::NetlinkResynced, "netlink"));
         }
     }

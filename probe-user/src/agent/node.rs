@@ -8,11 +8,11 @@ use tokio::sync::mpsc::Receiver;
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
 use super::pod_events::PodEvents;
+use super::retention;
 use crate::collector::agent_self::{EventSource, SelfMetrics};
-use crate::config::MIN_RETENTION;
 use crate::event::{Clock, Timeline, Timestamp};
 use crate::http::Latch;
-use crate::identity::{Census, Change, Owner};
+use crate::identity::{Census, Change};
 use crate::kernel::{CgroupEvent, KernelHandle, Slots};
 use crate::ledger::Ledger;
 use crate::source::cgroupfs::CgroupTree;
@@ -23,11 +23,6 @@ const PASS: Duration = Duration::from_secs(1);
 const SCAN: Duration = Duration::from_mins(5);
 /// How soon a scan follows another when a cgroup is not known.
 const SCAN_AGAIN: Duration = Duration::from_secs(5);
-
-/// By then the slots of a removed cgroup have been carried over.
-const SETTLED: Duration = MIN_RETENTION;
-/// Pods that are gone and still have series, at most.
-const DEAD_KEPT: usize = 1_000;
 
 /// What the task works with.
 pub(super) struct Node {
@@ -76,11 +71,11 @@ impl Node {
                     let has_notices = self.kernel.status().cgroup_tracking.is_none();
                     let due = if is_stale { SCAN_AGAIN } else if has_notices { SCAN } else { PASS };
                     if last_scan.elapsed() >= due {
-                        let (now, time) = (Instant::now(), Timestamp::now());
-                        let changes = self.scan();
-                        self.pod_events.note(changes, time, now);
-                        last_scan = now;
-                        is_stale = false;
+                        last_scan = Instant::now();
+                        if let Some(changes) = self.scan() {
+                            self.pod_events.note(changes, Timestamp::now(), last_scan);
+                            is_stale = false;
+                        }
                     }
                 }
             }
@@ -116,37 +111,19 @@ impl Node {
         self.pod_events.tell(now, |uid| self.census.pod_name(uid), record);
     }
 
-    /// Reads the whole tree, and says what changed.
-    fn scan(&self) -> Vec<Change> {
+    /// Reads the whole tree, and says what changed; `None` when it cannot be read.
+    fn scan(&self) -> Option<Vec<Change>> {
         let started = Instant::now();
         let directories = match self.tree.scan() {
             Ok(directories) => directories,
             Err(error) => {
                 tracing::warn!(%error, "cgroups could not be read");
-                return Vec::new();
+                return None;
             }
         };
         // A cgroup's name is text wherever systemd or a kubelet made it; another one has no owner to be found.
         let known = directories.iter().filter_map(|directory| Some((directory.id, directory.path.to_str()?)));
-        self.census.merge_scan(known, started, Instant::now())
-    }
-
-    /// Ends the series of owners that are long gone, and forgets at once those that never had any.
-    fn forget(&self, now: Instant) {
-        self.census.forget_gone(now, SETTLED, &self.ledger.cgroups());
-        let mut gone = self.census.expired(now, SETTLED, DEAD_KEPT);
-        if gone.is_empty() {
-            return;
-        }
-        let due = self.census.expired(now, self.retention, DEAD_KEPT);
-        let counted = self.census.with_registry(|registry| self.ledger.owners(registry));
-        // A pod has series from its first moment, whether or not it has sent anything.
-        let has_series = |owner: &Owner| matches!(owner, Owner::Pod { .. }) || counted.contains(owner);
-        gone.retain(|owner| due.contains(owner) || !has_series(owner));
-        // Heirs are found first: who reads a page holds the census while it waits for the books.
-        let heir = |owner: &Owner| (owner.clone(), self.census.successor(owner, &gone));
-        self.ledger.forget_owners(&gone.iter().map(heir).collect());
-        self.census.forget(&gone);
+        Some(self.census.merge_scan(known, started, Instant::now()))
     }
 
     /// Goes through the books. Says whether the tree is to be read: there are cgroups that nobody knows, or notices were
@@ -156,7 +133,7 @@ impl Node {
         self.find_names();
         let is_unknown =
             self.census.with_registry(|registry| self.ledger.reconcile(registry, self.kernel.as_ref(), now));
-        self.forget(now);
+        retention::forget(&self.census, &self.ledger, self.retention, now);
         let lost = self.kernel.slots().control().records_lost + self.kernel.status().records_lost;
         self.metrics.raise_events_lost(EventSource::Ring, lost);
         let is_blind = std::mem::replace(&mut self.lost, lost) < lost;

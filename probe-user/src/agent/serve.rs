@@ -42,8 +42,8 @@ impl Chosen {
     }
 }
 
-/// Runs a background task. None of them ends before the agent does: one that does, ends the agent, which would otherwise
-/// go on showing what it last knew.
+/// Runs a background task that copes with every failure of what it reads. What it does not cope with is a kernel thread
+/// that is gone, or a bug: it ends, and ends the agent, which would otherwise go on showing what it last knew.
 pub(super) fn supervise(
     name: &'static str,
     ended: mpsc::UnboundedSender<String>,

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use super::Cli;
 use crate::config::{
     self, Collectors, Config, ConfigError, Log, LogFormat, MAX_CONNECTIONS, Mode, NodeAddresses, Peers,
-    Profile, SERIES_LIMIT, SLOTS, Web, nearest,
+    Profile, SERIES_LIMIT, SLOTS, Vip, Web, nearest,
 };
 
 const PREFIX: &str = "LEADLINE_";
@@ -62,6 +62,10 @@ pub struct Flags {
     #[arg(long = "collector.overlay", env = "LEADLINE_COLLECTOR_OVERLAY", value_name = "MODE")]
     pub collector_overlay: Option<Mode>,
 
+    /// Virtual addresses: who advertises and who holds them, failovers, conflicts [default: auto]
+    #[arg(long = "collector.vip", env = "LEADLINE_COLLECTOR_VIP", value_name = "MODE")]
+    pub collector_vip: Option<Mode>,
+
     /// The agent itself [default: auto]
     #[arg(long = "collector.self", env = "LEADLINE_COLLECTOR_SELF", value_name = "MODE")]
     pub collector_self: Option<Mode>,
@@ -96,6 +100,10 @@ pub struct Flags {
     #[arg(long = "peers.nodes", env = "LEADLINE_PEERS_NODES", value_name = "NAME=IP,IP")]
     #[arg(value_delimiter = ';', value_parser = config::node)]
     pub peers_nodes: Option<Vec<NodeAddresses>>,
+
+    /// Join the groups of VRRP on the uplinks, to hear advertisements without a VRRP daemon [default: true]
+    #[arg(long = "vip.join-groups", env = "LEADLINE_VIP_JOIN_GROUPS", value_name = "BOOL")]
+    pub vip_join_groups: Option<bool>,
 
     /// Count this many pairs of owner and peer at once in the kernel [default: 4096]
     #[arg(long, env = "LEADLINE_SLOTS", value_name = "N", value_parser = value_parser!(u32).range(bounds(&SLOTS)))]
@@ -137,6 +145,7 @@ impl Flags {
                 traffic: given.collector_traffic.unwrap_or(base.collector.traffic),
                 tcp: given.collector_tcp.unwrap_or(base.collector.tcp),
                 overlay: given.collector_overlay.unwrap_or(base.collector.overlay),
+                vip: given.collector_vip.unwrap_or(base.collector.vip),
                 self_: given.collector_self.unwrap_or(base.collector.self_),
             },
             profile: given.profile.unwrap_or(base.profile),
@@ -148,6 +157,7 @@ impl Flags {
                 service_cidrs: given.peers_service_cidrs.unwrap_or(base.peers.service_cidrs),
                 nodes: given.peers_nodes.unwrap_or(base.peers.nodes),
             },
+            vip: Vip { join_groups: given.vip_join_groups.unwrap_or(base.vip.join_groups) },
             slots: given.slots.unwrap_or(base.slots),
             series_limit: given.series_limit.unwrap_or(base.series_limit),
         }

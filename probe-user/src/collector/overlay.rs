@@ -15,7 +15,7 @@ use super::{CollectError, Collector, Support};
 use crate::metric::sink::Sink;
 use crate::metric::{Descriptor, Kind, Profile, Value};
 use crate::peer::{Backend, Overlay, Registry};
-use crate::source::netlink::NetworkFacts;
+use crate::source::netlink::{NetworkFacts, NetworkState};
 
 pub use change::{OverlayEvent, diff_overlay};
 pub use health::{EntryKind, EntryState, check_entries};
@@ -144,19 +144,21 @@ pub trait OverlayCounters: Send + Sync {
 /// The collector.
 pub struct OverlayCollector {
     facts: watch::Receiver<Arc<NetworkFacts>>,
+    /// Whether the facts are kept current.
+    is_current: watch::Receiver<bool>,
     peers: watch::Receiver<Arc<Registry>>,
     counters: Arc<dyn OverlayCounters>,
 }
 
 impl OverlayCollector {
-    /// A collector over the feeds of the network's state and of the peers.
+    /// A collector over the network's state and the peers.
     #[must_use]
     pub fn new(
-        facts: watch::Receiver<Arc<NetworkFacts>>,
+        network: &NetworkState,
         peers: watch::Receiver<Arc<Registry>>,
         counters: Arc<dyn OverlayCounters>,
     ) -> Self {
-        Self { facts, peers, counters }
+        Self { facts: network.facts(), is_current: network.current(), peers, counters }
     }
 }
 
@@ -176,15 +178,18 @@ impl Collector for OverlayCollector {
     }
 
     fn support(&self) -> Support {
-        decide_support(&self.peers.borrow().overlays)
+        decide_support(&self.peers.borrow().overlays, *self.is_current.borrow())
     }
 
     fn collect(&self, sink: &mut Sink<'_>) -> Result<(), CollectError> {
         let facts = Arc::clone(&self.facts.borrow());
         let registry = Arc::clone(&self.peers.borrow());
-        collect_devices(sink, &registry.overlays);
         let entries = check_entries(&facts, &registry);
-        collect_entries(sink, &entries);
+        // What was so once is not known to be so now. The counters do not depend on it.
+        if *self.is_current.borrow() {
+            collect_devices(sink, &registry.overlays);
+            collect_entries(sink, &entries);
+        }
         let counted = |entry: &&EntryState| self.counters.counts_on(&entry.device);
         let known = entries.iter().filter(counted).map(|entry| zero(&entry.device, &entry.peer_node));
         collect_counts(sink, &unique(known.chain(self.counters.read())));
@@ -193,8 +198,10 @@ impl Collector for OverlayCollector {
 }
 
 /// No overlay is an answer, and one that may change at any time: nothing is missing for it.
-fn decide_support(overlays: &[Overlay]) -> Support {
-    if overlays.is_empty() || overlays.iter().any(|overlay| overlay.backend.has_device()) {
+fn decide_support(overlays: &[Overlay], is_current: bool) -> Support {
+    if !is_current {
+        Support::Degraded("network state cannot be read: traffic of the last known devices only")
+    } else if overlays.is_empty() || overlays.iter().any(|overlay| overlay.backend.has_device()) {
         Support::Yes
     } else {
         Support::Degraded("host-gw has no overlay device to count on")
@@ -289,10 +296,11 @@ mod tests {
 
     #[test]
     fn support_follows_the_backend() {
-        assert_eq!(decide_support(&[]), Support::Yes);
+        assert_eq!(decide_support(&[], true), Support::Yes);
         let host_gw = overlay("eth0", Backend::HostGw);
-        assert!(matches!(decide_support(std::slice::from_ref(&host_gw)), Support::Degraded(_)));
-        assert_eq!(decide_support(&[host_gw, overlay("flannel.1", Backend::Vxlan)]), Support::Yes);
+        assert!(matches!(decide_support(std::slice::from_ref(&host_gw), true), Support::Degraded(_)));
+        assert_eq!(decide_support(&[host_gw, overlay("flannel.1", Backend::Vxlan)], true), Support::Yes);
+        assert!(matches!(decide_support(&[], false), Support::Degraded(_)));
     }
 
     #[test]

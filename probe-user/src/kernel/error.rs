@@ -33,6 +33,14 @@ pub enum KernelError {
         /// The kernel's answer.
         source: aya::programs::ProgramError,
     },
+    /// An iterator ended early.
+    #[error("program {program} did not reach its end: {source}")]
+    Iterator {
+        /// Name of the program.
+        program: &'static str,
+        /// The kernel's answer.
+        source: io::Error,
+    },
     /// A map operation failed.
     #[error("map {map}: {}", chain(source))]
     Map {

@@ -18,6 +18,7 @@ use probe_common::{ABI_VERSION, SHARDS_MAX};
 use super::btf::{Btf, BtfError};
 use super::error::KernelError;
 use super::mapped::Mapped;
+use super::older;
 use super::slots::{Shape, Slots};
 use super::wire::Wire;
 
@@ -28,6 +29,7 @@ const NO_OFFSET: u32 = u32::MAX;
 /// Offsets that the programs need, all of a feature or none.
 struct Offsets {
     sk_err: u32,
+    skc_state: Option<u32>,
     cgroup: Result<CgroupOffsets, BtfError>,
 }
 
@@ -58,9 +60,10 @@ impl Offsets {
         match Btf::read(path) {
             Ok(btf) => Self {
                 sk_err: btf.offset_of("sock", "sk_err").unwrap_or(NO_OFFSET),
+                skc_state: btf.offset_of("sock_common", "skc_state").ok(),
                 cgroup: CgroupOffsets::of(&btf),
             },
-            Err(error) => Self { sk_err: NO_OFFSET, cgroup: Err(error) },
+            Err(error) => Self { sk_err: NO_OFFSET, skc_state: None, cgroup: Err(error) },
         }
     }
 }
@@ -75,6 +78,7 @@ pub(super) struct Loaded {
     pub(super) free: Queue<MapData, u32>,
     pub(super) devices: HashMap<MapData, u32, Wire<OverlayDevice>>,
     pub(super) records: RingBuf<MapData>,
+    pub(super) frames: RingBuf<MapData>,
     /// Whether cgroups are followed by tracepoint; else why not.
     pub(super) cgroup_tracking: Result<(), String>,
     /// Whether connect failures have their reason.
@@ -113,15 +117,17 @@ pub(super) fn load(cgroup_root: &Path, slots: u32, log_level: u8) -> Result<Load
         HashMap::try_from(take(&mut ebpf, "leadline_ovdev")?).map_err(map_error("leadline_ovdev"))?;
     let records =
         RingBuf::try_from(take(&mut ebpf, "leadline_events")?).map_err(map_error("leadline_events"))?;
+    let frames = RingBuf::try_from(take(&mut ebpf, "leadline_tap")?).map_err(map_error("leadline_tap"))?;
     let cgroup_tracking = follow_cgroups(&mut ebpf, &offsets);
     attach_to_root(&mut ebpf, &root, cgroup_root)?;
     let socket_errors = offsets.sk_err != NO_OFFSET;
-    Ok(Loaded { ebpf, slots, trie, slot_of, free, devices, records, cgroup_tracking, socket_errors })
+    Ok(Loaded { ebpf, slots, trie, slot_of, free, devices, records, frames, cgroup_tracking, socket_errors })
 }
 
 /// Creates the maps in their sizes and relocates the programs.
 fn open(shape: &Shape, offsets: &Offsets, root_id: u64, log_level: u8) -> Result<Ebpf, KernelError> {
     let (shard_mask, tcp_shard_mask) = (shape.shards - 1, shape.tcp_shards - 1);
+    let skc_state = offsets.skc_state.unwrap_or_default();
     let mut loader = EbpfLoader::new();
     loader
         // The programs carry no relocations, and aya's copy of the kernel's types would take some 20 MB for good.
@@ -137,6 +143,7 @@ fn open(shape: &Shape, offsets: &Offsets, root_id: u64, log_level: u8) -> Result
         .override_global("SHARD_MASK", &shard_mask, true)
         .override_global("TCP_SHARD_MASK", &tcp_shard_mask, true)
         .override_global("OFFSET_SK_ERR", &offsets.sk_err, true)
+        .override_global("OFFSET_SKC_STATE", &skc_state, true)
         .override_global("ROOT_CGROUP", &root_id, true)
         .override_global(aya_log::LEVEL, &log_level, false);
     if let Ok(cgroup) = &offsets.cgroup {
@@ -219,6 +226,10 @@ fn attach_to_root(ebpf: &mut Ebpf, root: &File, path: &Path) -> Result<(), Kerne
     let tcp: &mut SockOps = program(ebpf, "leadline_tcp")?;
     tcp.load().map_err(|source| KernelError::Program { program: "leadline_tcp", source })?;
     tcp.attach(root, CgroupAttachMode::Single).map_err(refused("leadline_tcp"))?;
+    // After the callbacks have their program, before the packets of older connections are counted.
+    if let Err(error) = older::watch(ebpf) {
+        tracing::info!(%error, "older connections of this network namespace are sampled, without callbacks");
+    }
     for (name, direction) in
         [("leadline_tx", CgroupSkbAttachType::Egress), ("leadline_rx", CgroupSkbAttachType::Ingress)]
     {

@@ -4,22 +4,13 @@ use std::collections::BTreeMap;
 
 use aya::Ebpf;
 use aya::maps::{HashMap, MapData, MapError};
-use aya::programs::links::LinkOrder;
-use aya::programs::tc::{
-    NlOptions, SchedClassifierLink, TcAttachOptions, TcAttachType, qdisc_add_clsact, qdisc_detach_program,
-};
-use aya::programs::{ProgramError, SchedClassifier};
 use probe_common::overlay::{DEVICES_MAX, OverlayDevice};
 
+use super::device::{self, Attached, Pair};
 use super::error::KernelError;
-use super::load::program;
 use super::wire::Wire;
 
-/// Priority of our filters on clsact; the kernel gives 49152 and below to filters without one.
-const PRIORITY: u16 = 1;
-
-const PROGRAMS: [(&str, TcAttachType); 2] =
-    [("leadline_ovrx", TcAttachType::Ingress), ("leadline_ovtx", TcAttachType::Egress)];
+const PROGRAMS: Pair = Pair { receive: "leadline_ovrx", transmit: "leadline_ovtx" };
 
 /// An overlay device to count on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,12 +21,6 @@ pub struct OverlayTarget {
     pub name: String,
     /// Bytes before the network header: 14 on Ethernet devices, 0 on point-to-point ones.
     pub link_header: u32,
-}
-
-/// An attached device. Dropping it detaches.
-struct Attached {
-    name: String,
-    _links: Vec<SchedClassifierLink>,
 }
 
 /// The attached devices.
@@ -106,42 +91,7 @@ impl Overlays {
             .ok_or_else(|| KernelError::TooManyOverlays { device: target.name.clone() })?;
         let device = OverlayDevice { row, link_header: target.link_header };
         self.devices.insert(target.index, Wire(device), 0).map_err(map_error)?;
-        let is_tcx = tcx_available();
-        if !is_tcx {
-            prepare_clsact(&target.name);
-        }
-        let mut links = Vec::new();
-        for (name, direction) in PROGRAMS {
-            let classifier: &mut SchedClassifier = program(ebpf, name)?;
-            match classifier.load() {
-                Ok(()) | Err(ProgramError::AlreadyLoaded) => {}
-                Err(source) => return Err(KernelError::Program { program: name, source }),
-            }
-            let refused = |source| KernelError::Attach { program: name, target: target.name.clone(), source };
-            let id =
-                classifier.attach_with_options(&target.name, direction, options(is_tcx)).map_err(refused)?;
-            links.push(classifier.take_link(id).map_err(refused)?);
-        }
-        Ok(Attached { name: target.name.clone(), _links: links })
-    }
-}
-
-/// First in the chain, since a program that ends the chain hides packets from those behind it; nobody is moved.
-fn options(is_tcx: bool) -> TcAttachOptions {
-    if is_tcx {
-        TcAttachOptions::TcxOrder(LinkOrder::first())
-    } else {
-        TcAttachOptions::Netlink(NlOptions { priority: PRIORITY, ..NlOptions::default() })
-    }
-}
-
-/// Before Linux 6.6 programs hang on clsact, without a link that ends with the process: the qdisc may exist already
-/// and is never removed by us; filters of ours that an earlier run left are.
-fn prepare_clsact(device: &str) {
-    // Both fail where there is nothing to do, and `attach` says what is really wrong.
-    let _exists = qdisc_add_clsact(device);
-    for (name, direction) in PROGRAMS {
-        let _none = qdisc_detach_program(device, direction, name);
+        device::attach(ebpf, PROGRAMS, &target.name)
     }
 }
 
@@ -157,13 +107,6 @@ fn row(names: &mut Vec<String>, name: &str) -> Option<u32> {
         names.push(name.to_owned());
     }
     Some(row)
-}
-
-/// Whether the kernel has TCX links (Linux 6.6).
-fn tcx_available() -> bool {
-    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let mut numbers = release.split(['.', '-', '+']).map(|part| part.trim().parse::<u32>().unwrap_or(0));
-    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (6, 6)
 }
 
 #[cfg(test)]

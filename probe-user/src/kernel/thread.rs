@@ -16,12 +16,16 @@ pub use super::overlay::OverlayTarget;
 use super::prefix::NodeNumbers;
 use super::record::CgroupEvent;
 use super::slots::Slots;
+use super::tap::{Frame, Uplink};
 use super::worker::Starting;
 use crate::ledger::SlotControl;
 use crate::peer::PrefixClass;
 
 /// Records that wait for the agent at most.
 pub const EVENTS_WAITING: usize = 16_384;
+
+/// Frames of the tap that wait for the agent at most.
+pub const FRAMES_WAITING: usize = 16_384;
 
 /// What the kernel side needs to know.
 #[derive(Clone, Debug)]
@@ -58,6 +62,10 @@ pub struct Status {
     pub overlay_rows: Vec<String>,
     /// Records that were none of ours, or found the agent's queue full.
     pub records_lost: u64,
+    /// Devices that are tapped.
+    pub uplinks: Vec<Uplink>,
+    /// Frames of the tap that were none of ours, or found the agent's queue full.
+    pub frames_lost: u64,
 }
 
 pub(super) enum Command {
@@ -66,6 +74,7 @@ pub(super) enum Command {
     Retire(Vec<SlotKey>, u64),
     Release(Vec<u32>),
     Overlays(Vec<OverlayTarget>),
+    Taps(Vec<Uplink>),
     Stop,
 }
 
@@ -89,6 +98,7 @@ impl KernelHandle {
     pub fn start(
         options: KernelOptions,
         events: tokio::sync::mpsc::Sender<CgroupEvent>,
+        frames: tokio::sync::mpsc::Sender<Frame>,
     ) -> Result<Self, KernelError> {
         let wake = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)
             .map(Arc::new)
@@ -105,6 +115,7 @@ impl KernelHandle {
             status: Arc::clone(&status),
             inbox,
             events,
+            frames,
         };
         let thread = std::thread::Builder::new()
             .name("kernel".into())
@@ -139,6 +150,11 @@ impl KernelHandle {
     /// Makes exactly these overlay devices counted.
     pub fn set_overlays(&self, targets: Vec<OverlayTarget>) {
         self.send(Command::Overlays(targets));
+    }
+
+    /// Makes exactly these devices tapped.
+    pub fn set_taps(&self, uplinks: Vec<Uplink>) {
+        self.send(Command::Taps(uplinks));
     }
 
     /// Traffic of every overlay device and peer node that has any.

@@ -18,6 +18,7 @@ use super::overlay::Overlays;
 use super::prefix::{NodeNumbers, Prefixes};
 use super::record::{self, CgroupEvent};
 use super::slots::Slots;
+use super::tap::{self, Frame, Taps};
 use super::thread::{Command, KernelOptions, Status};
 use super::wire::Wire;
 
@@ -32,6 +33,7 @@ pub(super) struct Starting {
     pub(super) status: Arc<Mutex<Status>>,
     pub(super) inbox: Receiver<Command>,
     pub(super) events: tokio::sync::mpsc::Sender<CgroupEvent>,
+    pub(super) frames: tokio::sync::mpsc::Sender<Frame>,
 }
 
 impl Starting {
@@ -40,8 +42,7 @@ impl Starting {
         let mut loaded = load::load(&options.cgroup_root, options.slots, options.log_level)?;
         let logger =
             (options.log_level != 0).then(|| EbpfLogger::init(&mut loaded.ebpf)).and_then(Result::ok);
-        let Loaded { ebpf, slots, trie, slot_of, free, devices, records, cgroup_tracking, socket_errors } =
-            loaded;
+        let Loaded { ebpf, slots, trie, slot_of, free, devices, records, frames, .. } = loaded;
         let worker = Worker {
             ebpf,
             slots: Arc::clone(&slots),
@@ -50,14 +51,18 @@ impl Starting {
             free,
             overlays: Overlays::new(devices),
             records,
+            frames,
+            taps: Taps::default(),
+            tapped: self.frames,
+            frames_lost: 0,
             logger,
             wake: self.wake,
             retired: self.retired,
             status: self.status,
             inbox: self.inbox,
             events: self.events,
-            cgroup_tracking: cgroup_tracking.err(),
-            socket_errors,
+            cgroup_tracking: loaded.cgroup_tracking.err(),
+            socket_errors: loaded.socket_errors,
             records_lost: 0,
             retiring: Vec::new(),
         };
@@ -87,6 +92,11 @@ pub(super) struct Worker {
     free: Queue<MapData, u32>,
     overlays: Overlays,
     records: RingBuf<MapData>,
+    frames: RingBuf<MapData>,
+    taps: Taps,
+    tapped: tokio::sync::mpsc::Sender<Frame>,
+    /// Frames that were none of ours, or found the agent's queue full.
+    frames_lost: u64,
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
     wake: Arc<EventFd>,
     retired: Arc<AtomicU64>,
@@ -104,6 +114,7 @@ impl Worker {
     pub(super) fn run(&mut self) {
         loop {
             self.drain_records();
+            self.drain_frames();
             if let Some(logger) = &mut self.logger {
                 logger.flush();
             }
@@ -132,6 +143,7 @@ impl Worker {
         let mut descriptors = vec![
             PollFd::new(self.wake.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.records.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.frames.as_fd(), PollFlags::POLLIN),
         ];
         descriptors.extend(self.logger.as_ref().map(|logger| PollFd::new(logger.as_fd(), PollFlags::POLLIN)));
         // EINTR only means one more look. The counter is cleared so that poll sleeps again.
@@ -147,6 +159,17 @@ impl Worker {
             self.records_lost += u64::from(!sent);
         }
         if self.records_lost != lost_before {
+            self.publish();
+        }
+    }
+
+    fn drain_frames(&mut self) {
+        let lost_before = self.frames_lost;
+        while let Some(item) = self.frames.next() {
+            let sent = tap::decode(&item).is_some_and(|frame| self.tapped.try_send(frame).is_ok());
+            self.frames_lost += u64::from(!sent);
+        }
+        if self.frames_lost != lost_before {
             self.publish();
         }
     }
@@ -176,6 +199,13 @@ impl Worker {
                 let errors = self.overlays.replace(&mut self.ebpf, &targets);
                 for error in &errors {
                     tracing::warn!(%error, "overlay device is not counted");
+                }
+                self.publish();
+            }
+            Command::Taps(uplinks) => {
+                let errors = self.taps.replace(&mut self.ebpf, &uplinks);
+                for error in &errors {
+                    tracing::warn!(%error, "uplink is not tapped");
                 }
                 self.publish();
             }
@@ -210,6 +240,7 @@ impl Worker {
     fn publish(&self) {
         let overlays = self.overlays.any();
         let tracking = self.cgroup_tracking.is_none();
+        let uplinks = self.taps.uplinks();
         *self.status.lock().unwrap_or_else(PoisonError::into_inner) = Status {
             programs: vec![
                 ("leadline_rx", true),
@@ -219,11 +250,15 @@ impl Worker {
                 ("leadline_rmdir", tracking),
                 ("leadline_ovrx", overlays),
                 ("leadline_ovtx", overlays),
+                (tap::PROGRAMS.receive, !uplinks.is_empty()),
+                (tap::PROGRAMS.transmit, !uplinks.is_empty()),
             ],
+            uplinks,
             cgroup_tracking: self.cgroup_tracking.clone(),
             socket_errors: self.socket_errors,
             overlay_rows: self.overlays.rows().to_vec(),
             records_lost: self.records_lost,
+            frames_lost: self.frames_lost,
         };
     }
 }

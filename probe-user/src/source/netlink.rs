@@ -7,32 +7,35 @@
 //! construction, also when it was interrupted by a change: that change was notified on the other socket and
 //! causes the next dump. Dumps are bounded: a pause of `PAUSE_FACTOR` times their own duration follows each.
 //!
+//! A feed that fails in any way is replaced by `keeper`; meanwhile the last snapshot is marked as not current.
+//!
 //! Sockets belong to the network namespace of the thread that calls [`NetworkFeed::open`]. No capability is needed.
 
 mod decode;
+mod dump;
 mod facts;
+mod keeper;
+mod state;
 mod tables;
 #[cfg(test)]
 pub(crate) mod tests;
 
+use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use futures_util::{Stream, TryStreamExt as _};
 use netlink_sys::{AsyncSocket as _, SocketAddr, TokioSocket, protocols::NETLINK_ROUTE};
-use rtnetlink::packet_route::AddressFamily;
-use rtnetlink::packet_route::route::RouteMessage;
-use rtnetlink::{Handle, MulticastGroup};
-use tokio::sync::watch;
+use rtnetlink::MulticastGroup;
 use tokio::time::{Instant, sleep_until};
 
+use dump::Dumper;
 pub use facts::{
     Address, FdbEntry, Link, LinkKind, Mac, Neighbour, NetworkFacts, Resolution, Route, RouteKind, Scope,
     Vxlan,
 };
+pub use keeper::keep_network;
+pub use state::NetworkState;
 use tables::{Tables, stale_tables};
 
 /// How long a burst of notifications is collected before tables are dumped.
@@ -41,8 +44,6 @@ const COALESCE: Duration = Duration::from_millis(5);
 const PAUSE: Duration = Duration::from_millis(50);
 /// Pause after a round as a multiple of its duration: dumping takes at most one part in this many of a core.
 const PAUSE_FACTOR: u32 = 50;
-/// Pause after a dump that failed.
-const RETRY: Duration = Duration::from_secs(1);
 /// Receive buffer of the subscription; the kernel caps it at `net.core.rmem_max`.
 const RECEIVE_BUFFER: usize = 1 << 20;
 /// Notifications are at most a page or two; a longer datagram is cut and stales every table.
@@ -79,68 +80,60 @@ pub enum NetlinkError {
         /// Cause.
         source: rtnetlink::Error,
     },
+    /// The socket failed while a table was dumped.
+    #[error("the rtnetlink socket failed while the table of {table} was read")]
+    Closed {
+        /// Which table.
+        table: &'static str,
+    },
+    /// A dump did not end.
+    #[error("the kernel did not answer a dump within {} s", .0.as_secs())]
+    Silent(Duration),
 }
 
-/// The subscription and the snapshot it keeps.
+/// The subscription and the socket for dumps.
 pub struct NetworkFeed {
     notifications: TokioSocket,
-    handle: Handle,
-    facts: watch::Sender<Arc<NetworkFacts>>,
-    resyncs: Arc<AtomicU64>,
+    dumper: Dumper,
+    state: NetworkState,
     buffer: Vec<u8>,
 }
 
 impl std::fmt::Debug for NetworkFeed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("NetworkFeed").field("resyncs", &self.resyncs).finish_non_exhaustive()
+        f.debug_struct("NetworkFeed").field("state", &self.state).finish_non_exhaustive()
     }
 }
 
 impl NetworkFeed {
-    /// Subscribes in the network namespace of the calling thread, then reads every table once, so that receivers
-    /// never see an empty snapshot. Needs a tokio runtime.
+    /// Subscribes in the network namespace of the calling thread, then reads every table once: from here on `state` is
+    /// current. Needs a tokio runtime.
     ///
     /// # Errors
     /// When a socket cannot be opened or a table cannot be read.
-    pub async fn open() -> Result<Self, NetlinkError> {
-        Self::open_with_buffer(RECEIVE_BUFFER).await
+    pub async fn open(state: &NetworkState) -> Result<Self, NetlinkError> {
+        Self::open_with_buffer(state, RECEIVE_BUFFER).await
     }
 
-    async fn open_with_buffer(receive_buffer: usize) -> Result<Self, NetlinkError> {
+    async fn open_with_buffer(state: &NetworkState, receive_buffer: usize) -> Result<Self, NetlinkError> {
         let notifications = subscribe(receive_buffer)
             .map_err(|source| NetlinkError::Open { purpose: "notifications", source })?;
-        let (connection, handle, _) =
-            rtnetlink::new_connection().map_err(|source| NetlinkError::Open { purpose: "dumps", source })?;
-        // Ends by itself when the last handle is dropped.
-        tokio::spawn(connection);
-        let mut facts = NetworkFacts::default();
-        dump(&handle, Tables::ALL, &mut facts).await?;
-        Ok(Self {
-            notifications,
-            handle,
-            facts: watch::Sender::new(Arc::new(facts)),
-            resyncs: Arc::default(),
-            buffer: Vec::with_capacity(DATAGRAM),
-        })
+        let dumper = Dumper::open()?;
+        let feed = Self { notifications, dumper, state: state.clone(), buffer: Vec::with_capacity(DATAGRAM) };
+        feed.refresh(Tables::ALL).await?;
+        state.followed();
+        Ok(feed)
     }
 
-    /// The snapshot, now and whenever it changes.
-    #[must_use]
-    pub fn receiver(&self) -> watch::Receiver<Arc<NetworkFacts>> {
-        self.facts.subscribe()
+    /// Keeps the state current for as long as that is possible, and says why it no longer is.
+    pub async fn run(mut self) -> NetlinkError {
+        match self.follow().await {
+            Ok(never) => match never {},
+            Err(error) => error,
+        }
     }
 
-    /// How often notifications were lost (`ENOBUFS`) and every table was read again.
-    #[must_use]
-    pub fn resyncs(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.resyncs)
-    }
-
-    /// Keeps the snapshot current; returns only when the subscription breaks.
-    ///
-    /// # Errors
-    /// When notifications cannot be received any more. A failed dump is logged and tried again.
-    pub async fn run(mut self) -> Result<(), NetlinkError> {
+    async fn follow(&mut self) -> Result<Infallible, NetlinkError> {
         let mut stale = Tables::NONE;
         let mut earliest = Instant::now();
         loop {
@@ -149,30 +142,16 @@ impl NetworkFeed {
             }
             stale |= self.receive_until(earliest.max(Instant::now() + COALESCE)).await?;
             let started = Instant::now();
-            let pause = match self.refresh(stale).await {
-                Ok(()) => {
-                    stale = Tables::NONE;
-                    PAUSE.max(started.elapsed() * PAUSE_FACTOR)
-                }
-                Err(error) => {
-                    tracing::warn!(err = &error as &dyn std::error::Error, "network table not read");
-                    RETRY
-                }
-            };
-            earliest = Instant::now() + pause;
+            self.refresh(stale).await?;
+            stale = Tables::NONE;
+            earliest = Instant::now() + PAUSE.max(started.elapsed() * PAUSE_FACTOR);
         }
     }
 
     async fn refresh(&self, stale: Tables) -> Result<(), NetlinkError> {
-        let mut facts = NetworkFacts::clone(&self.facts.borrow());
-        dump(&self.handle, stale, &mut facts).await?;
-        self.facts.send_if_modified(|current| {
-            let changed = **current != facts;
-            if changed {
-                *current = Arc::new(facts);
-            }
-            changed
-        });
+        let mut facts = self.state.copy();
+        self.dumper.read(stale, &mut facts).await?;
+        self.state.publish(facts);
         Ok(())
     }
 
@@ -200,7 +179,7 @@ impl NetworkFeed {
                     }
                 }
                 Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
-                    self.resyncs.fetch_add(1, Ordering::Relaxed);
+                    self.state.resynced();
                     return Ok(Tables::ALL);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -216,52 +195,4 @@ fn subscribe(receive_buffer: usize) -> io::Result<TokioSocket> {
     socket.socket_ref().set_rx_buf_sz(libc::c_int::try_from(receive_buffer).unwrap_or(libc::c_int::MAX))?;
     socket.socket_mut().bind(&SocketAddr::new(0, groups))?;
     Ok(socket)
-}
-
-async fn dump(handle: &Handle, stale: Tables, facts: &mut NetworkFacts) -> Result<(), NetlinkError> {
-    if stale.contains(Tables::LINKS) {
-        facts.links = collect("links", handle.link().get().execute(), |m| decode::decode_link(&m)).await?;
-    }
-    if stale.contains(Tables::ADDRESSES) {
-        let messages = handle.address().get().execute();
-        facts.addresses = collect("addresses", messages, |m| decode::decode_address(&m)).await?;
-    }
-    if stale.contains(Tables::ROUTES) {
-        facts.routes = dump_routes(handle).await?;
-    }
-    if stale.contains(Tables::NEIGHBOURS) {
-        let messages = handle.neighbours().get().execute();
-        facts.neighbours = collect("neighbours", messages, |m| decode::decode_neighbour(&m)).await?;
-    }
-    if stale.contains(Tables::FDB) {
-        let messages = handle.neighbours().get().set_address_family(AddressFamily::Bridge).execute();
-        facts.fdb = collect("forwarding entries", messages, |m| decode::decode_fdb(&m)).await?;
-    }
-    Ok(())
-}
-
-async fn dump_routes(handle: &Handle) -> Result<Arc<[Route]>, NetlinkError> {
-    let mut routes = Vec::new();
-    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-        let mut request = RouteMessage::default();
-        request.header.address_family = family;
-        let messages = handle.route().get(request).execute();
-        let table = collect("routes", messages, |message| decode::decode_routes(&message)).await?;
-        routes.extend_from_slice(&table);
-    }
-    Ok(routes.into())
-}
-
-async fn collect<M, F: Ord, I: IntoIterator<Item = F>>(
-    table: &'static str,
-    messages: impl Stream<Item = Result<M, rtnetlink::Error>>,
-    decode: impl Fn(M) -> I,
-) -> Result<Arc<[F]>, NetlinkError> {
-    let decoded = messages.try_fold(Vec::new(), |mut facts, message| {
-        facts.extend(decode(message));
-        std::future::ready(Ok(facts))
-    });
-    let mut facts = decoded.await.map_err(|source| NetlinkError::Dump { table, source })?;
-    facts.sort_unstable();
-    Ok(facts.into())
 }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -147,18 +148,28 @@ fn crowd(pods: u32, tcp: u32, targets: &[Ipv4Addr]) -> Result<()> {
     made.iter().try_for_each(MadePod::remove)
 }
 
-/// Pods that come, talk once and go, one after the other.
+/// Pods that come, talk once and go, one after the other, at most 300 a second: the slots of dead pods are kept for
+/// some seconds, and there are 4,096.
 fn churn(pods: u32, targets: &[Ipv4Addr]) -> Result<()> {
+    const PACE: Duration = Duration::from_micros(3_333);
     let home = home()?;
+    let start = Instant::now();
+    let mut made = None;
     let mut last: Option<MadePod> = None;
     for number in 0..pods {
+        thread::sleep((PACE * number).saturating_sub(start.elapsed()));
         let pod = MadePod::make(number)?;
         enter(&pod.container())?;
         talk(targets, None)?;
+        let cgroup = fs::metadata(pod.container()).context("ask for the number of the cgroup")?.ino();
+        made = Some((made.map_or(cgroup, |(first, _)| first), cgroup));
         if let Some(last) = last.replace(pod) {
             last.remove()?;
         }
     }
     enter(&home)?;
+    if let Some((first, last)) = made {
+        say(&format!("{first} {last}"))?;
+    }
     last.as_ref().map_or(Ok(()), MadePod::remove)
 }

@@ -76,8 +76,9 @@ impl Fields {
         Self(pairs.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect())
     }
 
+    /// A number; the kernel writes some with a name behind them.
     fn get(&self, name: &str) -> Option<u64> {
-        self.0.get(name)?.parse().ok()
+        self.0.get(name)?.split(' ').next()?.parse().ok()
     }
 
     fn runs(&self) -> Result<Runs> {
@@ -94,7 +95,7 @@ pub(super) struct Holdings {
     programs: BTreeMap<u64, String>,
     /// Bytes of maps by the map's number.
     maps: BTreeMap<u64, u64>,
-    /// Program numbers of links to cgroups with their attach type.
+    /// Program numbers of links with their attach type.
     links: Vec<(u64, u64)>,
 }
 
@@ -130,7 +131,7 @@ impl Holdings {
         self.maps.values().sum()
     }
 
-    /// Runs of the program on that hook of a cgroup.
+    /// Runs of the program on that hook: of a cgroup, or of the only device that has one.
     pub(super) fn runs(&self, hook: Hook) -> Result<Runs> {
         let wanted = u64::from(hook.attach_type());
         let linked = self.links.iter().find(|(_, kind)| *kind == wanted).map(|(program, _)| program);
@@ -151,10 +152,20 @@ impl Holdings {
     }
 }
 
-/// Entries of a hash map.
-pub(super) fn entries(map: u64) -> Result<usize> {
+/// Cgroups in the keys of the map of slots (`SlotKey`), one for each entry.
+pub(super) fn cgroups(map: u64) -> Result<Vec<u64>> {
     let dump = bpftool(&["map", "dump", "id", &map.to_string()])?;
-    dump.as_array().map(Vec::len).context("bpftool map dump gave no list")
+    let entries = dump.as_array().context("bpftool map dump gave no list")?;
+    entries.iter().map(|entry| cgroup(entry).with_context(|| format!("key of {entry}"))).collect()
+}
+
+/// The first eight bytes of a key, which bpftool shows as hexadecimal texts.
+fn cgroup(entry: &serde_json::Value) -> Option<u64> {
+    let bytes = entry.get("key")?.as_array()?.iter().take(8).map(|byte| {
+        let text = byte.as_str()?;
+        u8::from_str_radix(text.strip_prefix("0x").unwrap_or(text), 16).ok()
+    });
+    Some(u64::from_le_bytes(bytes.collect::<Option<Vec<u8>>>()?.try_into().ok()?))
 }
 
 fn bpftool(arguments: &[&str]) -> Result<serde_json::Value> {
@@ -174,6 +185,13 @@ mod tests {
             holdings.take(&Fields::parse(text), descriptor.to_string());
         }
         holdings
+    }
+
+    #[test]
+    fn the_cgroup_of_a_key_is_its_first_word() {
+        let entry = serde_json::json!({"key": ["0x05", "0x01", "0x00", "0x00", "0x00", "0x00", "0x00", "0x00", "0x07"]});
+        assert_eq!(cgroup(&entry), Some(261));
+        assert_eq!(cgroup(&serde_json::json!({"key": ["0x05"]})), None);
     }
 
     #[test]

@@ -2,8 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, PipeReader, PipeWriter};
-use std::mem::size_of_val;
-use std::os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -11,22 +10,17 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use nix::errno::Errno;
-use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{MsgFlags, recv, send, setsockopt, sockopt};
+use nix::sys::socket::{MsgFlags, recv, send};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
 use super::Passed;
+use crate::frames::packet_socket;
 use crate::process;
 
 /// The largest frame; longer ones would mean that an offload is on.
 const FRAME_MAX: usize = 2_048;
-/// Bytes that may wait in the kernel while a thread is not scheduled.
-const BUFFER: usize = 8 << 20;
-/// `PACKET_IGNORE_OUTGOING` of `linux/if_packet.h`: what the relay itself sends must not come back to it.
-const PACKET_IGNORE_OUTGOING: libc::c_int = 23;
-
 /// A running relay. Dropping it ends its threads.
 #[derive(Debug)]
 pub(super) struct Relay {
@@ -72,43 +66,6 @@ impl Drop for Relay {
             drop(thread.join());
         }
     }
-}
-
-/// A raw packet socket of one device that receives what others send.
-fn packet_socket(index: u32) -> Result<OwnedFd> {
-    let flags = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
-    #[expect(unsafe_code, reason = "nix knows no packet socket that waits for its device")]
-    // SAFETY: socket(2) takes three integers. Protocol 0 receives nothing before the bind, so that no frame of
-    // another device can come in.
-    let raw = unsafe { libc::socket(libc::AF_PACKET, flags, 0) };
-    let raw = Errno::result(raw).context("open a packet socket (needs CAP_NET_RAW)")?;
-    #[expect(unsafe_code, reason = "the descriptor of a system call that nix does not wrap")]
-    // SAFETY: the descriptor has just been made and nobody else has it.
-    let socket = unsafe { OwnedFd::from_raw_fd(raw) };
-    let ignore: libc::c_int = 1;
-    let size = libc::socklen_t::try_from(size_of_val(&ignore))?;
-    #[expect(unsafe_code, reason = "nix has no such option")]
-    // SAFETY: the option is an int, which outlives the call, and the size is its own.
-    let set = unsafe {
-        libc::setsockopt(raw, libc::SOL_PACKET, PACKET_IGNORE_OUTGOING, (&raw const ignore).cast(), size)
-    };
-    Errno::result(set).context("set PACKET_IGNORE_OUTGOING (Linux 4.20)")?;
-    setsockopt(&socket, sockopt::RcvBufForce, &BUFFER).context("enlarge the receive buffer")?;
-    let address = libc::sockaddr_ll {
-        sll_family: u16::try_from(libc::AF_PACKET)?,
-        sll_protocol: u16::try_from(libc::ETH_P_ALL)?.to_be(),
-        sll_ifindex: i32::try_from(index)?,
-        sll_hatype: 0,
-        sll_pkttype: 0,
-        sll_halen: 0,
-        sll_addr: [0; 8],
-    };
-    let size = libc::socklen_t::try_from(size_of_val(&address))?;
-    #[expect(unsafe_code, reason = "nix makes no link-layer addresses")]
-    // SAFETY: the address is a whole sockaddr_ll, which outlives the call, and the size is its own.
-    let bound = unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), size) };
-    Errno::result(bound).with_context(|| format!("bind to device {index}"))?;
-    Ok(socket)
 }
 
 struct Frame {

@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context as _, Result, ensure};
 use lab::scrape;
 
-/// A family: its type and the names of its labels.
+/// A family: its type, the names of its labels, and the smallest profile that has it, which a page does not say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Family {
     pub(crate) kind: String,
     pub(crate) labels: BTreeSet<String>,
+    pub(crate) profile: String,
 }
 
 /// Families by name.
@@ -21,7 +22,7 @@ pub(crate) fn of_page(text: &str) -> Result<Families> {
     for line in text.lines() {
         if let Some(rest) = line.strip_prefix("# TYPE ") {
             let (name, kind) = rest.split_once(' ').with_context(|| line.to_owned())?;
-            let family = Family { kind: kind.to_owned(), labels: BTreeSet::new() };
+            let family = Family { kind: kind.to_owned(), ..Family::default() };
             ensure!(families.insert(name.to_owned(), family).is_none(), "{name} is declared twice");
         }
     }
@@ -49,14 +50,16 @@ fn family_name(families: &Families, sample: &str) -> Option<String> {
         .map(str::to_owned)
 }
 
-/// What `leadline metrics` lists: `  name{label,label}  kind`.
+/// What `leadline metrics` lists: `  name{label,label}  kind`, and `  from profile NAME on` unless every profile has it.
 pub(crate) fn of_list(text: &str) -> Result<Families> {
     let lines = text.lines().filter(|line| line.starts_with("  ") && !line.starts_with("   "));
     let families = lines.map(|line| {
-        let (series, kind) = line.trim().split_once("  ").with_context(|| line.to_owned())?;
+        let (series, rest) = line.trim().split_once("  ").with_context(|| line.to_owned())?;
+        let (kind, note) = rest.split_once("  ").unwrap_or((rest, "from profile minimal on"));
+        let profile = note.split(' ').nth(2).with_context(|| line.to_owned())?.to_owned();
         let (name, labels) = series.trim_end_matches('}').split_once('{').unwrap_or((series, ""));
         let labels = labels.split(',').filter(|label| !label.is_empty()).map(str::to_owned).collect();
-        Ok((name.to_owned(), Family { kind: kind.to_owned(), labels }))
+        Ok((name.to_owned(), Family { kind: kind.to_owned(), labels, profile }))
     });
     unique(families.collect::<Result<_>>()?)
 }
@@ -67,11 +70,11 @@ pub(crate) fn of_markdown(text: &str) -> Result<Families> {
         text.lines().filter(|line| line.starts_with("| `leadline_") || line.starts_with("| `process_"));
     let families = rows.map(|row| {
         let cells: Vec<&str> = row.split(" | ").collect();
-        let [name, kind, _, labels, ..] = cells[..] else { anyhow::bail!("malformed row {row}") };
+        let [name, kind, _, labels, profile, ..] = cells[..] else { anyhow::bail!("malformed row {row}") };
         let words = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
         let name = words(name).into_iter().next().with_context(|| row.to_owned())?;
         let labels = words(labels).into_iter().collect();
-        Ok((name, Family { kind: kind.to_owned(), labels }))
+        Ok((name, Family { kind: kind.to_owned(), labels, profile: profile.to_owned() }))
     });
     unique(families.collect::<Result<_>>()?)
 }

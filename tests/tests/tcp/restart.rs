@@ -49,8 +49,7 @@ fn connections_older_than_the_agent_are_counted_and_measured() -> Result<()> {
     agent.sigkill()?;
 
     let agent = Agent::start(lab.node(1)?, &crate::detailed())?;
-    let (device, counters) = (witness::device(&pod, "eth0")?, nstat(&pod)?);
-    let before = traffic(&agent)?;
+    let (device, counters, before) = quiet_moment(&agent, &pod)?;
     let loss = Firewall::lose_overlay(lab.switch()?, &["node1"], 10)?;
     for _ in 0..4 {
         client.ask(&format!("send {}", BYTES / 4))?;
@@ -94,6 +93,18 @@ fn connections_older_than_the_agent_are_counted_and_measured() -> Result<()> {
     let total: u64 = client.numbers("finish")?.iter().sum();
     ensure!(total >= CONNECTIONS * (BYTES + 100_000), "{total}");
     Ok(())
+}
+
+/// All three readings at a moment when nothing was on its way between them.
+fn quiet_moment(agent: &Agent, pod: &Pod) -> Result<(Device, Nstat, [u64; 4])> {
+    let read = || -> Result<_> { Ok((witness::device(pod, "eth0")?, nstat(pod)?, traffic(agent)?)) };
+    let mut last = None;
+    wait_for("a moment without traffic", Duration::from_secs(10), || {
+        let now = read().ok();
+        let is_quiet = now.is_some() && last == now;
+        last.clone_from(&now);
+        now.filter(|_| is_quiet)
+    })
 }
 
 /// Layer 3 bytes and packets, received and sent, that crossed the pod's device since a reading. The node's own

@@ -218,14 +218,19 @@ fn totals_stay_exact_while_pods_come_and_go() -> Result<()> {
     agree("totals of the node", || Ok((both, both_ways(steady_sent), Some(0))), counted)?;
     println!("{PODS} pods, {all} datagrams, {scrapes} scrapes");
     // Pods that are gone for longer than the retention have no series any more; their counts stay in the totals.
+    // The retention of 10 s and a pass of one; when the kernel had to drop a notice, up to 6 s more until a scan of the
+    // tree has found out. The rest of the time allowed is for a machine that stalls.
+    let ended = Instant::now();
     let series = || {
         let samples = bench.agent(1)?.scrape()?;
         let short = samples.of("leadline_pod_transmit_packets_total", |sample| {
-            sample.label("pod").is_some_and(|pod| pod != "steady")
+            sample.label("pod").is_some_and(|pod| pod.starts_with("short-"))
         });
-        Ok((short.count(), samples.traffic("node", &[("peer_class", "pod_local")]).context("no totals")?))
+        let short: Vec<String> = short.filter_map(|sample| sample.label("pod").map(str::to_owned)).collect();
+        Ok((short, samples.traffic("node", &[("peer_class", "pod_local")]).context("no totals")?))
     };
-    agree("series of pods that are gone to end", || Ok((1, both)), series)?;
+    agree("series of pods that are gone to end", || Ok((Vec::new(), both)), series)?;
+    println!("series ended {:?} after the last pod", ended.elapsed());
     drop((sink, steady));
     bench.shutdown()
 }

@@ -34,6 +34,7 @@ pub(super) const NEEDS: &[Need] = &[
     need("strace", &["strace"], "the benchmark's witness for system calls"),
     need("etcd", &["etcd-server"], "the store of Flannel in the lab"),
     need("etcdctl", &["etcd-client"], "writes Flannel's configuration in the lab"),
+    need("keepalived", &["keepalived"], "virtual addresses in the lab"),
     need("promtool", &["promtool", "prometheus"], "checks what the agent exports"),
 ];
 

@@ -23,6 +23,7 @@ pub const DESCRIPTORS: &[&Descriptor] = &[
     &BUILD_INFO,
     &EVENTS_LOST,
     &NETLINK_RESYNCS,
+    &NETLINK_FAILURES,
     &HTTP_REQUESTS,
     &HTTP_DURATION,
     &HTTP_BYTES,
@@ -95,7 +96,7 @@ pub(super) static BUILD_INFO: Descriptor = Descriptor {
 pub(super) static EVENTS_LOST: Descriptor = Descriptor {
     name: "leadline_events_lost_total",
     kind: Kind::Counter,
-    help: "Records lost before they were read; ring: kernel buffer full; netlink: socket overrun; timeline: \
+    help: "Records lost before they were read; ring: kernel buffer full; netlink: socket overrun; tap: frames of an uplink that found the buffer full; timeline: \
            overwritten before a follower of the event API asked for them.",
     labels: &["source"],
     source: "the kernel programs' loss counter, ENOBUFS of netlink sockets, sequence numbers of the timeline",
@@ -108,6 +109,14 @@ pub(super) static NETLINK_RESYNCS: Descriptor = Descriptor {
     help: "Times that links, addresses, routes and neighbours were read again in full after a lost message.",
     source: "ENOBUFS of netlink sockets",
     witness: "a socket overrun provoked in a test",
+    ..BASE
+};
+pub(super) static NETLINK_FAILURES: Descriptor = Descriptor {
+    name: "leadline_netlink_failures_total",
+    kind: Kind::Counter,
+    help: "Times that links, addresses, routes and neighbours could no longer be read, or still not at the next attempt.",
+    source: "errors of netlink sockets, dumps without an answer",
+    witness: "answers swallowed by a filter on the agent's socket, then no descriptor to be had, in a test",
     ..BASE
 };
 pub(super) static HTTP_REQUESTS: Descriptor = Descriptor {

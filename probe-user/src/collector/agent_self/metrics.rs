@@ -9,7 +9,7 @@ use prometheus::{
 
 use super::descriptor::{
     BUILD_INFO, EVENTS_LOST, HTTP_BYTES, HTTP_CONNECTIONS, HTTP_DROPPED, HTTP_DURATION, HTTP_REQUESTS,
-    NETLINK_RESYNCS,
+    NETLINK_FAILURES, NETLINK_RESYNCS,
 };
 use crate::metric::Descriptor;
 
@@ -32,6 +32,8 @@ pub enum EventSource {
     Ring,
     /// A netlink socket overran.
     Netlink,
+    /// The ring buffer of the tap was full, or the agent too slow for it.
+    Tap,
     /// The timeline wrapped before a follower came back.
     Timeline,
 }
@@ -56,6 +58,7 @@ struct Inner {
     registry: Registry,
     events_lost: IntCounterVec,
     netlink_resyncs: IntCounter,
+    netlink_failures: IntCounter,
     http_requests: IntCounterVec,
     http_duration: HistogramVec,
     http_bytes: IntCounterVec,
@@ -66,12 +69,13 @@ struct Inner {
 }
 
 impl EventSource {
-    const ALL: [Self; 3] = [Self::Ring, Self::Netlink, Self::Timeline];
+    const ALL: [Self; 4] = [Self::Ring, Self::Netlink, Self::Tap, Self::Timeline];
 
     const fn as_str(self) -> &'static str {
         match self {
             Self::Ring => "ring",
             Self::Netlink => "netlink",
+            Self::Tap => "tap",
             Self::Timeline => "timeline",
         }
     }
@@ -103,6 +107,7 @@ impl SelfMetrics {
         let inner = Inner {
             events_lost: add_counters(&registry, &EVENTS_LOST)?,
             netlink_resyncs: add(&registry, IntCounter::with_opts(opts(&NETLINK_RESYNCS))?)?,
+            netlink_failures: add(&registry, IntCounter::with_opts(opts(&NETLINK_FAILURES))?)?,
             http_requests: add_counters(&registry, &HTTP_REQUESTS)?,
             http_duration: add(&registry, HistogramVec::new(duration, HTTP_DURATION.labels)?)?,
             http_bytes: add_counters(&registry, &HTTP_BYTES)?,
@@ -138,6 +143,12 @@ impl SelfMetrics {
     #[must_use]
     pub fn netlink_resyncs(&self) -> &IntCounter {
         &self.0.netlink_resyncs
+    }
+
+    /// Failures to read the network's state.
+    #[must_use]
+    pub fn netlink_failures(&self) -> &IntCounter {
+        &self.0.netlink_failures
     }
 
     /// Counts an answered request. `path` comes from the fixed routes.

@@ -145,10 +145,10 @@ mod tests {
     use crate::peer::fixture::{ETH0, Network, flannel_config, host_gw_node, ip, net, vxlan_node};
     use crate::peer::{PeerConfig, decide_peers};
     use crate::peer::{Peers, keep_peers};
-    use crate::source::netlink::NetworkFeed;
     use crate::source::netlink::tests::{
         PATIENCE, add_flannel_device, add_peer, connect, in_namespace, remove_endpoint,
     };
+    use crate::source::netlink::{NetworkFeed, NetworkState};
 
     fn registry_of(network: &Network) -> Registry {
         decide_peers(&network.facts(), &flannel_config())
@@ -248,8 +248,9 @@ mod tests {
     #[test]
     fn a_lost_forwarding_entry_is_noticed_in_the_kernels_own_state() {
         in_namespace(|| async {
-            let feed = NetworkFeed::open().await.unwrap();
-            let facts = feed.receiver();
+            let state = NetworkState::default();
+            let feed = NetworkFeed::open(&state).await.unwrap();
+            let facts = state.facts();
             tokio::spawn(feed.run());
             let peers = Arc::new(Peers::default());
             let mut registry = peers.receiver();

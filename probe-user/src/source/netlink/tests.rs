@@ -1,12 +1,15 @@
 //! The feed against the kernel, in a network namespace of its own. Needs root; without it the tests fail.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
+use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage,
 };
 use rtnetlink::packet_route::route::RouteScope;
-use rtnetlink::{LinkBridge, LinkUnspec, LinkVxlan, RouteMessageBuilder};
+use rtnetlink::{Handle, LinkBridge, LinkUnspec, LinkVxlan, RouteMessageBuilder};
+use tokio::sync::watch;
 
 use super::*;
 
@@ -86,9 +89,9 @@ pub(crate) async fn remove_endpoint(handle: &Handle, device: u32) {
 #[test]
 fn what_flanneld_sets_up_reaches_the_snapshot_and_leaves_it() {
     in_namespace(|| async {
-        let feed = NetworkFeed::open().await.unwrap();
-        let mut facts = feed.receiver();
-        let resyncs = feed.resyncs();
+        let state = NetworkState::default();
+        let feed = NetworkFeed::open(&state).await.unwrap();
+        let mut facts = state.facts();
         tokio::spawn(feed.run());
         let handle = connect();
 
@@ -134,7 +137,7 @@ fn what_flanneld_sets_up_reaches_the_snapshot_and_leaves_it() {
                 && f.addresses.iter().all(|a| a.address != own)
         })
         .await;
-        assert_eq!(resyncs.load(Ordering::Relaxed), 0);
+        assert_eq!(state.resyncs(), 0);
     });
 }
 
@@ -143,8 +146,9 @@ fn routes_of_a_device_that_goes_down_leave_although_nobody_notifies_them() {
     in_namespace(|| async {
         let handle = connect();
         handle.link().add(LinkBridge::new("cni0").up().build()).execute().await.unwrap();
-        let feed = NetworkFeed::open().await.unwrap();
-        let mut facts = feed.receiver();
+        let state = NetworkState::default();
+        let feed = NetworkFeed::open(&state).await.unwrap();
+        let mut facts = state.facts();
         let index = facts.borrow().link_named("cni0").unwrap().index;
         tokio::spawn(feed.run());
         let route = RouteMessageBuilder::<Ipv4Addr>::new()
@@ -166,9 +170,9 @@ fn an_overrun_is_counted_and_every_table_read_again() {
     in_namespace(|| async {
         let handle = connect();
         handle.link().add(LinkBridge::new("cni0").up().build()).execute().await.unwrap();
-        let feed = NetworkFeed::open_with_buffer(4096).await.unwrap();
-        let mut facts = feed.receiver();
-        let resyncs = feed.resyncs();
+        let state = NetworkState::default();
+        let feed = NetworkFeed::open_with_buffer(&state, 4096).await.unwrap();
+        let mut facts = state.facts();
         let index = facts.borrow().link_named("cni0").unwrap().index;
         // Nobody reads the subscription yet.
         for last in 1..=200 {
@@ -180,7 +184,7 @@ fn an_overrun_is_counted_and_every_table_read_again() {
             f.addresses.iter().filter(|a| a.device == index && a.address.is_ipv4()).count() == 200
         })
         .await;
-        assert!(resyncs.load(Ordering::Relaxed) >= 1);
+        assert!(state.resyncs() >= 1);
     });
 }
 
@@ -189,8 +193,9 @@ fn a_storm_of_changes_is_published_a_few_times_only() {
     in_namespace(|| async {
         let handle = connect();
         handle.link().add(LinkBridge::new("cni0").up().build()).execute().await.unwrap();
-        let feed = NetworkFeed::open().await.unwrap();
-        let mut facts = feed.receiver();
+        let state = NetworkState::default();
+        let feed = NetworkFeed::open(&state).await.unwrap();
+        let mut facts = state.facts();
         let index = facts.borrow().link_named("cni0").unwrap().index;
         tokio::spawn(feed.run());
         let started = Instant::now();

@@ -1,0 +1,13 @@
+//! Virtual addresses of real keepalived, as agents on every node see them, against tcpdump on the same node.
+#![expect(clippy::print_stdout, reason = "a test shows what it measured")]
+
+#[path = "vip/conflict.rs"]
+mod conflict;
+#[path = "vip/failover.rs"]
+mod failover;
+#[path = "vip/garbage.rs"]
+mod garbage;
+#[path = "vip/routers.rs"]
+mod routers;
+#[path = "vip/stage.rs"]
+mod stage;

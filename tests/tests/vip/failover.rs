@@ -1,0 +1,137 @@
+//! Failovers by cause, with their times.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use lab::Trio;
+use lab::keepalived::Spec;
+
+use crate::stage::{LIMIT, Observer, Stage};
+
+/// How far the agent's times may be from tcpdump's at the same node.
+const ERROR: f64 = 0.001;
+
+/// Every observer but some has counted the failovers that its tcpdump has, the first of them for this cause, and the
+/// last of them at the same times. A busy machine adds failovers of its own.
+fn check(stage: &mut Stage, cause: &str, without: &[u8]) -> Result<()> {
+    let (vip, mut worst) = (stage.vip, 0_f64);
+    for observer in stage.observers.iter_mut().filter(|observer| !without.contains(&observer.node)) {
+        let (page, moves) = observer.wait_moves(vip)?;
+        let number = Observer::failovers(&page, vip, cause).unwrap_or_default();
+        ensure!(number >= 1, "node{}: no failover for {cause}, but {moves:?}", observer.node);
+        let last = moves.last().context("no failover")?;
+        let announcer = [("vip", &*vip.to_string()), ("source", &*last.to.to_string()), ("protocol", "vrrp")];
+        ensure!(
+            last.from != last.to && page.count("leadline_vip_announcer", &announcer) == Some(1),
+            "{last:?}"
+        );
+        let announce = last.announce.context("the new owner has announced nothing")?;
+        let detect_error = Observer::phase(&page, vip, "detect")? - last.detect.as_secs_f64();
+        let announce_error = Observer::phase(&page, vip, "announce")? - announce.as_secs_f64();
+        let (number, node) = (moves.len(), observer.node);
+        println!(
+            "node{node}: {number} of {number}, last {last:?}, error {detect_error:+.6} and {announce_error:+.6} s"
+        );
+        worst = worst.max(detect_error.abs()).max(announce_error.abs());
+    }
+    ensure!(worst <= ERROR, "{worst} s from tcpdump");
+    Ok(())
+}
+
+#[test]
+fn a_shutdown_is_timed_by_everybody() -> Result<()> {
+    let lab = Stage::lab()?;
+    let mut stage = Stage::new(&lab, &Spec::default())?;
+    stage.trio.daemon(1)?.terminate()?;
+    check(&mut stage, "shutdown", &[])
+}
+
+#[test]
+fn a_shutdown_of_version_2_is_timed_by_everybody() -> Result<()> {
+    let lab = Stage::lab()?;
+    let mut stage = Stage::new(&lab, &Spec { password: Some("lab12345".into()), ..Spec::v2() })?;
+    stage.trio.daemon(1)?.terminate()?;
+    check(&mut stage, "shutdown", &[])?;
+    for observer in &stage.observers {
+        let page = observer.agent.get("/metrics", &[])?.text()?.to_owned();
+        let events = observer.agent.get("/api/v1/events", &[])?.text()?.to_owned();
+        ensure!(!page.contains("lab12345") && !events.contains("lab12345"), "the password is on the page");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_crash_is_a_timeout_and_leaves_the_address_on_two_nodes() -> Result<()> {
+    let lab = Stage::lab()?;
+    let mut stage = Stage::new(&lab, &Spec::default())?;
+    stage.trio.daemon(1)?.kill_both()?;
+    check(&mut stage, "timeout", &[])?;
+    let vip = stage.vip.to_string();
+    let held = |node: usize| -> Result<Option<u64>> {
+        Ok(stage.observers[node - 1].agent.scrape()?.count("leadline_vip_held", &[("vip", &vip)]))
+    };
+    assert_eq!([held(1)?, held(2)?, held(3)?, held(4)?], [Some(1), Some(1), Some(0), Some(0)]);
+    for (observer, node) in stage.observers.iter().zip(lab.nodes()) {
+        assert_eq!(held(usize::from(observer.node))? == Some(1), node.holding(stage.vip)?.is_some());
+    }
+    Ok(())
+}
+
+#[test]
+fn unicast_peers_time_a_failover_that_a_bystander_does_not_hear() -> Result<()> {
+    let lab = Stage::lab()?;
+    let mut stage = Stage::with(&lab, Trio::start_unicast(&lab, &Spec::default())?)?;
+    stage.trio.daemon(1)?.terminate()?;
+    check(&mut stage, "shutdown", &[4])
+}
+
+#[test]
+fn a_neighbour_advertisement_announces_an_ipv6_address() -> Result<()> {
+    let lab = Stage::lab()?;
+    let spec = Spec { addresses: vec![lab::keepalived::VIP6], ..Spec::default() };
+    let mut stage = Stage::new(&lab, &spec)?;
+    stage.trio.daemon(1)?.terminate()?;
+    check(&mut stage, "shutdown", &[])
+}
+
+#[test]
+fn a_link_that_goes_is_the_cause_at_the_old_owner_and_silence_at_the_others() -> Result<()> {
+    let lab = Stage::lab()?;
+    let mut stage = Stage::new(&lab, &Spec::default())?;
+    let one = lab.node(1)?;
+    lab.plug(one, false)?;
+    check(&mut stage, "timeout", &[1])?;
+    // Back on the link it hears who has the address now; it takes it back after some advertisements.
+    lab.plug(one, true)?;
+    let observer = &stage.observers[0];
+    lab::wait_until("the old owner to know the cause", LIMIT, || {
+        let page = observer.agent.scrape();
+        page.is_ok_and(|page| Observer::failovers(&page, stage.vip, "link") == Some(1))
+    })
+}
+
+#[test]
+fn a_hang_shows_in_the_gaps_before_it_is_a_failover() -> Result<()> {
+    let lab = Stage::lab()?;
+    let mut stage = Stage::new(&lab, &Spec::v2())?;
+    let late = |observer: &Observer| -> Result<u64> {
+        let page = observer.agent.scrape()?;
+        let name = "leadline_vrrp_advertisement_gap_ratio_bucket";
+        let all = page.sum(name, |sample| sample.label("le") == Some("+Inf")).unwrap_or_default();
+        let punctual = page.sum(name, |sample| sample.label("le") == Some("1.5")).unwrap_or_default();
+        Ok(all - punctual)
+    };
+    let before: Vec<u64> = stage.observers.iter().map(&late).collect::<Result<_>>()?;
+    let daemon = stage.trio.daemon(1)?;
+    daemon.stop_child()?;
+    // The pause itself is what is tested.
+    std::thread::sleep(Duration::from_secs(2));
+    daemon.continue_child()?;
+    for (observer, before) in stage.observers.iter().zip(before) {
+        lab::wait_until("a late advertisement", LIMIT, || late(observer).is_ok_and(|late| late > before))?;
+        let page = observer.agent.scrape()?;
+        let failovers = page.sum("leadline_vip_failovers_total", |_| true);
+        assert_eq!(failovers, Some(0), "node{}", observer.node);
+    }
+    Ok(())
+}

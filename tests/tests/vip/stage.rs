@@ -1,0 +1,166 @@
+//! Three nodes with keepalived and a fourth without, an agent and a tcpdump on each.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use lab::keepalived::Spec;
+use lab::scrape::Samples;
+use lab::witness::tcpdump::{Advert, Capture, Frame, VRRP_FILTER, adverts, claims};
+use lab::{Agent, AgentOptions, Lab, LabOptions, Node, Trio, wait_until};
+
+/// Long enough for keepalived to fail over and for the agent to have waited for the announcement.
+pub(crate) const LIMIT: Duration = Duration::from_secs(15);
+
+/// Who sends garbage, which the witness leaves out.
+pub(crate) const STRANGER: &str = "02:00:00:00:99:99";
+
+/// How long nothing else must have moved.
+const SETTLED: Duration = Duration::from_secs(1);
+
+/// The node without keepalived.
+pub(crate) const BYSTANDER: u8 = 4;
+
+pub(crate) struct Stage {
+    pub(crate) trio: Trio,
+    pub(crate) vip: IpAddr,
+    pub(crate) observers: Vec<Observer>,
+}
+
+/// An agent, and what it is compared with.
+pub(crate) struct Observer {
+    pub(crate) node: u8,
+    pub(crate) agent: Agent,
+    pub(crate) capture: Capture,
+}
+
+impl Stage {
+    pub(crate) fn lab() -> Result<Lab> {
+        Lab::start(&LabOptions { nodes: BYSTANDER, flannel: None })
+    }
+
+    /// The trio with node1 as master, and observers that know it.
+    pub(crate) fn new(lab: &Lab, spec: &Spec) -> Result<Self> {
+        Self::with(lab, Trio::start(lab, spec)?)
+    }
+
+    pub(crate) fn with(lab: &Lab, trio: Trio) -> Result<Self> {
+        let vip = trio.vip()?;
+        let observers: Vec<Observer> = lab.nodes().iter().map(Observer::start).collect::<Result<_>>()?;
+        for observer in observers.iter().filter(|observer| observer.hears(&trio)) {
+            let text = vip.to_string();
+            wait_until("the agent to know the address", LIMIT, || {
+                observer
+                    .agent
+                    .scrape()
+                    .is_ok_and(|page| page.value("leadline_vip_conflict", &[("vip", &text)]).is_some())
+            })
+            .with_context(|| format!("node{}", observer.node))?;
+        }
+        Ok(Self { trio, vip, observers })
+    }
+}
+
+impl Observer {
+    fn start(node: &Node) -> Result<Self> {
+        let options = AgentOptions { limit: Duration::from_secs(30), ..AgentOptions::default() };
+        let filter = format!("({VRRP_FILTER}) and not ether src {STRANGER}");
+        let capture = Capture::start(node, "eth0", &filter)?;
+        Ok(Self { node: node.index(), agent: Agent::start(node, &options)?, capture })
+    }
+
+    /// Unicast advertisements reach the peers only.
+    fn hears(&self, trio: &Trio) -> bool {
+        self.node != BYSTANDER || trio.spec().unicast_peers.is_none()
+    }
+
+    pub(crate) fn failovers(page: &Samples, vip: IpAddr, cause: &str) -> Option<u64> {
+        page.count("leadline_vip_failovers_total", &[("vip", &vip.to_string()), ("cause", cause)])
+    }
+
+    /// Waits until it has counted as many failovers as its tcpdump shows, the last of them at least a second ago.
+    pub(crate) fn wait_moves(&mut self, vip: IpAddr) -> Result<(Samples, Vec<Move>)> {
+        let is_settled = |frames: &[Frame]| {
+            let (moves, last) = (moves(frames, vip), adverts(frames).pop().map(|advert| advert.time));
+            moves.last().is_some_and(|moved| last.is_some_and(|last| last > moved.first + SETTLED))
+        };
+        self.capture.wait_until("a failover on the wire", LIMIT, is_settled)?;
+        let mut last = None;
+        let waited = wait_until("the failovers to be counted", LIMIT, || {
+            last = self.agent.scrape().ok().zip(self.capture.frames().ok().map(|frames| moves(&frames, vip)));
+            last.as_ref().is_some_and(|(page, moves)| {
+                page.sum("leadline_vip_failovers_total", |_| true).and_then(|sum| usize::try_from(sum).ok())
+                    == Some(moves.len())
+            })
+        });
+        let (page, moves) = last.context("no page")?;
+        let all: Vec<_> = page.of("leadline_vip_failovers_total", |_| true).collect();
+        waited.with_context(|| format!("node{}: {all:?}, tcpdump {moves:?}", self.node))?;
+        Ok((page, moves))
+    }
+
+    /// A phase of the last failover in seconds.
+    pub(crate) fn phase(page: &Samples, vip: IpAddr, phase: &str) -> Result<f64> {
+        let labels = [("vip", &*vip.to_string()), ("phase", phase)];
+        page.value("leadline_vip_last_failover_seconds", &labels).with_context(|| format!("no phase {phase}"))
+    }
+}
+
+/// A failover as tcpdump has it.
+#[derive(Clone, Debug)]
+pub(crate) struct Move {
+    pub(crate) from: IpAddr,
+    pub(crate) to: IpAddr,
+    /// The new owner's first advertisement.
+    pub(crate) first: Duration,
+    /// From the old owner's last one.
+    pub(crate) detect: Duration,
+    /// To the new owner's first claim after that.
+    pub(crate) announce: Option<Duration>,
+}
+
+/// The moves of an address in the frames of one observer. Unlike the agent this looks ahead: a router has taken over
+/// if the one before it does not advertise again within two and a half intervals.
+pub(crate) fn moves(frames: &[Frame], vip: IpAddr) -> Vec<Move> {
+    let all: Vec<Advert> = once_each(adverts(frames));
+    let claims = claims(frames, vip);
+    let mut found = Vec::new();
+    let Some(mut owner) = all.first().map(|advert| advert.source) else { return found };
+    let mut last = all[0].clone();
+    for advert in &all {
+        let is_return = advert.source == owner && last.priority == 0 && advert.priority > 0;
+        let insists = |later: &Advert| {
+            later.source == owner
+                && later.priority > 0
+                && later.time > advert.time
+                && later.time < advert.time + advert.interval * 5 / 2
+        };
+        let is_other = advert.source != owner && advert.priority > 0;
+        if is_return || is_other && (last.priority == 0 || !all.iter().any(insists)) {
+            let claim = claims.iter().find(|claim| claim.mac == advert.mac && claim.time >= advert.time);
+            found.push(Move {
+                from: owner,
+                to: advert.source,
+                first: advert.time,
+                detect: advert.time.saturating_sub(last.time),
+                announce: claim.map(|claim| claim.time.saturating_sub(advert.time)),
+            });
+            owner = advert.source;
+        }
+        if advert.source == owner {
+            last = advert.clone();
+        }
+    }
+    found
+}
+
+/// One advertisement to several unicast peers counts once: the first copy.
+fn once_each(mut adverts: Vec<Advert>) -> Vec<Advert> {
+    adverts.dedup_by(|later, first| {
+        later.source == first.source
+            && later.priority == first.priority
+            && later.destination != first.destination
+            && later.time < first.time + later.interval / 2
+    });
+    adverts
+}
