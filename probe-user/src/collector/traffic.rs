@@ -111,6 +111,12 @@ fn add_volume(volumes: &mut Volumes, tail: Tail, more: &Volume) {
     }
 }
 
+fn add_volumes(sum: &mut Volumes, more: &Volumes) {
+    for (tail, volume) in more {
+        add_volume(sum, *tail, volume);
+    }
+}
+
 /// The last labels of every series there can be, by class and protocol.
 struct Tails(Vec<[Labels; 1 + Protocol::ALL.len()]>);
 
@@ -128,12 +134,6 @@ impl Tails {
 
     fn of(&self, (class, protocol): Tail) -> &Labels {
         &self.0[usize::from(class.number())][protocol.map_or(0, |protocol| usize::from(protocol.number()))]
-    }
-}
-
-fn add_volumes(sum: &mut Volumes, more: &Volumes) {
-    for (tail, volume) in more {
-        add_volume(sum, *tail, volume);
     }
 }
 
