@@ -50,7 +50,9 @@ impl<'o> Series<'o> {
     fn known(registry: &'o CgroupRegistry) -> Self {
         let uid = |owner: &'o Owner| if let Owner::Pod { uid } = owner { Some(uid.as_str()) } else { None };
         let pods = Sums::known(registry.owners().filter_map(uid));
-        Self { pods, node: PeerClass::ALL.map(|class| (class, Durations::default())).into() }
+        // There is no TCP with a group.
+        let classes = PeerClass::ALL.into_iter().filter(|class| *class != PeerClass::Multicast);
+        Self { pods, node: classes.map(|class| (class, Durations::default())).collect() }
     }
 
     fn add(&mut self, account: Account<&'o Owner>, counts: &Counts) {
