@@ -15,7 +15,7 @@ use crate::maps;
 const SOL_TCP: c_int = 6;
 /// `enum` of include/uapi/linux/bpf.h, since Linux 6.12.
 const TCP_BPF_SOCK_OPS_CB_FLAGS: c_int = 1008;
-const FLAGS_SIZE: c_int = size_of::<c_int>() as c_int;
+const FLAGS_SIZE: c_int = 4;
 
 /// `enum tcp_state`: established, and what follows while data can still be on its way. A listener hands its flags
 /// down to what it accepts, where they would come before the handshake is counted.
@@ -31,7 +31,7 @@ pub(super) const CALLBACKS: u32 = BPF_SOCK_OPS_RTO_CB_FLAG
 #[unsafe(no_mangle)]
 static OFFSET_SKC_STATE: Global<u32> = Global::new(0);
 
-/// `struct bpf_iter__tcp` (net/ipv4/tcp_ipv4.c).
+/// `struct bpf_iter__tcp` (`net/ipv4/tcp_ipv4.c`).
 #[repr(C)]
 struct Entry {
     meta: *mut c_void,
