@@ -9,5 +9,7 @@ mod failover;
 mod garbage;
 #[path = "vip/routers.rs"]
 mod routers;
+#[path = "vip/series.rs"]
+mod series;
 #[path = "vip/stage.rs"]
 mod stage;

@@ -119,8 +119,8 @@ pub(crate) struct Move {
     pub(crate) announce: Option<Duration>,
 }
 
-/// The moves of an address in the frames of one observer. Unlike the agent this looks ahead: a router has taken over
-/// if the one before it does not advertise again within two and a half intervals.
+/// The moves of an address in the frames of one observer. A router has taken over if the one before it had said goodbye
+/// or been silent for two and a half intervals, or, unlike the agent this looks ahead, is so afterwards.
 pub(crate) fn moves(frames: &[Frame], vip: IpAddr) -> Vec<Move> {
     let all: Vec<Advert> = once_each(adverts(frames));
     let claims = claims(frames, vip);
@@ -136,7 +136,8 @@ pub(crate) fn moves(frames: &[Frame], vip: IpAddr) -> Vec<Move> {
                 && later.time < advert.time + advert.interval * 5 / 2
         };
         let is_other = advert.source != owner && advert.priority > 0;
-        if is_return || is_other && (last.priority == 0 || !all.iter().any(insists)) {
+        let was_silent = advert.time.saturating_sub(last.time) > advert.interval * 5 / 2;
+        if is_return || is_other && (last.priority == 0 || was_silent || !all.iter().any(insists)) {
             let claim = claims.iter().find(|claim| claim.mac == advert.mac && claim.time >= advert.time);
             found.push(Move {
                 from: owner,
