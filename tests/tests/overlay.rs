@@ -300,6 +300,13 @@ fn both_families_of_a_node_are_one_peer() -> Result<()> {
         }
     }
     view.await_that("the peers to be joined", |page| is_whole(page, DEVICE6))?;
+    // The page knows it a moment before the programs do.
+    let joined = view.page()?.totals(DEVICE6, PEERS[1]).context("no counts")?;
+    wait_until("the programs to count for the joined peer", LIMIT, || {
+        let counted = || view.page().ok()?.totals(DEVICE6, PEERS[1]);
+        udp_exchange(&local, &remote[1], true, 1, 100).is_ok()
+            && counted().is_some_and(|totals| totals.receive_packets > joined.receive_packets)
+    })?;
     let before = view.page()?.totals(DEVICE6, PEERS[1]).context("no counts")?;
     udp_exchange(&local, &remote[1], true, 50, 400)?;
     let page = view.page()?;

@@ -1,11 +1,12 @@
 //! Failovers by cause, with their times.
 
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use lab::Trio;
 use lab::keepalived::Spec;
 use lab::witness::tcpdump::adverts;
+use lab::{Place as _, Trio};
 
 use crate::stage::{LIMIT, Observer, Stage};
 
@@ -49,7 +50,16 @@ fn a_shutdown_is_timed_by_everybody() -> Result<()> {
     let lab = Stage::lab()?;
     let mut stage = Stage::new(&lab, &Spec::default())?;
     stage.trio.daemon(1)?.terminate()?;
-    check(&mut stage, "shutdown", &[])
+    check(&mut stage, "shutdown", &[])?;
+    let described = lab::run(Command::new(lab::agent::binary()?).arg("metrics"))?;
+    let words = described.split_whitespace().map(|word| word.split_once('{').map_or(word, |(name, _)| name));
+    let names: Vec<&str> = words.filter(|word| word.starts_with("leadline_v")).collect();
+    ensure!(names.len() > 10, "{names:?}");
+    let page = stage.observers[0].agent.get("/metrics", &[])?;
+    for name in names {
+        ensure!(page.text()?.contains(&format!("# TYPE {name} ")), "{name} is not on the page");
+    }
+    Ok(())
 }
 
 #[test]
@@ -144,4 +154,53 @@ fn a_hang_shows_in_the_gaps_before_it_is_a_failover() -> Result<()> {
         assert_eq!(failovers, Some(0), "node{}", observer.node);
     }
     Ok(())
+}
+
+#[test]
+fn a_parent_that_is_killed_lets_its_child_say_goodbye() -> Result<()> {
+    let lab = Stage::lab()?;
+    let mut stage = Stage::new(&lab, &Spec::default())?;
+    stage.trio.daemon(1)?.kill_parent()?;
+    check(&mut stage, "shutdown", &[])
+}
+
+#[test]
+fn a_child_that_is_killed_is_a_timeout() -> Result<()> {
+    let lab = Stage::lab()?;
+    let mut stage = Stage::new(&lab, &Spec::default())?;
+    // Its parent starts another one, which is the master again after a while.
+    stage.trio.daemon(1)?.kill_child()?;
+    check(&mut stage, "timeout", &[])
+}
+
+#[test]
+fn a_hang_is_a_timeout_and_its_end_preempts() -> Result<()> {
+    let lab = Stage::lab()?;
+    let mut stage = Stage::new(&lab, &Spec::default())?;
+    stage.trio.daemon(1)?.stop_child()?;
+    check(&mut stage, "timeout", &[])?;
+    stage.trio.daemon(1)?.continue_child()?;
+    check(&mut stage, "preempted", &[])
+}
+
+#[test]
+fn an_address_that_is_deleted_comes_back_to_its_owner() -> Result<()> {
+    let lab = Stage::lab()?;
+    let mut stage = Stage::new(&lab, &Spec::v2())?;
+    lab.node(1)?.remove_address(stage.vip)?;
+    for observer in &mut stage.observers {
+        let (page, moves) = observer.wait_moves(stage.vip)?;
+        println!("node{}: {moves:?}", observer.node);
+        ensure!(moves[0].from == moves[0].to, "{moves:?}");
+        ensure!(Observer::failovers(&page, stage.vip, "shutdown") >= Some(1), "{moves:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_device_that_is_set_down_is_silence_at_the_others() -> Result<()> {
+    let lab = Stage::lab()?;
+    let mut stage = Stage::new(&lab, &Spec::default())?;
+    lab.node(1)?.ip("link set eth0 down")?;
+    check(&mut stage, "timeout", &[1])
 }
