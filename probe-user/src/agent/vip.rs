@@ -26,6 +26,8 @@ use crate::wire::{self, Capture, Medium};
 
 /// How often silence is looked for: a tenth of the usual interval of one second, and the shortest one in use.
 const TICK: Duration = Duration::from_millis(100);
+/// How often the tap itself is looked after where there is nothing else to do.
+const ROUND: Duration = Duration::from_secs(1);
 /// Frames can be on their way to us for this long; after a pause of the whole process they are, for longer.
 const LATENESS: Nanos = 100_000_000;
 /// A tick that comes this late tells of a pause.
@@ -84,18 +86,21 @@ impl Listener {
         let mut memberships = self.memberships();
         let mut devices = Devices::default();
         self.facts.mark_changed();
-        let mut ticks = interval(TICK);
+        let (mut ticks, mut rounds) = (interval(TICK), interval(ROUND));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut last_tick = monotonic();
         let mut batch = Vec::with_capacity(BATCH);
         loop {
+            // Most nodes have nobody whose silence could be news.
+            let is_contested = !self.heard.lock().contests().is_empty();
             tokio::select! {
                 biased;
                 changed = self.facts.changed() => {
                     changed?;
                     devices = self.follow(&devices, memberships.as_mut());
                 }
-                _ = ticks.tick() => {
+                _ = ticks.tick(), if is_contested => {
                     let now = monotonic();
                     // With frames still to come, as after a pause, the silence would be ours.
                     if now - last_tick < PAUSE && self.frames.is_empty() {
@@ -105,6 +110,7 @@ impl Listener {
                     last_tick = now;
                     self.look_after(&devices, now);
                 }
+                _ = rounds.tick(), if !is_contested => self.look_after(&devices, monotonic()),
                 count = self.frames.recv_many(&mut batch, BATCH) => {
                     if count == 0 {
                         bail!("the kernel thread has ended");
