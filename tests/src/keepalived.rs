@@ -21,7 +21,7 @@ pub use spec::{Spec, VIP, VIP6, Version, Vip};
 pub use trio::{PRIORITIES, Trio};
 
 /// The time for what keepalived does by itself. A stop takes it one second.
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// A running keepalived: a parent, and the child that speaks VRRP. Dropping it ends both and takes the virtual
 /// addresses from the node.
