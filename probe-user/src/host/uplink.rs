@@ -142,6 +142,8 @@ mod tests {
         network.link(2, "eth0", LinkKind::Device, 1500);
         network.link(3, "br0", LinkKind::Bridge, 1500);
         network.links[0].master = Some(3);
+        // Left over from before it was a port: what it carries is seen on the bridge.
+        network.address(2, "192.168.1.6/24");
         network.address(3, "192.168.1.5/24");
         network.link(4, "docker0", LinkKind::Bridge, 1500);
         network.address(4, "172.17.0.1/16");
