@@ -63,7 +63,7 @@ impl Vip {
 
 /// Addresses of this node that make it answer for them. IPVS and anycast set-ups keep addresses on devices that nobody
 /// asks on.
-fn held(facts: &NetworkFacts) -> BTreeSet<IpAddr> {
+pub(crate) fn held(facts: &NetworkFacts) -> BTreeSet<IpAddr> {
     let is_holding = |device: u32| {
         facts.link(device).is_some_and(|link| match &link.kind {
             LinkKind::Loopback => false,

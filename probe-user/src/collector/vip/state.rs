@@ -1,7 +1,7 @@
 //! Everything the tap has heard of virtual addresses: the contests by virtual router, and what became of each address.
 //! Pure: observations with their times in, happenings out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -152,6 +152,12 @@ impl State {
     #[must_use]
     pub fn contests(&self) -> &BTreeMap<VirtualRouter, Contest> {
         &self.contests
+    }
+
+    /// Every virtual address that is known now, however it became known.
+    #[must_use]
+    pub fn addresses(&self) -> BTreeSet<IpAddr> {
+        self.contests.values().flat_map(Contest::addresses).collect()
     }
 
     /// Virtual addresses.
