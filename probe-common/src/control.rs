@@ -21,7 +21,7 @@ pub struct Control {
     pub tcp_unattributed: u64,
     /// Frames of the tap that found its ring buffer full.
     pub frames_lost: u64,
-    /// Zero.
-    pub padding: u64,
+    /// Records of served packets that found their ring buffer full.
+    pub served_lost: u64,
 }
 const _: () = assert!(size_of::<Control>() == 64);

@@ -2,8 +2,8 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// Bytes of a frame that are copied at most.
-pub const FRAME_MAX: usize = 256;
+/// Bytes of a frame that are copied at most: a VRRP advertisement with twenty IPv6 addresses and two VLAN tags.
+pub const FRAME_MAX: usize = 400;
 
 /// Bit of [`TapRecord::flags`]: the frame leaves this node.
 pub const TRANSMITTED: u32 = 1;
@@ -31,4 +31,4 @@ pub struct TapRecord {
     /// The frame from its Ethernet header on.
     pub frame: [u8; FRAME_MAX],
 }
-const _: () = assert!(size_of::<TapRecord>() == 288);
+const _: () = assert!(size_of::<TapRecord>() == 432);

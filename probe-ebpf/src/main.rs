@@ -26,6 +26,7 @@ mod cgroup;
 mod maps;
 mod overlay;
 mod packet;
+mod served;
 mod slot;
 mod tap;
 mod tcp;

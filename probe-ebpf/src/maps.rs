@@ -10,6 +10,7 @@ use probe_common::ABI_VERSION;
 use probe_common::control::Control;
 use probe_common::overlay::{DEVICES_MAX, OverlayDevice};
 use probe_common::prefix::{PREFIXES_MAX, PrefixValue};
+use probe_common::served::{FILTER_WORDS, Server, WATCHED_MAX};
 use probe_common::tcp::TcpCell;
 use probe_common::traffic::{Cell, SlotKey, SocketState};
 
@@ -43,6 +44,16 @@ pub(crate) static RECORDS: RingBuf = RingBuf::with_byte_size(512 * 1024, 0);
 /// Frames of the tap, apart from the cgroups: a flood of ARP must not cost a pod its name.
 #[map(name = "leadline_tap")]
 pub(crate) static FRAMES: RingBuf = RingBuf::with_byte_size(512 * 1024, 0);
+/// Served packets, apart from the frames: a flood of garbage must not cost a failover its times.
+#[map(name = "leadline_served")]
+pub(crate) static SERVED: RingBuf = RingBuf::with_byte_size(64 * 1024, 0);
+/// Who served an address last; the agent puts in what is watched.
+#[map(name = "leadline_server")]
+pub(crate) static SERVERS: HashMap<[u8; 16], Server> = HashMap::with_max_entries(WATCHED_MAX, 0);
+/// The filter before the look-up: a bit for each last byte of a watched address. Written by the agent, and a variable
+/// rather than a map so that reading it is no call.
+#[unsafe(no_mangle)]
+pub(crate) static mut WATCHED: [u64; FILTER_WORDS] = [0; FILTER_WORDS];
 /// What is remembered of a socket; freed by the kernel with the socket.
 #[btf_map(name = "leadline_socks")]
 pub(crate) static SOCKETS: SkStorage<SocketState> = SkStorage::new();

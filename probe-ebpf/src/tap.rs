@@ -1,5 +1,5 @@
-//! tcx programs on an uplink: copies the rare frames that say who holds an address, and leaves everything else after a
-//! few loads.
+//! tcx programs on an uplink: copies the rare frames that say who holds an address, notes who serves the watched ones,
+//! and leaves everything else after a few loads.
 
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::__sk_buff;
@@ -9,7 +9,8 @@ use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use probe_common::tap::{FRAME_MAX, TAGGED, TRANSMITTED, TapRecord};
 
-use crate::maps::{FRAMES, count_loss};
+use crate::maps::{FRAMES, WATCHED, count_loss};
+use crate::served;
 
 /// `TCX_NEXT`: hand the packet to whoever comes next. Anything else would end the chain.
 const NEXT: i32 = -1;
@@ -25,6 +26,8 @@ const IPPROTO_AH: u8 = 51;
 const IPPROTO_ICMPV6: u8 = 58;
 const IPPROTO_VRRP: u8 = 112;
 const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
+/// Ethernet or IEEE 802, IPv4, addresses of 6 and 4 bytes, and a request (RFC 826).
+const QUESTIONS: [[u8; 8]; 2] = [[0, 1, 8, 0, 6, 4, 0, 1], [0, 6, 8, 0, 6, 4, 0, 1]];
 
 /// Received frames.
 #[classifier]
@@ -44,7 +47,7 @@ pub(crate) fn leadline_taptx(ctx: TcContext) -> i32 {
 
 /// Loads `N` bytes of the frame.
 #[inline(always)]
-fn load<const N: usize>(skb: *mut __sk_buff, offset: u32) -> Option<[u8; N]> {
+pub(crate) fn load<const N: usize>(skb: *mut __sk_buff, offset: u32) -> Option<[u8; N]> {
     let mut bytes = [0; N];
     // SAFETY: `bytes` has N bytes; the helper checks the offset against the packet.
     let result = unsafe { bpf_skb_load_bytes(skb.cast(), offset, bytes.as_mut_ptr().cast(), N as u32) };
@@ -60,21 +63,40 @@ unsafe fn watch(skb: *mut __sk_buff, egress: bool) {
     // SAFETY: fields of the context.
     let (protocol, start, end) =
         unsafe { ((*skb).protocol as u16, (*skb).data as usize, (*skb).data_end as usize) };
-    // An IP header in the linear part names what it carries; anything else needs a closer look.
-    if start + 24 <= end {
-        // SAFETY: 24 bytes from `start` are inside the packet.
-        let (ipv4, ipv6) = unsafe { (*((start + 23) as *const u8), *((start + 20) as *const u8)) };
-        let is_ordinary = if protocol == IPV4.to_be() {
-            ipv4 != IPPROTO_VRRP && ipv4 != IPPROTO_AH
+    // An IP header in the linear part names what it carries and who sends it; anything else needs a closer look.
+    if start + 38 <= end {
+        let byte = |at: usize| {
+            // SAFETY: the first 38 bytes from `start` are inside the packet.
+            unsafe { *((start + at) as *const u8) }
+        };
+        let (is_ordinary, sender) = if protocol == IPV4.to_be() {
+            let inner = byte(23);
+            (inner != IPPROTO_VRRP && inner != IPPROTO_AH, byte(29))
         } else {
-            protocol == IPV6.to_be() && ipv6 != IPPROTO_VRRP && ipv6 != IPPROTO_ICMPV6
+            let inner = byte(20);
+            let is_ordinary = inner != IPPROTO_VRRP && inner != IPPROTO_ICMPV6;
+            (is_ordinary && protocol == IPV6.to_be(), byte(37))
         };
         if is_ordinary {
+            if is_watched(sender) {
+                // SAFETY: the caller's promise.
+                unsafe { served::note(skb, egress) };
+            }
             return;
         }
     }
     // SAFETY: the caller's promise.
     unsafe { inspect(skb, egress) };
+}
+
+/// Whether a watched address ends in this byte.
+#[inline(always)]
+fn is_watched(last: u8) -> bool {
+    // SAFETY: within the four words, whatever the byte; the agent replaces the words while this runs, and an old one
+    // only means one packet more or less.
+    let word =
+        unsafe { core::ptr::read_volatile((&raw const WATCHED[usize::from(last >> 6)]).cast::<u64>()) };
+    word >> (last & 63) & 1 == 1
 }
 
 /// # Safety
@@ -101,7 +123,7 @@ fn is_wanted(skb: *mut __sk_buff, protocol: u16) -> bool {
         }
     }
     match protocol {
-        ARP => true,
+        ARP => !is_question(skb, offset),
         IPV4 => load::<1>(skb, offset + 9).is_some_and(|[inner]| {
             // The header of AH names what it protects (RFC 4302); IPv4 options are no business of VRRP.
             inner == IPPROTO_VRRP
@@ -113,6 +135,24 @@ fn is_wanted(skb: *mut __sk_buff, protocol: u16) -> bool {
         }),
         _ => false,
     }
+}
+
+/// Whether this is an ordinary ARP request, of which a large link has many and which say nothing of who owns what.
+/// What breaks the rules is no question: it is counted.
+#[inline(always)]
+fn is_question(skb: *mut __sk_buff, offset: u32) -> bool {
+    let (Some(header), Some([sender, target])) = (load::<8>(skb, offset), addresses(skb, offset)) else {
+        return false;
+    };
+    QUESTIONS.contains(&header) && sender != target
+}
+
+/// Sender and target of an ARP packet for IPv4.
+#[inline(always)]
+fn addresses(skb: *mut __sk_buff, offset: u32) -> Option<[u32; 2]> {
+    let sender = load::<4>(skb, offset + 14)?;
+    let target = load::<4>(skb, offset + 24)?;
+    Some([u32::from_ne_bytes(sender), u32::from_ne_bytes(target)])
 }
 
 /// # Safety

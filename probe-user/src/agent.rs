@@ -12,6 +12,7 @@ mod retention;
 mod serve;
 mod vip;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -143,7 +144,7 @@ impl<'a> Agent<'a> {
     /// Virtual addresses, from the frames of the uplinks.
     fn observe_vips(&self, network: &NetworkState, chosen: &mut Chosen) -> Result<()> {
         let mode = self.config.collector.vip;
-        let (Some(kernel), Some(frames)) = (self.kernel.handle(), self.kernel.frames()) else {
+        let (Some(kernel), Some(tapped)) = (self.kernel.handle(), self.kernel.tapped()) else {
             return chosen.add(mode, Arc::new(Unavailable::new("vip", NOT_LOADED)));
         };
         if mode == Mode::Off {
@@ -152,7 +153,7 @@ impl<'a> Agent<'a> {
         }
         let heard = Heard::default();
         let listener = vip::Listener {
-            frames,
+            tapped,
             facts: network.facts(),
             kernel,
             heard: heard.clone(),
@@ -161,6 +162,8 @@ impl<'a> Agent<'a> {
             config: network::peer_config(self.config),
             join: self.config.vip.join_groups,
             lost: 0,
+            watched: BTreeSet::new(),
+            bursts: vip::Bursts::new(vec![6443]),
         };
         supervise("vip", self.ended.clone(), listener.run());
         chosen.add(Mode::Auto, Arc::new(Tap::new(heard.clone())))?;

@@ -40,6 +40,16 @@ pub enum Kind {
     VipOwned,
     /// A virtual address moved.
     VipMoved,
+    /// The new owner of a virtual address served its first packet past this node.
+    VipConverged,
+    /// Nobody announces a virtual address any more.
+    VipLost,
+    /// The last owner announces it again.
+    VipReturned,
+    /// Another station than the announcers says that it has a virtual address.
+    VipDuplicated,
+    /// A router uses the number of a virtual router for other addresses.
+    VrrpForeignRouter,
     /// Two routers hold on to a virtual address.
     VipConflictOpened,
     /// One of them gave up.

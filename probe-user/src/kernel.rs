@@ -18,6 +18,7 @@ mod older;
 mod overlay;
 mod prefix;
 mod record;
+mod served;
 pub mod slots;
 mod tap;
 pub mod thread;
@@ -26,6 +27,7 @@ mod worker;
 
 pub use error::KernelError;
 pub use record::CgroupEvent;
+pub use served::{Before, Served};
 pub use slots::Slots;
 pub use tap::{Frame, Uplink};
 pub use thread::{KernelHandle, KernelOptions, OverlayTarget};

@@ -9,8 +9,8 @@ use crate::collector::Support;
 use crate::collector::overlay::{OverlayCount, OverlayCounters};
 use crate::collector::program::{Program, ProgramFacts};
 use crate::config::{self, Config, Mode};
-use crate::kernel::thread::{EVENTS_WAITING, FRAMES_WAITING};
-use crate::kernel::{CgroupEvent, Frame, KernelHandle, KernelOptions, Slots};
+use crate::kernel::thread::{EVENTS_WAITING, FRAMES_WAITING, SERVED_WAITING};
+use crate::kernel::{CgroupEvent, Frame, KernelHandle, KernelOptions, Served, Slots};
 use crate::ledger::Ledger;
 use crate::metric::Profile;
 use crate::source::cgroupfs::CgroupTree;
@@ -24,7 +24,13 @@ const NO_CGROUP_EVENTS: &str = "no cgroup tracepoints: pods that live less than 
 pub(super) struct KernelSide {
     handle: Option<Arc<KernelHandle>>,
     events: Mutex<Option<Receiver<CgroupEvent>>>,
-    frames: Mutex<Option<Receiver<Frame>>>,
+    tapped: Mutex<Option<Tapped>>,
+}
+
+/// What the tap tells.
+pub(super) struct Tapped {
+    pub(super) frames: Receiver<Frame>,
+    pub(super) served: Receiver<Served>,
 }
 
 /// What the observers of the node need.
@@ -40,12 +46,13 @@ impl KernelSide {
     pub(super) fn start(config: &Config, tree: &CgroupTree) -> Result<Self> {
         let (sender, events) = channel(EVENTS_WAITING);
         let (tapped, frames) = channel(FRAMES_WAITING);
+        let (serving, served) = channel(SERVED_WAITING);
         let options = KernelOptions {
             cgroup_root: tree.root().to_owned(),
             slots: config.slots,
             log_level: log_level(&config.log.level),
         };
-        let handle = match KernelHandle::start(options, sender, tapped) {
+        let handle = match KernelHandle::start(options, sender, tapped, serving) {
             Ok(handle) => Some(Arc::new(handle)),
             Err(error) => {
                 let collectors = [("traffic", config.collector.traffic), ("tcp", config.collector.tcp)];
@@ -56,7 +63,8 @@ impl KernelSide {
                 None
             }
         };
-        Ok(Self { handle, events: Mutex::new(Some(events)), frames: Mutex::new(Some(frames)) })
+        let tapped = Some(Tapped { frames, served });
+        Ok(Self { handle, events: Mutex::new(Some(events)), tapped: Mutex::new(tapped) })
     }
 
     pub(super) fn handle(&self) -> Option<Arc<KernelHandle>> {
@@ -76,9 +84,9 @@ impl KernelSide {
     }
 
     /// What the tap sees, once; none without the programs.
-    pub(super) fn frames(&self) -> Option<Receiver<Frame>> {
+    pub(super) fn tapped(&self) -> Option<Tapped> {
         self.handle.as_ref()?;
-        self.frames.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.tapped.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     pub(super) fn traffic_support(&self) -> Support {

@@ -1,4 +1,8 @@
-//! From the tap's frames to virtual addresses: keeps the uplinks tapped, and tells the timeline what happened.
+//! From the tap's frames to virtual addresses: keeps the uplinks tapped, tells the timeline what happened, and has a
+//! failover asked after.
+
+mod burst;
+mod occurrence;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -9,20 +13,24 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use ipnet::IpNet;
 use nix::time::{ClockId, clock_gettime};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
+pub(super) use self::burst::Bursts;
+use self::occurrence::occurrence;
+use super::kernel_side::Tapped;
 use crate::collector::agent_self::{EventSource, SelfMetrics};
-use crate::collector::vip::Heard;
-use crate::collector::vip::contest::{Conflict, Happening, Nanos};
+use crate::collector::vip::contest::{Happening, Nanos};
 use crate::collector::vip::state::{Notice, Passage};
-use crate::event::{Clock, Kind, Occurrence, Timeline};
+use crate::collector::vip::stopwatch::Packet;
+use crate::collector::vip::{Heard, held};
+use crate::event::{Clock, Timeline};
 use crate::host::uplinks;
-use crate::kernel::{Frame, KernelHandle, Uplink};
+use crate::kernel::{Frame, KernelHandle, Served, Uplink};
 use crate::peer::{PeerConfig, with_flannel};
 use crate::source::multicast::Memberships;
 use crate::source::netlink::{Link, LinkKind, NetworkFacts};
-use crate::wire::{self, Capture, Medium};
+use crate::wire::{self, Capture, MacAddress, Medium};
 
 /// How often silence is looked for: a tenth of the usual interval of one second, and the shortest one in use.
 const TICK: Duration = Duration::from_millis(100);
@@ -43,7 +51,7 @@ pub(super) fn monotonic() -> Nanos {
 
 /// Listens to the tap.
 pub(super) struct Listener {
-    pub(super) frames: mpsc::Receiver<Frame>,
+    pub(super) tapped: Tapped,
     pub(super) facts: watch::Receiver<Arc<NetworkFacts>>,
     pub(super) kernel: Arc<KernelHandle>,
     pub(super) heard: Heard,
@@ -54,6 +62,9 @@ pub(super) struct Listener {
     pub(super) join: bool,
     /// Frames that were lost so far.
     pub(super) lost: u64,
+    /// Addresses whose service the tap notes.
+    pub(super) watched: BTreeSet<IpAddr>,
+    pub(super) bursts: Bursts,
 }
 
 /// The uplinks by index.
@@ -93,7 +104,7 @@ impl Listener {
         let mut batch = Vec::with_capacity(BATCH);
         loop {
             // Most nodes have nobody whose silence could be news.
-            let is_contested = !self.heard.lock().contests().is_empty();
+            let is_contested = !self.heard.lock().is_quiet();
             tokio::select! {
                 biased;
                 changed = self.facts.changed() => {
@@ -103,7 +114,7 @@ impl Listener {
                 _ = ticks.tick(), if is_contested => {
                     let now = monotonic();
                     // With frames still to come, as after a pause, the silence would be ours.
-                    if now - last_tick < PAUSE && self.frames.is_empty() {
+                    if now - last_tick < PAUSE && self.tapped.frames.is_empty() {
                         let notices = self.heard.lock().tick(now - LATENESS);
                         self.record(&notices);
                     }
@@ -111,7 +122,11 @@ impl Listener {
                     self.look_after(&devices, now);
                 }
                 _ = rounds.tick(), if !is_contested => self.look_after(&devices, monotonic()),
-                count = self.frames.recv_many(&mut batch, BATCH) => {
+                served = self.tapped.served.recv() => match served {
+                    Some(served) => self.serve(&devices, &served),
+                    None => bail!("the kernel thread has ended"),
+                },
+                count = self.tapped.frames.recv_many(&mut batch, BATCH) => {
                     if count == 0 {
                         bail!("the kernel thread has ended");
                     }
@@ -144,10 +159,13 @@ impl Listener {
         if devices.up != before.up
             && let Some(memberships) = memberships
         {
-            for error in memberships.keep(&devices.up) {
+            let errors = memberships.keep(&devices.up);
+            for error in &errors {
                 tracing::warn!(%error, "VRRP advertisements may not be heard");
             }
+            self.heard.lock().set_unjoined(!errors.is_empty());
         }
+        self.heard.lock().set_held(&held(&facts));
         let hears = |name: &str| facts.link_named(name).is_some_and(|link| link.up && link.carrier);
         let is_old = |name: &str| before.names.values().any(|known| **known == *name);
         // What has just come was not heard before.
@@ -155,7 +173,7 @@ impl Listener {
         devices
     }
 
-    fn observe(&self, devices: &Devices, frames: impl Iterator<Item = Frame>) {
+    fn observe(&mut self, devices: &Devices, frames: impl Iterator<Item = Frame>) {
         for frame in frames {
             // A device that has just gone: its last frames say nothing about now.
             let Some(interface) = devices.names.get(&frame.device) else { continue };
@@ -185,27 +203,58 @@ impl Listener {
         }
     }
 
-    fn record(&self, notices: &[Notice]) {
+    /// A virtual address served somebody.
+    fn serve(&mut self, devices: &Devices, served: &Served) {
+        // A device that has just gone, as with frames.
+        if !devices.names.contains_key(&served.device) {
+            return;
+        }
+        let packet = Packet {
+            time: served.time,
+            station: MacAddress(served.mac),
+            local: served.transmitted,
+            previous: served.previous.map(|before| before.time),
+        };
+        let notice = self.heard.lock().served(served.address, packet);
+        self.record(notice.as_slice());
+    }
+
+    fn record(&mut self, notices: &[Notice]) {
         if notices.is_empty() {
             return;
         }
         let clock = Clock::sample();
         for notice in notices {
             for address in &notice.addresses {
+                match notice.happening {
+                    Happening::Suspected => self.bursts.begin(*address, &self.heard),
+                    Happening::Served(_) => self.bursts.end(*address),
+                    _ => {}
+                }
                 if let Some(event) = occurrence(notice, *address, &clock) {
-                    let vrid = notice.router.vrid.to_string();
-                    self.timeline
-                        .record(event.with("interface", &*notice.router.interface).with("vrid", vrid));
+                    self.timeline.record(event);
                 }
             }
+        }
+        self.watch();
+    }
+
+    /// Has the tap note who serves the addresses that are known now.
+    fn watch(&mut self) {
+        let known = self.heard.lock().addresses();
+        if known != self.watched {
+            self.kernel.set_watched(known.clone());
+            self.watched = known;
         }
     }
 
     /// What is tapped, and what was lost: then an advertisement may have been among it.
     fn look_after(&mut self, devices: &Devices, now: Nanos) {
         let status = self.kernel.status();
-        let lost = self.kernel.slots().control().frames_lost + status.frames_lost;
-        self.metrics.raise_events_lost(EventSource::Tap, lost);
+        let control = self.kernel.slots().control();
+        let served_lost = control.served_lost + status.served_lost;
+        let lost = control.frames_lost + status.frames_lost;
+        self.metrics.raise_events_lost(EventSource::Tap, lost + served_lost);
         let is_tapped = |index: u32| status.uplinks.iter().any(|uplink| uplink.index == index);
         let uplinks = devices.names.iter().map(|(index, name)| (name.to_string(), is_tapped(*index)));
         let mut state = self.heard.lock();
@@ -213,38 +262,7 @@ impl Listener {
         if std::mem::replace(&mut self.lost, lost) < lost {
             state.deafened(|_| true, now);
         }
+        drop(state);
+        self.watch();
     }
-}
-
-fn milliseconds(from: Nanos, to: Nanos) -> String {
-    format!("{:.3}", Duration::from_nanos(to.saturating_sub(from)).as_secs_f64() * 1e3)
-}
-
-/// What the timeline keeps; a router that gave way at once is only counted.
-fn occurrence(notice: &Notice, address: IpAddr, clock: &Clock) -> Option<Occurrence> {
-    let event = |kind| Occurrence::now(kind, address.to_string());
-    let event = match notice.happening {
-        Happening::Owned { source } => event(Kind::VipOwned).with("source", source.to_string()),
-        Happening::Moved(failover) => {
-            let event = event(Kind::VipMoved).at(clock.to_utc(failover.first));
-            let event = event.with("from", failover.from.to_string()).with("to", failover.to.to_string());
-            let event = event.with("cause", failover.cause.as_str());
-            let detect = failover.last.map(|last| ("detect_ms", milliseconds(last, failover.first)));
-            let announce =
-                failover.announced.map(|announced| ("announce_ms", milliseconds(failover.first, announced)));
-            detect.into_iter().chain(announce).fold(event, |event, (phase, time)| event.with(phase, time))
-        }
-        Happening::ConflictOpened(conflict) => {
-            disputed(event(Kind::VipConflictOpened), &conflict).at(clock.to_utc(conflict.since))
-        }
-        Happening::ConflictClosed(conflict, until) => disputed(event(Kind::VipConflictClosed), &conflict)
-            .at(clock.to_utc(until))
-            .with("lasted_ms", milliseconds(conflict.since, until)),
-        Happening::BriefDouble { .. } => return None,
-    };
-    Some(event)
-}
-
-fn disputed(event: Occurrence, conflict: &Conflict) -> Occurrence {
-    event.with("owner", conflict.owner.to_string()).with("rival", conflict.rival.to_string())
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use aya::maps::lpm_trie::LpmTrie;
-use aya::maps::{HashMap, Map, MapData, Queue, RingBuf};
+use aya::maps::{Array, HashMap, Map, MapData, Queue, RingBuf};
 use aya::programs::links::CgroupAttachMode;
 use aya::programs::{CgroupSkb, CgroupSkbAttachType, Program, ProgramError, RawTracePoint, SockOps};
 use aya::{Ebpf, EbpfLoader};
@@ -19,6 +19,7 @@ use super::btf::{Btf, BtfError};
 use super::error::KernelError;
 use super::mapped::Mapped;
 use super::older;
+use super::served::{self, Servers};
 use super::slots::{Shape, Slots};
 use super::wire::Wire;
 
@@ -79,6 +80,8 @@ pub(super) struct Loaded {
     pub(super) devices: HashMap<MapData, u32, Wire<OverlayDevice>>,
     pub(super) records: RingBuf<MapData>,
     pub(super) frames: RingBuf<MapData>,
+    pub(super) served: RingBuf<MapData>,
+    pub(super) servers: Servers,
     /// Whether cgroups are followed by tracepoint; else why not.
     pub(super) cgroup_tracking: Result<(), String>,
     /// Whether connect failures have their reason.
@@ -118,10 +121,29 @@ pub(super) fn load(cgroup_root: &Path, slots: u32, log_level: u8) -> Result<Load
     let records =
         RingBuf::try_from(take(&mut ebpf, "leadline_events")?).map_err(map_error("leadline_events"))?;
     let frames = RingBuf::try_from(take(&mut ebpf, "leadline_tap")?).map_err(map_error("leadline_tap"))?;
+    let served =
+        RingBuf::try_from(take(&mut ebpf, "leadline_served")?).map_err(map_error("leadline_served"))?;
+    let servers = Servers::new(
+        HashMap::try_from(take(&mut ebpf, served::SERVERS)?).map_err(map_error(served::SERVERS))?,
+        Array::try_from(take(&mut ebpf, served::FILTER)?).map_err(map_error(served::FILTER))?,
+    );
     let cgroup_tracking = follow_cgroups(&mut ebpf, &offsets);
     attach_to_root(&mut ebpf, &root, cgroup_root)?;
     let socket_errors = offsets.sk_err != NO_OFFSET;
-    Ok(Loaded { ebpf, slots, trie, slot_of, free, devices, records, frames, cgroup_tracking, socket_errors })
+    Ok(Loaded {
+        ebpf,
+        slots,
+        trie,
+        slot_of,
+        free,
+        devices,
+        records,
+        frames,
+        served,
+        servers,
+        cgroup_tracking,
+        socket_errors,
+    })
 }
 
 /// Creates the maps in their sizes and relocates the programs.

@@ -2,6 +2,8 @@
 //! every other thread has dropped everything. Others send it commands and read mapped memory. What runs on it is in
 //! `worker`.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
@@ -15,6 +17,7 @@ use super::error::KernelError;
 pub use super::overlay::OverlayTarget;
 use super::prefix::NodeNumbers;
 use super::record::CgroupEvent;
+use super::served::Served;
 use super::slots::Slots;
 use super::tap::{Frame, Uplink};
 use super::worker::Starting;
@@ -26,6 +29,9 @@ pub const EVENTS_WAITING: usize = 16_384;
 
 /// Frames of the tap that wait for the agent at most.
 pub const FRAMES_WAITING: usize = 16_384;
+
+/// Records of served packets that wait for the agent at most.
+pub const SERVED_WAITING: usize = 4_096;
 
 /// What the kernel side needs to know.
 #[derive(Clone, Debug)]
@@ -66,6 +72,8 @@ pub struct Status {
     pub uplinks: Vec<Uplink>,
     /// Frames of the tap that were none of ours, or found the agent's queue full.
     pub frames_lost: u64,
+    /// The same of served packets.
+    pub served_lost: u64,
 }
 
 pub(super) enum Command {
@@ -75,6 +83,7 @@ pub(super) enum Command {
     Release(Vec<u32>),
     Overlays(Vec<OverlayTarget>),
     Taps(Vec<Uplink>),
+    Watch(BTreeSet<IpAddr>),
     Stop,
 }
 
@@ -99,6 +108,7 @@ impl KernelHandle {
         options: KernelOptions,
         events: tokio::sync::mpsc::Sender<CgroupEvent>,
         frames: tokio::sync::mpsc::Sender<Frame>,
+        served: tokio::sync::mpsc::Sender<Served>,
     ) -> Result<Self, KernelError> {
         let wake = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)
             .map(Arc::new)
@@ -116,6 +126,7 @@ impl KernelHandle {
             inbox,
             events,
             frames,
+            served,
         };
         let thread = std::thread::Builder::new()
             .name("kernel".into())
@@ -155,6 +166,11 @@ impl KernelHandle {
     /// Makes exactly these devices tapped.
     pub fn set_taps(&self, uplinks: Vec<Uplink>) {
         self.send(Command::Taps(uplinks));
+    }
+
+    /// Has the tap note who serves exactly these addresses.
+    pub fn set_watched(&self, addresses: BTreeSet<IpAddr>) {
+        self.send(Command::Watch(addresses));
     }
 
     /// Traffic of every overlay device and peer node that has any.

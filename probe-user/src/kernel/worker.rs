@@ -17,6 +17,7 @@ use super::load::{self, Loaded};
 use super::overlay::Overlays;
 use super::prefix::{NodeNumbers, Prefixes};
 use super::record::{self, CgroupEvent};
+use super::served::{self, Served, Servers};
 use super::slots::Slots;
 use super::tap::{self, Frame, Taps};
 use super::thread::{Command, KernelOptions, Status};
@@ -37,6 +38,7 @@ pub(super) struct Starting {
     pub(super) inbox: Receiver<Command>,
     pub(super) events: tokio::sync::mpsc::Sender<CgroupEvent>,
     pub(super) frames: tokio::sync::mpsc::Sender<Frame>,
+    pub(super) served: tokio::sync::mpsc::Sender<Served>,
 }
 
 impl Starting {
@@ -45,7 +47,8 @@ impl Starting {
         let mut loaded = load::load(&options.cgroup_root, options.slots, options.log_level)?;
         let logger =
             (options.log_level != 0).then(|| EbpfLogger::init(&mut loaded.ebpf)).and_then(Result::ok);
-        let Loaded { ebpf, slots, trie, slot_of, free, devices, records, frames, .. } = loaded;
+        let Loaded { ebpf, slots, trie, slot_of, free, devices, records, frames, served, servers, .. } =
+            loaded;
         let worker = Worker {
             ebpf,
             slots: Arc::clone(&slots),
@@ -58,6 +61,10 @@ impl Starting {
             taps: Taps::default(),
             tapped: self.frames,
             frames_lost: 0,
+            served,
+            servers,
+            serving: self.served,
+            served_lost: 0,
             logger,
             wake: self.wake,
             retired: self.retired,
@@ -100,6 +107,11 @@ pub(super) struct Worker {
     tapped: tokio::sync::mpsc::Sender<Frame>,
     /// Frames that were none of ours, or found the agent's queue full.
     frames_lost: u64,
+    served: RingBuf<MapData>,
+    servers: Servers,
+    serving: tokio::sync::mpsc::Sender<Served>,
+    /// The same of served packets.
+    served_lost: u64,
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
     wake: Arc<EventFd>,
     retired: Arc<AtomicU64>,
@@ -117,6 +129,7 @@ impl Worker {
     pub(super) fn run(&mut self) {
         loop {
             self.drain_records();
+            self.drain_served();
             self.drain_frames();
             if let Some(logger) = &mut self.logger {
                 logger.flush();
@@ -147,6 +160,7 @@ impl Worker {
             PollFd::new(self.wake.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.records.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.frames.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.served.as_fd(), PollFlags::POLLIN),
         ];
         descriptors.extend(self.logger.as_ref().map(|logger| PollFd::new(logger.as_fd(), PollFlags::POLLIN)));
         // EINTR only means one more look. The counter is cleared so that poll sleeps again.
@@ -162,6 +176,17 @@ impl Worker {
             self.records_lost += u64::from(!sent);
         }
         if self.records_lost != lost_before {
+            self.publish();
+        }
+    }
+
+    fn drain_served(&mut self) {
+        let lost_before = self.served_lost;
+        while let Some(item) = self.served.next() {
+            let sent = served::decode(&item).is_some_and(|served| self.serving.try_send(served).is_ok());
+            self.served_lost += u64::from(!sent);
+        }
+        if self.served_lost != lost_before {
             self.publish();
         }
     }
@@ -213,6 +238,7 @@ impl Worker {
                 }
                 self.publish();
             }
+            Command::Watch(addresses) => self.servers.replace(&addresses)?,
             Command::Stop => {}
         }
         Ok(())
@@ -263,6 +289,7 @@ impl Worker {
             overlay_rows: self.overlays.rows().to_vec(),
             records_lost: self.records_lost,
             frames_lost: self.frames_lost,
+            served_lost: self.served_lost,
         };
     }
 }

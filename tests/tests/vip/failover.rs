@@ -192,7 +192,7 @@ fn an_address_that_is_deleted_comes_back_to_its_owner() -> Result<()> {
         let (page, moves) = observer.wait_moves(stage.vip)?;
         println!("node{}: {moves:?}", observer.node);
         ensure!(moves[0].from == moves[0].to, "{moves:?}");
-        ensure!(Observer::failovers(&page, stage.vip, "shutdown") >= Some(1), "{moves:?}");
+        ensure!(Observer::failovers(&page, stage.vip, "address_removed") >= Some(1), "{moves:?}");
     }
     Ok(())
 }

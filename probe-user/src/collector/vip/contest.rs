@@ -2,6 +2,7 @@
 //! advertisements and announcements with their times in, happenings out. All times are of this node's monotonic clock.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -15,6 +16,8 @@ pub type Nanos = u64;
 const ROUTERS_MAX: usize = 16;
 /// How long after a failover its announcement is waited for.
 const ANNOUNCEMENT: Nanos = 1_000_000_000;
+/// One incident is one suspicion: it is not told again for this long.
+const SUSPICION: Nanos = 5_000_000_000;
 
 /// Why an address moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -27,13 +30,16 @@ pub enum Cause {
     Preempted,
     /// The owner was this node, and its link had gone.
     Link,
+    /// The owner said goodbye and was back before a restart could be: it had lost the address, and took it again.
+    AddressRemoved,
     /// This node could not hear the others in between.
     Unknown,
 }
 
 impl Cause {
     /// All causes, in the order of the page.
-    pub const ALL: [Self; 5] = [Self::Link, Self::Preempted, Self::Shutdown, Self::Timeout, Self::Unknown];
+    pub const ALL: [Self; 6] =
+        [Self::AddressRemoved, Self::Link, Self::Preempted, Self::Shutdown, Self::Timeout, Self::Unknown];
 
     /// The value of the `cause` label.
     #[must_use]
@@ -43,7 +49,26 @@ impl Cause {
             Self::Timeout => "timeout",
             Self::Preempted => "preempted",
             Self::Link => "link",
+            Self::AddressRemoved => "address_removed",
             Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// Who announces an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Announcer {
+    /// A router that advertises, by its own address.
+    Router(IpAddr),
+    /// A station that only announces the address to its neighbours.
+    Station(MacAddress),
+}
+
+impl fmt::Display for Announcer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Router(address) => address.fmt(f),
+            Self::Station(mac) => mac.fmt(f),
         }
     }
 }
@@ -52,9 +77,9 @@ impl Cause {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Failover {
     /// The old owner.
-    pub from: IpAddr,
+    pub from: Announcer,
     /// The new one.
-    pub to: IpAddr,
+    pub to: Announcer,
     /// Why.
     pub cause: Cause,
     /// The last advertisement of the old owner, goodbyes included; absent where this node was deaf after it.
@@ -71,8 +96,40 @@ pub enum Happening {
     /// Somebody owns the addresses; nobody was known to before.
     Owned {
         /// The owner.
-        source: IpAddr,
+        source: Announcer,
     },
+    /// The first sign that the addresses may move: a goodbye, silence, a rival.
+    Suspected,
+    /// Nobody announces the addresses any more, and nobody has taken over.
+    Lost {
+        /// The last owner.
+        source: Announcer,
+        /// When it was heard last.
+        last: Nanos,
+    },
+    /// The last owner is back; nobody else was it meanwhile.
+    Returned {
+        /// The owner.
+        source: Announcer,
+        /// When it had been heard last before that.
+        last: Nanos,
+        /// When it was heard again.
+        first: Nanos,
+    },
+    /// A router of the same number with other addresses: two clusters have chosen one number.
+    Foreign {
+        /// The router that came second.
+        source: Announcer,
+    },
+    /// Another station than the announcers says that it has the address.
+    Duplicated {
+        /// The station.
+        station: MacAddress,
+        /// When it said so.
+        time: Nanos,
+    },
+    /// The new owner served its first packet.
+    Served(Service),
     /// The addresses moved.
     Moved(Failover),
     /// Two routers hold on to the addresses, each having heard the other.
@@ -82,7 +139,7 @@ pub enum Happening {
     /// Two routers advertised, and one of them gave up when it heard the other.
     BriefDouble {
         /// The one that was not the owner.
-        rival: IpAddr,
+        rival: Announcer,
     },
 }
 
@@ -90,11 +147,24 @@ pub enum Happening {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Conflict {
     /// Who had them first.
-    pub owner: IpAddr,
+    pub owner: Announcer,
     /// Who came second.
-    pub rival: IpAddr,
+    pub rival: Announcer,
     /// The rival's first advertisement.
     pub since: Nanos,
+}
+
+/// The end of a failover, as this node saw it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// The new owner.
+    pub to: Announcer,
+    /// Its first packet from the address.
+    pub first: Nanos,
+    /// Its first announcement to its neighbours, if there was any.
+    pub announced: Option<Nanos>,
+    /// The last sign of the old owner: a packet from the address or an advertisement.
+    pub last: Option<Nanos>,
 }
 
 /// A second router that advertises beside the owner.
@@ -120,6 +190,10 @@ pub struct Contest {
     pending: Option<Failover>,
     /// When this node was last known not to hear the others: its link was down, or frames were lost.
     deaf: Option<Nanos>,
+    /// When the last incident began.
+    suspected: Option<Nanos>,
+    /// Nobody announces the addresses.
+    lost: bool,
 }
 
 impl Contest {
@@ -139,6 +213,41 @@ impl Contest {
     #[must_use]
     pub fn in_conflict(&self) -> bool {
         self.rivals.values().any(|rivalry| rivalry.open)
+    }
+
+    /// The owner, where there is one.
+    #[must_use]
+    pub fn owner(&self) -> Option<(IpAddr, &Router)> {
+        let owner = self.owner?;
+        Some((owner, self.routers.get(&owner)?))
+    }
+
+    /// Whether frames of this station are those of a router that advertises, or of the virtual router itself.
+    #[must_use]
+    pub fn is_announcer(&self, vrid: u8, station: MacAddress, now: Nanos) -> bool {
+        station.virtual_router() == Some(vrid)
+            || self.routers.values().any(|router| router.has_mac(station) && router.was_heard(now))
+    }
+
+    /// Whether an advertisement has an address in common with what others advertise here now; `None` where nobody else
+    /// does.
+    #[must_use]
+    pub fn has_in_common(&self, advert: &Advert) -> Option<bool> {
+        let is_other = |source: &IpAddr, router: &Router| {
+            *source != advert.source && router.was_heard(advert.time) && !router.addresses().is_empty()
+        };
+        let mut others = self.routers.iter().filter(|(source, router)| is_other(source, router)).peekable();
+        others.peek()?;
+        Some(others.any(|(_, router)| router.addresses().iter().any(|own| advert.addresses.contains(own))))
+    }
+
+    /// Forgets a router that has gone to another contest.
+    pub fn remove(&mut self, source: IpAddr) {
+        self.routers.remove(&source);
+        self.rivals.remove(&source);
+        if self.owner == Some(source) {
+            self.owner = None;
+        }
     }
 
     /// Whether nobody has advertised for this long.
@@ -195,18 +304,16 @@ impl Contest {
         let router = self.routers.entry(source).or_insert_with(|| Router::new(advert));
         router.advertised(advert, is_active);
         if advert.priority == 0 {
-            self.resigned(source, out);
+            self.resigned(source, advert.time, out);
             return Some(());
         }
         match self.owner {
             None => {
                 self.owner = Some(source);
-                out.push(Happening::Owned { source });
+                out.push(Happening::Owned { source: Announcer::Router(source) });
             }
             Some(owner) if owner == source => {
-                if let Some((last, true)) = before {
-                    self.moved(owner, source, Cause::Shutdown, last, advert.time, out);
-                }
+                self.returned(advert, before, out);
                 // An advertisement that was on its way when the rival's came is no answer to it.
                 let meanwhile = advert.interval.map_or(0, |interval| nanos(interval) / 4);
                 for rivalry in self.rivals.values_mut() {
@@ -218,14 +325,43 @@ impl Contest {
         Some(())
     }
 
+    /// The owner is there, maybe again.
+    fn returned(&mut self, advert: &Advert, before: Option<(Nanos, bool)>, out: &mut Vec<Happening>) {
+        let (source, time) = (advert.source, advert.time);
+        let Some((last, has_resigned)) = before else { return };
+        let was_lost = std::mem::take(&mut self.lost);
+        if has_resigned {
+            // A daemon that starts waits for three intervals before it is the master.
+            let interval = self.routers.get(&source).map_or(0, |router| nanos(router.interval()));
+            let is_restart = time.saturating_sub(last) >= interval;
+            let cause = if is_restart { Cause::Shutdown } else { Cause::AddressRemoved };
+            self.moved(source, source, cause, last, time, out);
+        } else if was_lost {
+            out.push(Happening::Returned { source: Announcer::Router(source), last, first: time });
+        }
+    }
+
+    /// The first sign of an incident.
+    fn suspect(&mut self, time: Nanos, out: &mut Vec<Happening>) {
+        if self.suspected.is_none_or(|before| time.saturating_sub(before) > SUSPICION) {
+            self.suspected = Some(time);
+            out.push(Happening::Suspected);
+        }
+    }
+
     /// Somebody who is not the owner advertised.
     fn challenged(&mut self, owner: IpAddr, advert: &Advert, out: &mut Vec<Happening>) {
         let (source, time) = (advert.source, advert.time);
         let Some(old) = self.routers.get(&owner) else { return };
         let last = old.last();
-        if old.has_resigned() {
+        let is_new = !self.rivals.contains_key(&source);
+        let (has_resigned, is_silent) = (old.has_resigned(), old.is_silent(time));
+        if is_new {
+            self.suspect(time, out);
+        }
+        if has_resigned {
             self.moved(owner, source, Cause::Shutdown, last, time, out);
-        } else if old.is_silent(time) {
+        } else if is_silent {
             self.moved(owner, source, Cause::Timeout, last, time, out);
         } else {
             let new =
@@ -233,13 +369,17 @@ impl Contest {
             let rivalry = self.rivals.entry(source).or_insert(new);
             if rivalry.owner_insists && !rivalry.open {
                 rivalry.open = true;
-                out.push(Happening::ConflictOpened(Conflict { owner, rival: source, since: rivalry.since }));
+                let conflict = conflict(owner, source, rivalry.since);
+                out.push(Happening::ConflictOpened(conflict));
             }
         }
     }
 
     /// A goodbye ends a rivalry; an owner stays the owner until somebody else is.
-    fn resigned(&mut self, source: IpAddr, out: &mut Vec<Happening>) {
+    fn resigned(&mut self, source: IpAddr, time: Nanos, out: &mut Vec<Happening>) {
+        if self.owner == Some(source) {
+            self.suspect(time, out);
+        }
         if let Some(owner) = self.owner
             && let Some(rivalry) = self.rivals.remove(&source)
         {
@@ -251,9 +391,9 @@ impl Contest {
     fn settled(&self, owner: IpAddr, rival: IpAddr, rivalry: Rivalry, out: &mut Vec<Happening>) {
         let until = self.routers.get(&rival).map_or(rivalry.since, Router::last);
         out.push(if rivalry.open {
-            Happening::ConflictClosed(Conflict { owner, rival, since: rivalry.since }, until)
+            Happening::ConflictClosed(conflict(owner, rival, rivalry.since), until)
         } else {
-            Happening::BriefDouble { rival }
+            Happening::BriefDouble { rival: Announcer::Router(rival) }
         });
     }
 
@@ -268,6 +408,7 @@ impl Contest {
     ) {
         self.flush(out);
         self.owner = Some(to);
+        self.lost = false;
         self.rivals.remove(&to);
         let is_own = self.routers.get(&from).is_some_and(Router::is_local);
         let (cause, last) = match (self.was_deaf_since(last), is_own) {
@@ -276,6 +417,7 @@ impl Contest {
             (true, true) => (Cause::Link, Some(last)),
             (true, false) => (Cause::Unknown, None),
         };
+        let (from, to) = (Announcer::Router(from), Announcer::Router(to));
         self.pending = Some(Failover { from, to, cause, last, first, announced: None });
     }
 
@@ -292,7 +434,8 @@ impl Contest {
             routers.get(address).is_some_and(|router| is_virtual || router.has_mac(sender))
         };
         if let Some(pending) = &mut self.pending
-            && is_of(&self.routers, &pending.to)
+            && let Announcer::Router(to) = pending.to
+            && is_of(&self.routers, &to)
             && (pending.first..=pending.first + ANNOUNCEMENT).contains(&time)
         {
             pending.announced = Some(time);
@@ -311,6 +454,15 @@ impl Contest {
         self.expire(now, out);
         if self.pending.is_some_and(|failover| now.saturating_sub(failover.first) > ANNOUNCEMENT) {
             self.flush(out);
+        }
+        let Some((owner, router)) = self.owner() else { return };
+        let (last, is_silent, was_heard) = (router.last(), router.is_silent(now), router.was_heard(now));
+        if is_silent && was_heard {
+            self.suspect(now, out);
+        }
+        if !was_heard && !self.lost && !self.was_deaf_since(last) {
+            self.lost = true;
+            out.push(Happening::Lost { source: Announcer::Router(owner), last });
         }
     }
 
@@ -346,7 +498,7 @@ impl Contest {
         let until = old.map_or(rivalry.since, Router::last);
         let has_resigned = old.is_some_and(Router::has_resigned);
         if rivalry.open {
-            let conflict = Conflict { owner, rival: heir, since: rivalry.since };
+            let conflict = conflict(owner, heir, rivalry.since);
             out.push(Happening::ConflictClosed(conflict, until));
             let cause = if has_resigned { Cause::Shutdown } else { Cause::Preempted };
             self.moved(owner, heir, cause, until, until, out);
@@ -360,6 +512,10 @@ impl Contest {
             self.flush(out);
         }
     }
+}
+
+fn conflict(owner: IpAddr, rival: IpAddr, since: Nanos) -> Conflict {
+    Conflict { owner: Announcer::Router(owner), rival: Announcer::Router(rival), since }
 }
 
 fn nanos(duration: Duration) -> Nanos {

@@ -65,12 +65,23 @@ pub(super) static GAP: Descriptor = of_router(
     "Time between two advertisements of an active router over its interval. A backup takes over at 3 and a little; 2 and more warns before it does.",
 );
 
+pub(super) static FOREIGN: Descriptor = Descriptor {
+    name: "leadline_vrrp_foreign_routers",
+    kind: Kind::Gauge,
+    unit: None,
+    help: "Routers that use the number of a virtual router now for addresses of which those who had it first have none: two clusters on one link have chosen one number. Every observer says it: max by, never sum.",
+    labels: &["interface", "vrid", "family"],
+    profile: Profile::Minimal,
+    source: TAP,
+    witness: "configurations of two keepalived clusters on one link, exact",
+};
+
 pub(super) static INFO: Descriptor = of_vip(
     "leadline_vip_info",
     Kind::Gauge,
     None,
     &["vip", "protocol", "interface", "vrid"],
-    "A virtual address, the protocol that moves it, where it is and the number of its virtual router; 1.",
+    "A virtual address, how it is announced (vrrp, or arp and ndp without a virtual router), where it is and the number of its virtual router; 1. An address that is only announced becomes a virtual one when a second station announces it, or by configuration.",
     "keepalived's configuration",
 );
 
@@ -78,7 +89,7 @@ pub(super) static HELD: Descriptor = Descriptor {
     name: "leadline_vip_held",
     kind: Kind::Gauge,
     unit: None,
-    help: "Whether this node has the virtual address on a device. Addresses on lo, dummy and IPVS devices are not held.",
+    help: "Whether this node has the virtual address on a device. Addresses on lo, dummy and IPVS devices are not held; an address that is only announced (arp, ndp) has no series until this node has had it.",
     labels: VIP,
     profile: Profile::Minimal,
     source: "rtnetlink RTM_GETADDR",
@@ -90,7 +101,7 @@ pub(super) static ANNOUNCER: Descriptor = of_vip(
     Kind::Gauge,
     None,
     &["vip", "source", "protocol"],
-    "Whether a router advertises the virtual address now: its last advertisement was no goodbye and is younger than four intervals.",
+    "Whether a router (by its address) or a station (by its hardware address, for arp and ndp) announces the virtual address now. vrrp: its last advertisement was no goodbye and is younger than four intervals. arp, ndp: it announced the address last, and if it repeats that for ever (kube-vip) it has not missed two periods; MetalLB announces once and is taken at its word.",
     TCPDUMP_ADVERTS,
 );
 
@@ -130,12 +141,52 @@ pub(super) static BRIEF: Descriptor = of_vip(
     "replay of recorded advertisements",
 );
 
+pub(super) static STALE: Descriptor = Descriptor {
+    name: "leadline_vip_neighbour_stale",
+    kind: Kind::Gauge,
+    unit: None,
+    help: "Whether this node's neighbour table has the virtual address at a hardware address of nobody who announces it: what this node sends goes to where the address was. 0 without an entry.",
+    labels: VIP,
+    profile: Profile::Minimal,
+    source: "rtnetlink RTM_GETNEIGH, tcx on the uplinks",
+    witness: "`ip neigh` against the owner's `ip link`, exact",
+};
+
+pub(super) static ASKED: Descriptor = Descriptor {
+    name: "leadline_vip_failover_probes_total",
+    kind: Kind::Counter,
+    unit: None,
+    help: "Connections that this node began to a virtual address while it moved, a hundred a second for as long as the new owner had not answered, to see when it does; 0 on nodes that are not chosen for it.",
+    labels: VIP,
+    profile: Profile::Minimal,
+    source: "connect(2)",
+    witness: "SYNs in tcpdump's record of the same device",
+};
+
+pub(super) static DUPLICATES: Descriptor = of_vip(
+    "leadline_vip_duplicate_answers_total",
+    Kind::Counter,
+    None,
+    VIP,
+    "ARP or neighbour discovery messages by which a station that does not announce the virtual address said that it has it. This node hears its own questions answered, and announcements to all.",
+    "ARP replies in tcpdump's record of the same device: difference 0",
+);
+
+pub(super) static DUPLICATED: Descriptor = of_vip(
+    "leadline_vip_duplicate",
+    Kind::Gauge,
+    None,
+    VIP,
+    "Whether a station that does not announce the virtual address said within the last minute that it has it: an address left behind, or set on another host.",
+    "an address set on another node of the lab",
+);
+
 pub(super) static FAILOVERS: Descriptor = of_vip(
     "leadline_vip_failovers_total",
     Kind::Counter,
     None,
     &["vip", "cause"],
-    "Moves of a virtual address. shutdown: the owner said goodbye; timeout: it fell silent; preempted: it gave way to another; link: it was this node, whose link had gone; unknown: this node could not hear the others meanwhile. Every observer counts them: max by, never sum.",
+    "Moves of a virtual address. shutdown: the owner said goodbye; address_removed: it did, and was back before a restart could be; timeout: it fell silent; preempted: it gave way to another; link: it was this node, whose link had gone; unknown: this node could not hear the others meanwhile, or the address is only announced (arp, ndp) and was handed over. Every observer counts them: max by, never sum.",
     "failovers in tcpdump's record: difference 0",
 );
 
@@ -144,7 +195,7 @@ pub(super) static FAILOVER: Descriptor = of_vip(
     Kind::Histogram,
     Some("seconds"),
     &["vip", "phase"],
-    "Phases of the moves of a virtual address. detect: from the last advertisement of the old owner to the first of the new one; announce: from there to its first gratuitous ARP or neighbour advertisement.",
+    "Phases of the moves of a virtual address. detect: from the last advertisement of the old owner to the first of the new one; announce: from there to its first gratuitous ARP or neighbour advertisement; converge: from there to the first packet that the new owner sends from the address (resets are no service) past this node's tap; total: to that packet from the last sign of the old owner, which is its last advertisement or packet from the address. Where nothing is sent past this node converge and total are not observed; a few nodes ask the address a hundred times a second during a failover, so that they are exact to 10 ms there.",
     TCPDUMP_PHASES,
 );
 
@@ -163,13 +214,18 @@ pub static DESCRIPTORS: &[&Descriptor] = &[
     &PRIORITY,
     &INTERVAL,
     &GAP,
+    &FOREIGN,
     &INFO,
     &HELD,
     &ANNOUNCER,
     &CONFLICT,
+    &STALE,
     &CONFLICTS,
     &CONFLICT_SECONDS,
     &BRIEF,
+    &ASKED,
+    &DUPLICATES,
+    &DUPLICATED,
     &FAILOVERS,
     &FAILOVER,
     &LAST,

@@ -130,6 +130,12 @@ impl Router {
         self.local
     }
 
+    /// Where its frames come from, as far as that is known.
+    #[must_use]
+    pub const fn mac(&self) -> Option<MacAddress> {
+        self.mac
+    }
+
     /// Whether its frames come from this hardware address.
     #[must_use]
     pub fn has_mac(&self, mac: MacAddress) -> bool {
@@ -173,10 +179,16 @@ impl Router {
         self.resigned || ratio(now.saturating_sub(self.last), self.interval) > 2.5
     }
 
+    /// Whether it said anything within four intervals, be it a goodbye.
+    #[must_use]
+    pub fn was_heard(&self, now: Nanos) -> bool {
+        ratio(now.saturating_sub(self.last), self.interval) < 4.0
+    }
+
     /// Whether it counts as the owner to its backups (RFC 9568, 6.1: three intervals and a skew of less than one).
     #[must_use]
     pub fn is_announcing(&self, now: Nanos) -> bool {
-        !self.resigned && ratio(now.saturating_sub(self.last), self.interval) < 4.0
+        !self.resigned && self.was_heard(now)
     }
 }
 

@@ -1,11 +1,13 @@
 //! Replays of what keepalived was seen to do, in milliseconds.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use super::contest::{Cause, Conflict, Contest, Failover, Happening};
+use super::contest::{Announcer, Cause, Conflict, Contest, Failover, Happening};
 use super::router::Advert;
-use super::state::{Passage, State};
+use super::state::{Family, Notice, Passage, State};
+use super::stopwatch::Packet;
+use crate::wire::arp::{Arp, Operation};
 use crate::wire::vrrp::{Advertisement, Authentication, Version};
 use crate::wire::{Checksum, Link, MacAddress, Message, Observation};
 
@@ -25,6 +27,7 @@ fn mac(last: u8) -> MacAddress {
 struct Replay {
     contest: Contest,
     said: Vec<Happening>,
+    suspicions: usize,
 }
 
 impl Replay {
@@ -40,6 +43,14 @@ impl Replay {
             local: false,
         };
         self.contest.advertised(&advert, &mut self.said).unwrap();
+        self.hear()
+    }
+
+    /// Suspicions come with nearly everything, and are counted apart.
+    fn hear(&mut self) -> &mut Self {
+        let before = self.said.len();
+        self.said.retain(|happening| *happening != Happening::Suspected);
+        self.suspicions += before - self.said.len();
         self
     }
 
@@ -50,17 +61,22 @@ impl Replay {
 
     fn tick(&mut self, at: u64) -> &mut Self {
         self.contest.tick(at * MILLI, &mut self.said);
-        self
+        self.hear()
     }
 }
 
 fn moved(from: u8, to: u8, cause: Cause, times: (u64, u64, Option<u64>)) -> Happening {
     let (last, first) = (Some(times.0 * MILLI), times.1 * MILLI);
     let announced = times.2.map(|at| at * MILLI);
-    Happening::Moved(Failover { from: ip(from), to: ip(to), cause, last, first, announced })
+    Happening::Moved(Failover { from: router(from), to: router(to), cause, last, first, announced })
 }
 
-const OWNED: Happening = Happening::Owned { source: IpAddr::V4(std::net::Ipv4Addr::new(192, 168, 56, 11)) };
+fn router(last: u8) -> Announcer {
+    Announcer::Router(ip(last))
+}
+
+const OWNED: Happening =
+    Happening::Owned { source: Announcer::Router(IpAddr::V4(std::net::Ipv4Addr::new(192, 168, 56, 11))) };
 
 #[test]
 fn a_goodbye_and_a_successor_are_a_shutdown() {
@@ -98,7 +114,7 @@ fn an_owner_that_gives_way_was_preempted() {
 fn a_goodbye_to_itself_is_a_failover_of_its_own() {
     let mut replay = Replay::default();
     replay.advert(0, 11, 150).advert(500, 11, 0).advert(920, 11, 150).garp(921, 11);
-    assert_eq!(replay.said, [OWNED, moved(11, 11, Cause::Shutdown, (500, 920, Some(921)))]);
+    assert_eq!(replay.said, [OWNED, moved(11, 11, Cause::AddressRemoved, (500, 920, Some(921)))]);
 }
 
 #[test]
@@ -112,7 +128,7 @@ fn two_that_insist_are_a_conflict_until_one_gives_up() {
     for at in 4..8 {
         replay.advert(at * 1_000, 11, 150);
     }
-    let conflict = Conflict { owner: ip(11), rival: ip(12), since: 1_500 * MILLI };
+    let conflict = Conflict { owner: router(11), rival: router(12), since: 1_500 * MILLI };
     let closed = Happening::ConflictClosed(conflict, 3_500 * MILLI);
     assert_eq!(replay.said, [OWNED, Happening::ConflictOpened(conflict), closed]);
     assert!(!replay.contest.in_conflict());
@@ -125,7 +141,7 @@ fn a_second_one_that_gives_up_at_once_is_no_conflict() {
     for at in 2..5 {
         replay.advert(at * 1_000, 11, 150);
     }
-    assert_eq!(replay.said, [OWNED, Happening::BriefDouble { rival: ip(12) }]);
+    assert_eq!(replay.said, [OWNED, Happening::BriefDouble { rival: router(12) }]);
 }
 
 #[test]
@@ -140,7 +156,7 @@ fn both_backups_within_milliseconds_are_one_failover() {
     for at in 1..4 {
         replay.advert(3_458 + at * 1_000, 12, 140);
     }
-    let brief = Happening::BriefDouble { rival: ip(13) };
+    let brief = Happening::BriefDouble { rival: router(13) };
     assert_eq!(replay.said, [OWNED, moved(11, 12, Cause::Timeout, (0, 3_453, Some(3_454))), brief]);
 }
 
@@ -230,7 +246,8 @@ fn a_bystander_that_was_deaf_knows_neither_cause_nor_time() {
     replay.contest.deafened(1_500 * MILLI);
     replay.advert(300_000, 12, 140).garp(300_001, 12);
     let (first, announced) = (300_000 * MILLI, Some(300_001 * MILLI));
-    let failover = Failover { from: ip(11), to: ip(12), cause: Cause::Unknown, last: None, first, announced };
+    let failover =
+        Failover { from: router(11), to: router(12), cause: Cause::Unknown, last: None, first, announced };
     assert_eq!(replay.said, [OWNED, Happening::Moved(failover)]);
 }
 
@@ -260,7 +277,7 @@ fn a_conflict_that_ends_with_a_goodbye_is_a_shutdown_of_that_moment() {
     }
     replay.said.clear();
     replay.advert(60_000, 11, 0).advert(60_500, 12, 140).garp(60_501, 12);
-    let conflict = Conflict { owner: ip(11), rival: ip(12), since: 1_500 * MILLI };
+    let conflict = Conflict { owner: router(11), rival: router(12), since: 1_500 * MILLI };
     let end = moved(11, 12, Cause::Shutdown, (60_000, 60_000, Some(60_501)));
     assert_eq!(replay.said, [Happening::ConflictClosed(conflict, 60_000 * MILLI), end]);
 }
@@ -305,6 +322,19 @@ fn observation(vrid: u8, source: u8, addresses: Vec<IpAddr>) -> Observation {
     Observation { link, message }
 }
 
+/// An ARP packet from a station that says it has the address.
+fn arp(operation: Operation, station: u8, address: u8, target: u8) -> Observation {
+    let link = Link { source: Some(mac(station)), destination: None, vlan: None, outer_vlan: None };
+    let message = Message::Arp(Arp {
+        operation,
+        sender_mac: mac(station),
+        sender: Ipv4Addr::new(192, 168, 56, address),
+        target_mac: mac(0),
+        target: Ipv4Addr::new(192, 168, 56, target),
+    });
+    Observation { link, message }
+}
+
 fn passage(at: u64) -> Passage {
     Passage { time: at * MILLI, interface: "eth0".into(), transmitted: false }
 }
@@ -335,5 +365,211 @@ fn an_address_that_only_the_dead_router_had_stays() {
     state.observe(&passage(4_000), Ok(Some(observation(1, 12, vec![ip(50)]))));
     state.tick(9_000 * MILLI);
     assert_eq!(state.histories().keys().copied().collect::<Vec<_>>(), [ip(50), ip(51)]);
-    assert!(state.histories().values().all(|history| history.failovers == [0, 0, 0, 1, 0]));
+    assert!(state.histories().values().all(|history| history.failovers == [0, 0, 0, 0, 1, 0]));
+}
+
+/// A state and what it has said, without suspicions.
+#[derive(Default)]
+struct Wire {
+    state: State,
+    said: Vec<Notice>,
+}
+
+impl Wire {
+    fn hear(&mut self, at: u64, heard: Observation) -> &mut Self {
+        let notices = self.state.observe(&passage(at), Ok(Some(heard)));
+        self.keep(notices)
+    }
+
+    fn keep(&mut self, notices: Vec<Notice>) -> &mut Self {
+        self.said.extend(notices.into_iter().filter(|notice| notice.happening != Happening::Suspected));
+        self
+    }
+
+    fn tick(&mut self, at: u64) -> &mut Self {
+        let notices = self.state.tick(at * MILLI);
+        self.keep(notices)
+    }
+
+    fn serve(&mut self, at: u64, station: u8, previous: Option<u64>) -> &mut Self {
+        let previous = previous.map(|at| at * MILLI);
+        let packet = Packet { time: at * MILLI, station: mac(station), local: false, previous };
+        let notice = self.state.served(ip(50), packet);
+        self.keep(notice.into_iter().collect())
+    }
+
+    fn happenings(&self) -> Vec<Happening> {
+        self.said.iter().map(|notice| notice.happening).collect()
+    }
+
+    /// The times of the last failover in milliseconds.
+    fn last(&self) -> [Option<f64>; 4] {
+        let history = &self.state.histories()[&ip(50)];
+        let phases = [&history.detect, &history.announce, &history.converge, &history.total];
+        phases.map(|phase| phase.last.map(|seconds| (seconds * 1e3).round()))
+    }
+}
+
+#[test]
+fn an_owner_without_a_successor_is_lost_and_comes_back() {
+    let mut replay = Replay::default();
+    replay.advert(0, 11, 150).advert(1_000, 11, 150).tick(4_900);
+    assert_eq!(replay.said, [OWNED]);
+    replay.tick(5_100).tick(6_000).advert(9_000, 11, 150);
+    let source = router(11);
+    let lost = Happening::Lost { source, last: 1_000 * MILLI };
+    let back = Happening::Returned { source, last: 1_000 * MILLI, first: 9_000 * MILLI };
+    assert_eq!(replay.said, [OWNED, lost, back]);
+}
+
+#[test]
+fn a_node_that_hears_nothing_loses_nobody() {
+    let mut replay = Replay::default();
+    replay.advert(0, 11, 150).advert(1_000, 11, 150);
+    replay.contest.deafened(1_100 * MILLI);
+    replay.tick(9_000);
+    assert_eq!(replay.said, [OWNED]);
+}
+
+#[test]
+fn the_first_sign_of_an_incident_is_told_once() {
+    let mut replay = Replay::default();
+    replay.advert(0, 11, 150).advert(1_000, 11, 150).tick(3_000);
+    assert_eq!(replay.suspicions, 0);
+    replay.tick(3_600).tick(3_700).advert(4_453, 12, 140).garp(4_454, 12);
+    assert_eq!(replay.suspicions, 1);
+    for at in 5..20 {
+        replay.advert(at * 1_000, 12, 140);
+    }
+    replay.advert(20_000, 12, 0);
+    assert_eq!(replay.suspicions, 2);
+}
+
+#[test]
+fn a_shutdown_of_the_daemon_is_no_removed_address() {
+    let mut replay = Replay::default();
+    // A daemon that starts again waits for three intervals.
+    replay.advert(0, 11, 150).advert(500, 11, 0).advert(4_000, 11, 150).garp(4_001, 11);
+    assert_eq!(replay.said, [OWNED, moved(11, 11, Cause::Shutdown, (500, 4_000, Some(4_001)))]);
+}
+
+#[test]
+fn another_cluster_with_the_same_number_is_foreign_and_disputes_nothing() {
+    let mut link = Wire::default();
+    for at in 0..10 {
+        link.hear(at * 1_000, observation(7, 11, vec![ip(50)]));
+        link.hear(at * 1_000 + 500, observation(7, 21, vec![ip(60)]));
+    }
+    let second = Happening::Owned { source: router(21) };
+    let foreign = Happening::Foreign { source: router(21) };
+    assert_eq!(link.happenings(), [OWNED, foreign, second]);
+    let interface = "eth0".into();
+    let key = (&interface, 7, Family::Ipv4);
+    assert_eq!(link.state.foreign_routers(9_600 * MILLI)[&key], 1);
+    // Silent ones are there no more, and the first party is who is left.
+    assert_eq!(link.state.foreign_routers(60_000 * MILLI)[&key], 0);
+}
+
+#[test]
+fn a_router_that_gets_other_addresses_stays_the_same() {
+    let mut link = Wire::default();
+    link.hear(0, observation(7, 11, vec![ip(50)])).hear(1_000, observation(7, 11, vec![ip(60)]));
+    assert_eq!(link.state.contests().len(), 1);
+    assert_eq!(link.happenings(), [OWNED]);
+}
+
+#[test]
+fn a_router_that_joins_the_other_cluster_is_no_longer_foreign() {
+    let mut link = Wire::default();
+    link.hear(0, observation(7, 11, vec![ip(50)])).hear(500, observation(7, 21, vec![ip(60)]));
+    link.hear(1_000, observation(7, 11, vec![ip(50)])).hear(1_500, observation(7, 21, vec![ip(50), ip(60)]));
+    let interface = "eth0".into();
+    assert_eq!(link.state.foreign_routers(1_600 * MILLI)[&(&interface, 7, Family::Ipv4)], 0);
+}
+
+#[test]
+fn an_address_becomes_virtual_when_a_second_station_announces_it() {
+    let mut link = Wire::default();
+    link.hear(0, arp(Operation::Request, 1, 50, 50));
+    assert!(link.state.addresses().is_empty() && link.state.histories().is_empty());
+    link.hear(60_000, arp(Operation::Reply, 2, 50, 50));
+    assert_eq!(link.state.addresses(), [ip(50)].into());
+    assert_eq!(link.state.histories()[&ip(50)].failovers, [0, 0, 0, 0, 0, 1]);
+}
+
+#[test]
+fn a_configured_address_is_virtual_from_the_first() {
+    let mut link = Wire::default();
+    link.state.configure([ip(50)], 0);
+    assert_eq!(link.state.addresses(), [ip(50)].into());
+    link.hear(10, arp(Operation::Request, 1, 50, 50));
+    let source = Announcer::Station(mac(1));
+    assert_eq!(link.happenings(), [Happening::Owned { source }]);
+}
+
+#[test]
+fn an_address_that_is_advertised_is_not_claimed_besides() {
+    let mut link = Wire::default();
+    link.hear(0, arp(Operation::Request, 1, 50, 50)).hear(10, arp(Operation::Request, 2, 50, 50));
+    assert_eq!(link.state.claims().count(), 1);
+    // The history is that of the address, however it is announced.
+    let mut link = Wire::default();
+    link.hear(0, arp(Operation::Request, 1, 50, 50)).hear(5, observation(7, 11, vec![ip(50)]));
+    link.hear(10, arp(Operation::Request, 11, 50, 50));
+    assert_eq!(link.state.claims().count(), 0);
+}
+
+#[test]
+fn an_answer_of_somebody_else_is_a_duplicate_for_a_minute() {
+    let mut link = Wire::default();
+    link.hear(0, observation(7, 11, vec![ip(50)])).hear(100, arp(Operation::Reply, 11, 50, 3));
+    assert!(!link.state.histories()[&ip(50)].is_duplicated(100 * MILLI));
+    link.hear(200, arp(Operation::Reply, 9, 50, 3)).hear(300, arp(Operation::Reply, 9, 50, 4));
+    let news = Happening::Duplicated { station: mac(9), time: 200 * MILLI };
+    assert_eq!(link.happenings(), [OWNED, news]);
+    let history = &link.state.histories()[&ip(50)];
+    assert_eq!(history.duplicates, 2);
+    assert_eq!([60_299, 60_301].map(|at| history.is_duplicated(at * MILLI)), [true, false]);
+}
+
+#[test]
+fn an_ordinary_question_says_nothing() {
+    let mut link = Wire::default();
+    link.hear(0, observation(7, 11, vec![ip(50)])).hear(100, arp(Operation::Request, 9, 50, 3));
+    assert_eq!(link.state.histories()[&ip(50)].duplicates, 0);
+}
+
+#[test]
+fn a_failover_ends_with_the_new_owners_first_packet() {
+    let mut link = Wire::default();
+    link.hear(0, observation(7, 11, vec![ip(50)])).hear(1_000, observation(7, 11, vec![ip(50)]));
+    link.serve(1_900, 11, Some(1_890));
+    link.hear(4_400, observation(7, 12, vec![ip(50)])).hear(4_401, arp(Operation::Request, 12, 50, 50));
+    assert_eq!(link.last(), [Some(3_400.0), Some(1.0), None, None]);
+    link.serve(4_412, 12, Some(2_000));
+    assert_eq!(link.last(), [Some(3_400.0), Some(1.0), Some(11.0), Some(2_412.0)]);
+    link.serve(4_500, 12, Some(4_422));
+    assert_eq!(link.said.len(), 3);
+}
+
+#[test]
+fn an_address_that_nobody_speaks_of_is_forgotten() {
+    let mut link = Wire::default();
+    link.hear(0, observation(7, 11, vec![ip(50)])).tick(3_599_000);
+    assert_eq!(link.state.addresses().len(), 1);
+    link.tick(3_602_000);
+    assert!(link.state.addresses().is_empty() && link.state.histories().is_empty());
+}
+
+#[test]
+fn a_failover_that_is_heard_on_two_links_counts_once() {
+    let mut state = State::default();
+    for interface in ["eth0", "eth1"] {
+        for (at, source) in [(0, 11), (1_000, 11), (4_500, 12)] {
+            let passage = Passage { time: at * MILLI, interface: interface.into(), transmitted: false };
+            state.observe(&passage, Ok(Some(observation(7, source, vec![ip(50)]))));
+        }
+    }
+    state.tick(9_000 * MILLI);
+    assert_eq!(state.histories()[&ip(50)].failovers, [0, 0, 0, 0, 1, 0]);
 }

@@ -1,0 +1,158 @@
+//! Which addresses are watched by the tap's programs, and the records of who serves them.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv6Addr};
+
+use aya::maps::{Array, HashMap, MapData};
+use probe_common::served::{
+    FILTER_WORDS, PREVIOUS_TRANSMITTED, ServedRecord, Server, TRANSMITTED, WATCHED_MAX,
+};
+use zerocopy::FromBytes as _;
+
+use super::error::KernelError;
+use super::wire::Wire;
+
+pub(super) const SERVERS: &str = "leadline_server";
+/// The section of the programs' variables; the filter is the only one.
+pub(super) const FILTER: &str = ".bss";
+
+/// A packet of a watched address that another station sent than the one before, or after a pause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Served {
+    /// `CLOCK_MONOTONIC` nanoseconds when it passed the tap.
+    pub time: u64,
+    /// The address.
+    pub address: IpAddr,
+    /// The station that sent it.
+    pub mac: [u8; 6],
+    /// Sent by this node, else received.
+    pub transmitted: bool,
+    /// Interface index of the uplink.
+    pub device: u32,
+    /// The packet of the address before it; `None` for the first one.
+    pub previous: Option<Before>,
+}
+
+/// The packet before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Before {
+    /// `CLOCK_MONOTONIC` nanoseconds.
+    pub time: u64,
+    /// The station that sent it.
+    pub mac: [u8; 6],
+    /// Sent by this node, else received.
+    pub transmitted: bool,
+}
+
+/// Decodes one record; `None` for one that is none of ours, which the caller counts.
+pub(super) fn decode(bytes: &[u8]) -> Option<Served> {
+    let (record, _) = ServedRecord::read_from_prefix(bytes).ok()?;
+    let before = Before {
+        time: record.previous,
+        mac: record.previous_mac,
+        transmitted: record.flags & PREVIOUS_TRANSMITTED != 0,
+    };
+    Some(Served {
+        time: record.time,
+        address: Ipv6Addr::from(record.address).to_canonical(),
+        mac: record.mac,
+        transmitted: record.flags & TRANSMITTED != 0,
+        device: record.device,
+        previous: (before.time != 0).then_some(before),
+    })
+}
+
+/// The watched addresses.
+pub(super) struct Servers {
+    map: HashMap<MapData, [u8; 16], Wire<Server>>,
+    filter: Array<MapData, [u64; FILTER_WORDS]>,
+    watched: BTreeSet<IpAddr>,
+}
+
+impl Servers {
+    pub(super) fn new(
+        map: HashMap<MapData, [u8; 16], Wire<Server>>,
+        filter: Array<MapData, [u64; FILTER_WORDS]>,
+    ) -> Self {
+        Self { map, filter, watched: BTreeSet::new() }
+    }
+
+    /// Makes these addresses watched and no others, as many as there is room for.
+    pub(super) fn replace(&mut self, wanted: &BTreeSet<IpAddr>) -> Result<(), KernelError> {
+        let wanted: BTreeSet<IpAddr> = wanted.iter().take(WATCHED_MAX as usize).copied().collect();
+        let refused = |source| KernelError::Map { map: SERVERS, source };
+        let gone: Vec<IpAddr> = self.watched.difference(&wanted).copied().collect();
+        for address in gone {
+            self.map.remove(&key(address)).map_err(refused)?;
+            self.watched.remove(&address);
+        }
+        let new: Vec<IpAddr> = wanted.difference(&self.watched).copied().collect();
+        for address in new {
+            self.map.insert(key(address), Wire(Server::default()), 0).map_err(refused)?;
+            self.watched.insert(address);
+        }
+        // After the addresses: a bit without its address costs a look-up for nothing, the reverse misses packets.
+        let words = filter(&self.watched);
+        self.filter.set(0, words, 0).map_err(|source| KernelError::Map { map: FILTER, source })
+    }
+}
+
+fn key(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+        IpAddr::V6(address) => address.octets(),
+    }
+}
+
+/// A bit for each last byte.
+fn filter(addresses: &BTreeSet<IpAddr>) -> [u64; FILTER_WORDS] {
+    let mut words = [0; FILTER_WORDS];
+    for address in addresses {
+        let [.., last] = key(*address);
+        if let Some(word) = words.get_mut(usize::from(last >> 6)) {
+            *word |= 1 << (last & 63);
+        }
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use zerocopy::IntoBytes as _;
+
+    use super::*;
+
+    fn record(previous: u64) -> ServedRecord {
+        ServedRecord {
+            time: 9,
+            previous,
+            address: key("192.168.56.50".parse().unwrap()),
+            mac: [2, 0, 0, 0, 0, 1],
+            previous_mac: [2, 0, 0, 0, 0, 2],
+            device: 3,
+            flags: PREVIOUS_TRANSMITTED,
+            padding: 0,
+        }
+    }
+
+    #[test]
+    fn a_record_keeps_both_packets() {
+        let served = decode(record(5).as_bytes()).unwrap();
+        assert_eq!((served.time, served.device, served.transmitted), (9, 3, false));
+        assert_eq!(served.address.to_string(), "192.168.56.50");
+        let before = Before { time: 5, mac: [2, 0, 0, 0, 0, 2], transmitted: true };
+        assert_eq!(served.previous, Some(before));
+    }
+
+    #[test]
+    fn the_first_packet_has_none_before_it() {
+        assert_eq!(decode(record(0).as_bytes()).unwrap().previous, None);
+        assert_eq!(decode(&record(0).as_bytes()[..55]), None);
+    }
+
+    #[test]
+    fn the_filter_has_a_bit_for_each_last_byte() {
+        let addresses = ["10.0.0.0", "10.9.9.63", "10.0.0.64", "fd00::ff"].map(|text| text.parse().unwrap());
+        assert_eq!(filter(&addresses.into()), [1 | 1 << 63, 1, 0, 1 << 63]);
+    }
+}
