@@ -8,6 +8,7 @@
     reason = "every function here fails for one reason only: the machine refused, and the error names the object"
 )]
 
+pub mod acceptor;
 pub mod agent;
 pub mod bench;
 pub mod cgroup;
@@ -31,6 +32,7 @@ pub mod sockets;
 pub mod tools;
 pub mod witness;
 
+pub use acceptor::Acceptor;
 pub use agent::{Agent, AgentOptions};
 pub use cluster::{Lab, LabOptions};
 pub use flannel::{Backend, Flannel};

@@ -11,5 +11,7 @@ mod garbage;
 mod routers;
 #[path = "vip/series.rs"]
 mod series;
+#[path = "vip/service.rs"]
+mod service;
 #[path = "vip/stage.rs"]
 mod stage;

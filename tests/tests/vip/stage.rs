@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use lab::keepalived::Spec;
 use lab::scrape::Samples;
-use lab::witness::tcpdump::{Advert, Capture, Frame, VRRP_FILTER, adverts, claims};
+use lab::witness::tcpdump::{Advert, Capture, Frame, Sent, VRRP_FILTER, adverts, claims, sent};
 use lab::{Agent, AgentOptions, Lab, LabOptions, Node, Trio, wait_until};
 
 /// Long enough for keepalived to fail over and for the agent to have waited for the announcement.
@@ -14,6 +14,9 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(15);
 
 /// Who sends garbage, which the witness leaves out.
 pub(crate) const STRANGER: &str = "02:00:00:00:99:99";
+
+/// Where the service behind the address listens.
+pub(crate) const PORT: u16 = 6443;
 
 /// How long nothing else must have moved.
 const SETTLED: Duration = Duration::from_secs(1);
@@ -64,7 +67,7 @@ impl Stage {
 impl Observer {
     fn start(node: &Node) -> Result<Self> {
         let options = AgentOptions { limit: Duration::from_secs(30), ..AgentOptions::default() };
-        let filter = format!("({VRRP_FILTER}) and not ether src {STRANGER}");
+        let filter = format!("({VRRP_FILTER} or tcp port {PORT}) and not ether src {STRANGER}");
         let capture = Capture::start(node, "eth0", &filter)?;
         Ok(Self { node: node.index(), agent: Agent::start(node, &options)?, capture })
     }
@@ -153,6 +156,35 @@ pub(crate) fn moves(frames: &[Frame], vip: IpAddr) -> Vec<Move> {
         }
     }
     found
+}
+
+/// The end of a failover as tcpdump has it.
+#[derive(Clone, Debug)]
+pub(crate) struct Service {
+    /// From the new owner's first claim to its first segment from the address.
+    pub(crate) converge: Duration,
+    /// From the last sign of the old owner to that segment.
+    pub(crate) total: Duration,
+}
+
+/// The end of each move in the frames of one observer; none where nothing was served before the next one.
+pub(crate) fn services(frames: &[Frame], vip: IpAddr) -> Vec<Option<Service>> {
+    let (moves, adverts, segments) = (moves(frames, vip), adverts(frames), sent(frames, vip));
+    let mac =
+        |router: IpAddr| adverts.iter().find(|advert| advert.source == router).map(|advert| &advert.mac);
+    let end = |(number, moved): (usize, &Move)| {
+        let until = moves.get(number + 1).map_or(Duration::MAX, |next| next.first);
+        let is_first =
+            |sent: &&Sent| (moved.first..until).contains(&sent.time) && Some(&sent.mac) == mac(moved.to);
+        let first = segments.iter().find(is_first)?;
+        let before = segments.iter().take_while(|sent| sent.time < first.time).last().map(|sent| sent.time);
+        let last = before.max(Some(moved.first.checked_sub(moved.detect)?))?;
+        Some(Service {
+            converge: first.time.checked_sub(moved.first + moved.announce?)?,
+            total: first.time.checked_sub(last)?,
+        })
+    };
+    moves.iter().enumerate().map(end).collect()
 }
 
 /// One advertisement to several unicast peers counts once: the first copy.

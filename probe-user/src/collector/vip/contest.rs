@@ -409,6 +409,8 @@ impl Contest {
         self.flush(out);
         self.owner = Some(to);
         self.lost = false;
+        // What comes next is another incident.
+        self.suspected = None;
         self.rivals.remove(&to);
         let is_own = self.routers.get(&from).is_some_and(Router::is_local);
         let (cause, last) = match (self.was_deaf_since(last), is_own) {

@@ -115,7 +115,8 @@ pub struct State {
     claims: BTreeMap<Claimed, Claims>,
     configured: BTreeSet<IpAddr>,
     histories: BTreeMap<IpAddr, History>,
-    watches: BTreeMap<IpAddr, (Stopwatch, Place)>,
+    /// Stopwatches, and where the last failover was.
+    watches: BTreeMap<IpAddr, (Stopwatch, Option<Place>)>,
     malformed: [u64; Reason::ALL.len()],
     limited: u64,
     /// Whether each uplink is tapped, by its name.
@@ -445,12 +446,11 @@ impl State {
 
     /// A virtual address served somebody.
     pub fn served(&mut self, address: IpAddr, packet: Packet) -> Option<Notice> {
-        let (watch, place) = self.watches.get_mut(&address)?;
+        let history = self.histories.get_mut(&address)?;
+        let (watch, place) = self.watches.entry(address).or_default();
         let happening = Happening::Served(watch.served(packet)?);
-        let place = place.clone();
-        if let Some(history) = self.histories.get_mut(&address) {
-            history.note(&place.interface, &happening);
-        }
+        let place = place.clone()?;
+        history.note(&place.interface, &happening);
         Some(Notice { place, addresses: vec![address], happening })
     }
 
@@ -612,9 +612,8 @@ impl State {
     ) -> Vec<Notice> {
         let mut notices = Vec::new();
         for address in addresses {
-            let (watch, at) =
-                self.watches.entry(*address).or_insert_with(|| (Stopwatch::default(), place.clone()));
-            at.clone_from(place);
+            let (watch, at) = self.watches.entry(*address).or_default();
+            *at = Some(place.clone());
             let Some(service) = watch.moved(failover, owner.clone()) else { continue };
             let happening = Happening::Served(service);
             if let Some(history) = self.histories.get_mut(address) {

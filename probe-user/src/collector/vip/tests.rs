@@ -573,3 +573,11 @@ fn a_failover_that_is_heard_on_two_links_counts_once() {
     state.tick(9_000 * MILLI);
     assert_eq!(state.histories()[&ip(50)].failovers, [0, 0, 0, 0, 1, 0]);
 }
+
+#[test]
+fn a_packet_that_comes_before_the_first_failover_is_told_ends_it() {
+    let mut link = Wire::default();
+    link.hear(0, observation(7, 11, vec![ip(50)])).hear(4_400, observation(7, 12, vec![ip(50)]));
+    link.serve(4_402, 12, None).hear(4_403, arp(Operation::Request, 12, 50, 50));
+    assert_eq!(link.last(), [Some(4_400.0), Some(3.0), Some(0.0), Some(4_402.0)]);
+}

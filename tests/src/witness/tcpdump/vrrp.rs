@@ -10,7 +10,10 @@ const IPV4: u16 = 0x0800;
 const ARP: u16 = 0x0806;
 const IPV6: u16 = 0x86dd;
 const ICMPV6: u8 = 58;
+const TCP: u8 = 6;
 const VRRP: u8 = 112;
+const RST: u8 = 0x04;
+const SYN_ACK: u8 = 0x12;
 
 /// A VRRP advertisement.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +49,55 @@ pub struct Claim {
     pub address: IpAddr,
     /// The MAC address at which it is said to be, in lower case with colons.
     pub mac: String,
+}
+
+/// A TCP segment from an address that is no reset.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// When it was captured, since the epoch.
+    pub time: Duration,
+    /// The MAC address of its sender, in lower case with colons.
+    pub mac: String,
+    /// Who it is for.
+    pub destination: IpAddr,
+    /// Whether it answers to the beginning of a connection.
+    pub is_syn_ack: bool,
+}
+
+/// An ARP reply to somebody's question.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The MAC address at which the address is said to be, in lower case with colons.
+    pub mac: String,
+}
+
+/// The segments that an address sent, in their order.
+#[must_use]
+pub fn sent(frames: &[Frame], address: IpAddr) -> Vec<Sent> {
+    let segment = |frame: &Frame| {
+        let packet = Packet::of(&frame.bytes).filter(|packet| packet.protocol == TCP)?;
+        let flags = *packet.payload.get(13)?;
+        (packet.source == address && flags & RST == 0).then_some(())?;
+        Some(Sent {
+            time: frame.time,
+            mac: mac(frame.bytes.get(6..12)?),
+            destination: packet.destination,
+            is_syn_ack: flags & SYN_ACK == SYN_ACK,
+        })
+    };
+    frames.iter().filter_map(segment).collect()
+}
+
+/// The ARP replies that say where an address is and are no announcement, in their order.
+#[must_use]
+pub fn answers(frames: &[Frame], of: IpAddr) -> Vec<Answer> {
+    let answer = |frame: &Frame| {
+        let packet = frame.bytes.get(14..42).filter(|_| ether_type(&frame.bytes) == Some(ARP))?;
+        let is_reply = packet.starts_with(&[0, 1, 8, 0, 6, 4, 0, 2]);
+        let (sender, target) = (address(&packet[14..18])?, address(&packet[24..28])?);
+        (is_reply && sender == of && target != of).then(|| Answer { mac: mac(&packet[8..14]) })
+    };
+    frames.iter().filter_map(answer).collect()
 }
 
 /// The advertisements among the frames, in their order.
@@ -251,6 +303,35 @@ mod tests {
         let mut answer = frame(NA);
         answer.bytes[58] |= 0x40;
         assert_eq!(claims(&[answer], VIP6), []);
+    }
+
+    #[test]
+    fn segments_of_an_address_are_told_from_its_resets() {
+        let segment = |flags: &str| {
+            frame(&format!(
+                "025600000004 025600000001 0800 450000280001000040060000 c0a83832 c0a8380e \
+                192bc350 00000001 00000002 50{flags}1000 00000000"
+            ))
+        };
+        let destination = "192.168.56.14".parse().unwrap();
+        let sent_by = |is_syn_ack| Sent {
+            time: Duration::from_secs(7),
+            mac: "02:56:00:00:00:01".into(),
+            destination,
+            is_syn_ack,
+        };
+        let frames = [segment("12"), segment("14"), segment("10")];
+        assert_eq!(sent(&frames, VIP), [sent_by(true), sent_by(false)]);
+        assert_eq!(sent(&frames, destination), []);
+    }
+
+    #[test]
+    fn an_answer_is_no_announcement() {
+        let mut reply = frame(ARP_REQUEST);
+        reply.bytes[21] = 2;
+        assert_eq!(answers(&[reply.clone()], VIP), []);
+        reply.bytes[41] = 14;
+        assert_eq!(answers(&[reply], VIP), [Answer { mac: "02:56:00:00:00:01".into() }]);
     }
 
     #[test]

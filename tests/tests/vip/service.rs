@@ -1,0 +1,103 @@
+//! The end of a failover: the first answer of the new owner.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use anyhow::{Context as _, Result, ensure};
+use lab::keepalived::Spec;
+use lab::witness::tcpdump::{Sent, sent};
+use lab::{Acceptor, Lab, Place as _, wait_until};
+
+use crate::stage::{BYSTANDER, LIMIT, Observer, PORT, Stage, services};
+
+/// How far the agent's times may be from tcpdump's at the same node.
+const ERROR: f64 = 0.001;
+const ANY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+
+/// A service on each node that may have the address.
+pub(crate) fn serve(lab: &Lab) -> Result<Vec<Acceptor>> {
+    (1..BYSTANDER).map(|index| Acceptor::start(lab.node(index)?, ANY, PORT)).collect()
+}
+
+/// Every observer has the end of the last failover that its tcpdump has.
+fn check(stage: &mut Stage) -> Result<()> {
+    let vip = stage.vip;
+    for observer in &mut stage.observers {
+        let node = observer.node;
+        observer.capture.wait_until("the new owner to serve", LIMIT, |frames| {
+            services(frames, vip).last().is_some_and(Option::is_some)
+        })?;
+        let mut page = None;
+        wait_until("the end of the failover", LIMIT, || {
+            page = observer.agent.scrape().ok();
+            page.as_ref().is_some_and(|page| Observer::phase(page, vip, "total").is_ok())
+        })
+        .with_context(|| format!("node{node}"))?;
+        let page = page.context("no page")?;
+        let frames = observer.capture.frames()?;
+        let truth = services(&frames, vip).pop().flatten().context("nothing was served")?;
+        let converge = Observer::phase(&page, vip, "converge")?;
+        let total = Observer::phase(&page, vip, "total")?;
+        let errors = [converge - truth.converge.as_secs_f64(), total - truth.total.as_secs_f64()];
+        println!("node{node}: converge {converge:.6} s, total {total:.6} s, errors {errors:+.6?}");
+        ensure!(errors.iter().all(|error| error.abs() <= ERROR), "node{node}: {truth:?}");
+    }
+    Ok(())
+}
+
+/// Segments from the address to this node, with which it was asked whether the new owner serves.
+fn syn_acks(frames: &[lab::witness::tcpdump::Frame], vip: IpAddr, node: IpAddr) -> Vec<Sent> {
+    let is_answer = |sent: &Sent| sent.is_syn_ack && sent.destination == node;
+    sent(frames, vip).into_iter().filter(is_answer).collect()
+}
+
+#[test]
+fn a_shutdown_ends_with_the_first_answer() -> Result<()> {
+    let lab = Stage::lab()?;
+    let _services = serve(&lab)?;
+    let mut stage = Stage::new(&lab, &Spec::default())?;
+    stage.trio.daemon(1)?.terminate()?;
+    check(&mut stage)?;
+    // The bystander, which nobody else asks the address from, saw it by its own questions.
+    let observer = stage.observers.last().context("no observer")?;
+    let asked = observer
+        .agent
+        .scrape()?
+        .count("leadline_vip_failover_probes_total", &[("vip", &stage.vip.to_string())])
+        .context("not counted")?;
+    let four = "192.168.56.14".parse()?;
+    let answers = syn_acks(&observer.capture.frames()?, stage.vip, four).len() as u64;
+    println!("asked {asked} times, {answers} answers");
+    ensure!(answers >= 1 && asked >= answers, "{asked} questions, {answers} answers");
+    Ok(())
+}
+
+#[test]
+fn a_crash_that_leaves_the_address_costs_a_moment_only() -> Result<()> {
+    let lab = Stage::lab()?;
+    let _services = serve(&lab)?;
+    let mut stage = Stage::new(&lab, &Spec::v2())?;
+    // The dead owner's kernel answers until the neighbours hear of the new one.
+    stage.trio.daemon(1)?.kill_both()?;
+    // What node1 asks, it answers itself.
+    stage.observers.remove(0);
+    check(&mut stage)?;
+    let page = stage.observers.last().context("no observer")?.agent.scrape()?;
+    let (detect, total) =
+        (Observer::phase(&page, stage.vip, "detect")?, Observer::phase(&page, stage.vip, "total")?);
+    ensure!(detect > 3.0 && total < 1.0, "detected in {detect} s, an outage of {total} s");
+    Ok(())
+}
+
+#[test]
+fn a_link_that_goes_costs_all_the_time_until_the_first_answer() -> Result<()> {
+    let lab = Stage::lab()?;
+    let _services = serve(&lab)?;
+    let mut stage = Stage::new(&lab, &Spec::v2())?;
+    lab.node(1)?.ip("link set eth0 down")?;
+    stage.observers.remove(0);
+    check(&mut stage)?;
+    let page = stage.observers.last().context("no observer")?.agent.scrape()?;
+    let total = Observer::phase(&page, stage.vip, "total")?;
+    ensure!(total > 3.0, "an outage of {total} s");
+    Ok(())
+}
