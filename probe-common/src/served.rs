@@ -8,6 +8,19 @@ pub const WATCHED_MAX: u32 = 256;
 /// Words of the filter over the last byte of an address: one bit for each value.
 pub const FILTER_WORDS: usize = 4;
 
+/// Variables that the programs share.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Watched {
+    /// A bit for each last byte of a watched address; written by the agent.
+    pub filter: [u64; FILTER_WORDS],
+    /// `bpf_ktime_get_ns` of the last frame by which an address may have moved; written by the programs.
+    pub announced: u64,
+    /// The station that advertised last; written by the programs.
+    pub advertiser: u64,
+}
+const _: () = assert!(size_of::<Watched>() == 48);
+
 /// Bit of [`ServedRecord::flags`]: the packet leaves this node.
 pub const TRANSMITTED: u32 = 1;
 /// Bit of [`ServedRecord::flags`]: the packet before it left this node.

@@ -10,7 +10,7 @@ use probe_common::ABI_VERSION;
 use probe_common::control::Control;
 use probe_common::overlay::{DEVICES_MAX, OverlayDevice};
 use probe_common::prefix::{PREFIXES_MAX, PrefixValue};
-use probe_common::served::{FILTER_WORDS, Server, WATCHED_MAX};
+use probe_common::served::{FILTER_WORDS, Server, WATCHED_MAX, Watched};
 use probe_common::tcp::TcpCell;
 use probe_common::traffic::{Cell, SlotKey, SocketState};
 
@@ -50,10 +50,10 @@ pub(crate) static SERVED: RingBuf = RingBuf::with_byte_size(64 * 1024, 0);
 /// Who served an address last; the agent puts in what is watched.
 #[map(name = "leadline_server")]
 pub(crate) static SERVERS: HashMap<[u8; 16], Server> = HashMap::with_max_entries(WATCHED_MAX, 0);
-/// The filter before the look-up: a bit for each last byte of a watched address. Written by the agent, and a variable
-/// rather than a map so that reading it is no call.
+/// The filter before the look-up of a server, and what it is compared with. Variables rather than maps, so that reading
+/// them is no call.
 #[unsafe(no_mangle)]
-pub(crate) static mut WATCHED: [u64; FILTER_WORDS] = [0; FILTER_WORDS];
+pub(crate) static mut WATCHED: Watched = Watched { filter: [0; FILTER_WORDS], announced: 0, advertiser: 0 };
 /// What is remembered of a socket; freed by the kernel with the socket.
 #[btf_map(name = "leadline_socks")]
 pub(crate) static SOCKETS: SkStorage<SocketState> = SkStorage::new();

@@ -1,14 +1,15 @@
 //! Who serves a watched address: one look-up for each packet that it sends, and a record only where another station
-//! sends than before, or where nobody had sent for a while. What a failover cost is between two such packets.
+//! sends than before, where nobody had sent for a while, and for the first packet after an announcement. What a failover
+//! cost is between two such packets.
 
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use probe_common::served::{PREVIOUS_TRANSMITTED, ServedRecord, Server, TRANSMITTED};
 
-use crate::maps::{SERVED, SERVERS, count_loss};
+use crate::maps::{SERVED, SERVERS, WATCHED, count_loss};
 use crate::tap::load;
 
-/// A pause that is told of, in nanoseconds: more than the spacing of the agents' own probes during a failover.
+/// A pause that is told of, in nanoseconds: more than the spacing of the agents' own questions during a failover.
 const PAUSE: u64 = 25_000_000;
 
 const ETHERNET: u32 = 14;
@@ -40,7 +41,9 @@ pub(crate) unsafe fn note(skb: *mut __sk_buff, egress: bool) {
     // SAFETY: takes nothing and cannot fail.
     let now = unsafe { bpf_ktime_get_ns() };
     let is_other = before.mac != mac || before.transmitted != u8::from(egress) || before.last == 0;
-    if is_other || now - before.last > PAUSE {
+    // SAFETY: a word that other runs replace meanwhile; one that is just too old only costs a record.
+    let announced = unsafe { core::ptr::read_volatile(&raw const WATCHED.announced) };
+    if is_other || now - before.last > PAUSE || before.last < announced {
         // SAFETY: a field of the context.
         let device = unsafe { (*skb).ifindex };
         let flags = u32::from(egress) * TRANSMITTED + u32::from(before.transmitted) * PREVIOUS_TRANSMITTED;
@@ -69,6 +72,28 @@ pub(crate) unsafe fn note(skb: *mut __sk_buff, egress: bool) {
     let after = Server { last: now, mac, transmitted: u8::from(egress), padding: 0 };
     // SAFETY: as above.
     unsafe { core::ptr::write(server, after) };
+}
+
+/// Takes note of a frame by which an address may have moved: an announcement, or an advertisement of another station than
+/// the one before. Whoever serves next may be the station that served last, and is told of all the same.
+///
+/// # Safety
+/// `skb` is the context of this program run.
+#[inline(always)]
+pub(crate) unsafe fn announced(skb: *mut __sk_buff, is_advertisement: bool) {
+    let Some(mac) = load::<6>(skb, 6) else { return };
+    let station = u64::from_le_bytes([mac[0], mac[1], mac[2], mac[3], mac[4], mac[5], 0, 0]);
+    // SAFETY: words that other runs replace meanwhile: of two moves in one moment both are announced.
+    unsafe {
+        let is_same = core::ptr::read_volatile(&raw const WATCHED.advertiser) == station;
+        if is_advertisement && is_same {
+            return;
+        }
+        if is_advertisement {
+            core::ptr::write_volatile(&raw mut WATCHED.advertiser, station);
+        }
+        core::ptr::write_volatile(&raw mut WATCHED.announced, bpf_ktime_get_ns());
+    }
 }
 
 /// Sender as an IPv6 address, protocol, and where the payload begins; nothing of a later fragment.

@@ -94,8 +94,7 @@ unsafe fn watch(skb: *mut __sk_buff, egress: bool) {
 fn is_watched(last: u8) -> bool {
     // SAFETY: within the four words, whatever the byte; the agent replaces the words while this runs, and an old one
     // only means one packet more or less.
-    let word =
-        unsafe { core::ptr::read_volatile((&raw const WATCHED[usize::from(last >> 6)]).cast::<u64>()) };
+    let word = unsafe { core::ptr::read_volatile(&raw const WATCHED.filter[usize::from(last >> 6)]) };
     word >> (last & 63) & 1 == 1
 }
 
@@ -105,35 +104,43 @@ fn is_watched(last: u8) -> bool {
 unsafe fn inspect(skb: *mut __sk_buff, egress: bool) {
     // SAFETY: a field of the context.
     let protocol = unsafe { (*skb).protocol as u16 };
-    if is_wanted(skb, u16::from_be(protocol)) {
+    if let Some(is_advertisement) = is_wanted(skb, u16::from_be(protocol)) {
         // SAFETY: the caller's promise.
-        unsafe { copy(skb, egress) };
+        unsafe {
+            served::announced(skb, is_advertisement);
+            copy(skb, egress);
+        }
     }
 }
 
-/// Whether a frame is one of those that are copied.
+/// Of a frame that is copied, whether it is an advertisement; else it is an announcement. `None` of any other.
 #[inline(always)]
-fn is_wanted(skb: *mut __sk_buff, protocol: u16) -> bool {
+fn is_wanted(skb: *mut __sk_buff, protocol: u16) -> Option<bool> {
     let (mut protocol, mut offset) = (protocol, ETHERNET);
     for _ in 0..2 {
         if protocol == DOT1Q || protocol == DOT1AD {
-            let Some(tag) = load::<4>(skb, offset) else { return false };
+            let tag = load::<4>(skb, offset)?;
             protocol = u16::from_be_bytes([tag[2], tag[3]]);
             offset += VLAN;
         }
     }
     match protocol {
-        ARP => !is_question(skb, offset),
-        IPV4 => load::<1>(skb, offset + 9).is_some_and(|[inner]| {
+        ARP => (!is_question(skb, offset)).then_some(false),
+        IPV4 => {
+            let [inner] = load::<1>(skb, offset + 9)?;
             // The header of AH names what it protects (RFC 4302); IPv4 options are no business of VRRP.
-            inner == IPPROTO_VRRP
-                || inner == IPPROTO_AH && load::<1>(skb, offset + 20) == Some([IPPROTO_VRRP])
-        }),
-        IPV6 => load::<1>(skb, offset + 6).is_some_and(|[inner]| {
-            inner == IPPROTO_VRRP
-                || inner == IPPROTO_ICMPV6 && load::<1>(skb, offset + 40) == Some([NEIGHBOUR_ADVERTISEMENT])
-        }),
-        _ => false,
+            let is_vrrp = inner == IPPROTO_VRRP
+                || inner == IPPROTO_AH && load::<1>(skb, offset + 20) == Some([IPPROTO_VRRP]);
+            is_vrrp.then_some(true)
+        }
+        IPV6 => {
+            let [inner] = load::<1>(skb, offset + 6)?;
+            if inner == IPPROTO_ICMPV6 {
+                return (load::<1>(skb, offset + 40) == Some([NEIGHBOUR_ADVERTISEMENT])).then_some(false);
+            }
+            (inner == IPPROTO_VRRP).then_some(true)
+        }
+        _ => None,
     }
 }
 

@@ -125,7 +125,7 @@ pub(super) fn load(cgroup_root: &Path, slots: u32, log_level: u8) -> Result<Load
         RingBuf::try_from(take(&mut ebpf, "leadline_served")?).map_err(map_error("leadline_served"))?;
     let servers = Servers::new(
         HashMap::try_from(take(&mut ebpf, served::SERVERS)?).map_err(map_error(served::SERVERS))?,
-        Array::try_from(take(&mut ebpf, served::FILTER)?).map_err(map_error(served::FILTER))?,
+        Array::try_from(take(&mut ebpf, served::WATCHED)?).map_err(map_error(served::WATCHED))?,
     );
     let cgroup_tracking = follow_cgroups(&mut ebpf, &offsets);
     attach_to_root(&mut ebpf, &root, cgroup_root)?;

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use aya::maps::{Array, HashMap, MapData};
 use probe_common::served::{
-    FILTER_WORDS, PREVIOUS_TRANSMITTED, ServedRecord, Server, TRANSMITTED, WATCHED_MAX,
+    FILTER_WORDS, PREVIOUS_TRANSMITTED, ServedRecord, Server, TRANSMITTED, WATCHED_MAX, Watched,
 };
 use zerocopy::FromBytes as _;
 
@@ -13,8 +13,8 @@ use super::error::KernelError;
 use super::wire::Wire;
 
 pub(super) const SERVERS: &str = "leadline_server";
-/// The section of the programs' variables; the filter is the only one.
-pub(super) const FILTER: &str = ".bss";
+/// The section of the programs' variables; what is watched is the only one.
+pub(super) const WATCHED: &str = ".bss";
 
 /// A packet of a watched address that another station sent than the one before, or after a pause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,16 +65,16 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Served> {
 /// The watched addresses.
 pub(super) struct Servers {
     map: HashMap<MapData, [u8; 16], Wire<Server>>,
-    filter: Array<MapData, [u64; FILTER_WORDS]>,
+    words: Array<MapData, Wire<Watched>>,
     watched: BTreeSet<IpAddr>,
 }
 
 impl Servers {
     pub(super) fn new(
         map: HashMap<MapData, [u8; 16], Wire<Server>>,
-        filter: Array<MapData, [u64; FILTER_WORDS]>,
+        words: Array<MapData, Wire<Watched>>,
     ) -> Self {
-        Self { map, filter, watched: BTreeSet::new() }
+        Self { map, words, watched: BTreeSet::new() }
     }
 
     /// Makes these addresses watched and no others, as many as there is room for.
@@ -92,8 +92,9 @@ impl Servers {
             self.watched.insert(address);
         }
         // After the addresses: a bit without its address costs a look-up for nothing, the reverse misses packets.
-        let words = filter(&self.watched);
-        self.filter.set(0, words, 0).map_err(|source| KernelError::Map { map: FILTER, source })
+        // The programs' own words are taken for those of a moment ago at worst.
+        let words = Wire(Watched { filter: filter(&self.watched), ..Watched::default() });
+        self.words.set(0, words, 0).map_err(|source| KernelError::Map { map: WATCHED, source })
     }
 }
 

@@ -161,6 +161,8 @@ pub(crate) fn moves(frames: &[Frame], vip: IpAddr) -> Vec<Move> {
 /// The end of a failover as tcpdump has it.
 #[derive(Clone, Debug)]
 pub(crate) struct Service {
+    /// When the new owner served, since the epoch.
+    pub(crate) time: Duration,
     /// From the new owner's first claim to its first segment from the address.
     pub(crate) converge: Duration,
     /// From the last sign of the old owner to that segment.
@@ -180,7 +182,9 @@ pub(crate) fn services(frames: &[Frame], vip: IpAddr) -> Vec<Option<Service>> {
         let before = segments.iter().take_while(|sent| sent.time < first.time).last().map(|sent| sent.time);
         let last = before.max(Some(moved.first.checked_sub(moved.detect)?))?;
         Some(Service {
-            converge: first.time.checked_sub(moved.first + moved.announce?)?,
+            time: first.time,
+            // A station that had the address all the time serves before it announces it again.
+            converge: first.time.saturating_sub(moved.first + moved.announce?),
             total: first.time.checked_sub(last)?,
         })
     };
