@@ -3,6 +3,7 @@
 //! Order matters twice. The kernel thread is started first, while this thread still has capabilities; every thread
 //! that is created afterwards inherits that it has none. And what feeds a collector runs before the agent is ready.
 
+mod event_file;
 mod kernel_side;
 mod network;
 mod node;
@@ -88,6 +89,8 @@ struct Agent<'a> {
     metrics: SelfMetrics,
     timeline: Arc<Timeline>,
     readiness: Readiness,
+    /// The last event that is in the event file.
+    written: Option<tokio::sync::watch::Receiver<u64>>,
     /// Hears of background tasks that ended.
     ended: tokio::sync::mpsc::UnboundedSender<String>,
 }
@@ -97,11 +100,15 @@ impl<'a> Agent<'a> {
         let revision = option_env!("LEADLINE_REVISION").unwrap_or("unknown");
         let metrics = SelfMetrics::new(&Build { version: env!("CARGO_PKG_VERSION"), revision })
             .context("the agent's own metrics cannot be registered")?;
-        let timeline = Arc::new(Timeline::new(TIMELINE_EVENTS, metrics.events_lost(EventSource::Timeline)));
+        let (file, earlier) = event_file::open(config, &metrics)?;
+        let lost = metrics.events_lost(EventSource::Timeline);
+        let timeline = Arc::new(Timeline::resume(TIMELINE_EVENTS, lost, earlier));
+        let last = timeline.last();
         timeline.record(Occurrence::now(Kind::AgentStarted, "leadline"));
         let readiness = Readiness::new(&[NETWORK_READ, CGROUPS_READ]);
         let (sender, ended) = tokio::sync::mpsc::unbounded_channel();
-        let agent = Agent { config, kernel, metrics, timeline, readiness, ended: sender };
+        let mut agent = Agent { config, kernel, metrics, timeline, readiness, written: None, ended: sender };
+        agent.written = file.map(|file| event_file::keep(&agent, file, last));
         let mut chosen = Chosen::default();
         let network = agent.observe_network(&mut chosen).await?;
         agent.observe_vips(&network, &mut chosen)?;

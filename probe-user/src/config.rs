@@ -70,6 +70,9 @@ pub struct Config {
     /// Virtual addresses.
     #[serde(deserialize_with = "value::section")]
     pub vip: Vip,
+    /// The timeline of events.
+    #[serde(deserialize_with = "value::section")]
+    pub events: Events,
     /// Pairs of owner and peer that are counted at once in the kernel. Default: 4096.
     #[serde(deserialize_with = "value::read_slots")]
     pub slots: u32,
@@ -118,6 +121,14 @@ pub enum LogFormat {
     Logfmt,
     /// One JSON object a line.
     Json,
+}
+
+/// The timeline of events.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Events {
+    /// The file that keeps events over restarts; with the one before (`FILE.1`) at most 16 MiB. Default: none.
+    pub file: Option<PathBuf>,
 }
 
 /// Which collectors run. One field a collector, named as the collector.
@@ -198,6 +209,7 @@ impl Default for Config {
             cgroup_root: None,
             peers: Peers::default(),
             vip: Vip::default(),
+            events: Events::default(),
             slots: 4096,
             series_limit: 10_000,
         }
@@ -301,6 +313,7 @@ mod tests {
             .replace("pod_cidrs: []", "pod_cidrs: [10.42.0.0/16]")
             .replace("service_cidrs: []", "service_cidrs: [fd00:43::/112]")
             .replace("nodes: []", "nodes: [{name: b, addresses: [192.0.2.7]}]")
+            .replace("file: null", "file: /var/lib/leadline/events.jsonl")
             .replace("slots: 4096", "slots: 64")
             .replace("series_limit: 10000", "series_limit: 500");
         let expected = Config {
@@ -326,6 +339,7 @@ mod tests {
                 }],
             },
             vip: Vip::default(),
+            events: Events { file: Some(PathBuf::from("/var/lib/leadline/events.jsonl")) },
             slots: 64,
             series_limit: 500,
         };

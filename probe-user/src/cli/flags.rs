@@ -8,8 +8,8 @@ use ipnet::IpNet;
 
 use super::Cli;
 use crate::config::{
-    self, Collectors, Config, ConfigError, Log, LogFormat, MAX_CONNECTIONS, Mode, NodeAddresses, Peers,
-    Profile, SERIES_LIMIT, SLOTS, Vip, Web, nearest,
+    self, Collectors, Config, ConfigError, Events, Log, LogFormat, MAX_CONNECTIONS, Mode, NodeAddresses,
+    Peers, Profile, SERIES_LIMIT, SLOTS, Vip, Web, nearest,
 };
 
 const PREFIX: &str = "LEADLINE_";
@@ -105,6 +105,10 @@ pub struct Flags {
     #[arg(long = "vip.join-groups", env = "LEADLINE_VIP_JOIN_GROUPS", value_name = "BOOL")]
     pub vip_join_groups: Option<bool>,
 
+    /// Keep events over restarts in this file [default: they are kept in memory only]
+    #[arg(long = "events.file", env = "LEADLINE_EVENTS_FILE", value_name = "FILE")]
+    pub events_file: Option<PathBuf>,
+
     /// Count this many pairs of owner and peer at once in the kernel [default: 4096]
     #[arg(long, env = "LEADLINE_SLOTS", value_name = "N", value_parser = value_parser!(u32).range(bounds(&SLOTS)))]
     pub slots: Option<u32>,
@@ -158,6 +162,7 @@ impl Flags {
                 nodes: given.peers_nodes.unwrap_or(base.peers.nodes),
             },
             vip: Vip { join_groups: given.vip_join_groups.unwrap_or(base.vip.join_groups) },
+            events: Events { file: given.events_file.or(base.events.file) },
             slots: given.slots.unwrap_or(base.slots),
             series_limit: given.series_limit.unwrap_or(base.series_limit),
         }
@@ -245,6 +250,7 @@ mod tests {
             "--peers.service-cidrs=10.43.0.0/16",
             "--peers.nodes=b=192.0.2.7,2001:db8::7",
             "--peers.nodes=c=192.0.2.8",
+            "--events.file=/events",
             "--slots=64",
             "--series-limit=9",
         ]);
@@ -260,6 +266,7 @@ peers:
   pod_cidrs: [10.42.0.0/16, 10.52.0.0/16]
   service_cidrs: [10.43.0.0/16]
   nodes: [{name: b, addresses: [192.0.2.7, '2001:db8::7']}, {name: c, addresses: [192.0.2.8]}]
+events: {file: /events}
 slots: 64
 series_limit: 9
 ";
