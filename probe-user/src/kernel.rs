@@ -11,6 +11,7 @@
 pub mod btf;
 mod device;
 pub mod error;
+mod listener;
 mod load;
 mod mapped;
 pub mod memory;
@@ -25,6 +26,7 @@ mod wire;
 mod worker;
 
 pub use error::KernelError;
+pub use listener::Listener;
 pub use record::CgroupEvent;
 pub use slots::Slots;
 pub use tap::{Frame, Uplink};

@@ -44,6 +44,7 @@ impl KernelSide {
             cgroup_root: tree.root().to_owned(),
             slots: config.slots,
             log_level: log_level(&config.log.level),
+            listeners: true,
         };
         let handle = match KernelHandle::start(options, sender, tapped) {
             Ok(handle) => Some(Arc::new(handle)),

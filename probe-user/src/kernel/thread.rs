@@ -10,8 +10,10 @@ use std::thread::JoinHandle;
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use probe_common::traffic::{Cell, SlotKey};
+use tokio::sync::oneshot;
 
 use super::error::KernelError;
+use super::listener::Listener;
 pub use super::overlay::OverlayTarget;
 use super::prefix::NodeNumbers;
 use super::record::CgroupEvent;
@@ -36,6 +38,8 @@ pub struct KernelOptions {
     pub slots: u32,
     /// Level of the programs' own log records, 0 for none (`aya_log_common::Level`).
     pub log_level: u8,
+    /// Whether [`KernelHandle::listeners`] will be asked for.
+    pub listeners: bool,
 }
 
 /// What passed an overlay device from and to one peer node.
@@ -58,6 +62,8 @@ pub struct Status {
     pub cgroup_tracking: Option<String>,
     /// Whether connect failures have their reason (BTF).
     pub socket_errors: bool,
+    /// Why listeners cannot be listed.
+    pub listeners: Option<String>,
     /// Overlay devices by row.
     pub overlay_rows: Vec<String>,
     /// Records that were none of ours, or found the agent's queue full.
@@ -75,6 +81,7 @@ pub(super) enum Command {
     Release(Vec<u32>),
     Overlays(Vec<OverlayTarget>),
     Taps(Vec<Uplink>),
+    Listeners(oneshot::Sender<Result<Vec<Listener>, KernelError>>),
     Stop,
 }
 
@@ -155,6 +162,17 @@ impl KernelHandle {
     /// Makes exactly these devices tapped.
     pub fn set_taps(&self, uplinks: Vec<Uplink>) {
         self.send(Command::Taps(uplinks));
+    }
+
+    /// Lists the TCP listeners of this network namespace. It goes through the open files of all processes, which takes
+    /// the thread some milliseconds on a crowded node.
+    ///
+    /// # Errors
+    /// When the kernel refuses, or the thread is gone.
+    pub async fn listeners(&self) -> Result<Vec<Listener>, KernelError> {
+        let (answer, answered) = oneshot::channel();
+        self.send(Command::Listeners(answer));
+        answered.await.map_err(|_gone| KernelError::ThreadGone)?
     }
 
     /// Traffic of every overlay device and peer node that has any.
