@@ -12,6 +12,7 @@ mod privilege;
 mod retention;
 mod serve;
 mod vip;
+mod vip_listener;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -111,7 +112,8 @@ impl<'a> Agent<'a> {
         agent.written = file.map(|file| event_file::keep(&agent, file, last));
         let mut chosen = Chosen::default();
         let network = agent.observe_network(&mut chosen).await?;
-        agent.observe_vips(&network, &mut chosen)?;
+        let heard = agent.observe_vips(&network, &mut chosen)?;
+        agent.observe_listeners(&network, heard, &mut chosen)?;
         agent.observe_node(tree, &network, &mut chosen)?;
         chosen.add(Mode::Auto, Arc::new(kernel.collector()))?;
         chosen.add(config.collector.self_, Arc::new(AgentSelf::new(agent.metrics.clone())))?;
@@ -147,15 +149,15 @@ impl<'a> Agent<'a> {
         Ok(network)
     }
 
-    /// Virtual addresses, from the frames of the uplinks.
-    fn observe_vips(&self, network: &NetworkState, chosen: &mut Chosen) -> Result<()> {
+    /// Virtual addresses, from the frames of the uplinks; returns what is heard if it is listened.
+    fn observe_vips(&self, network: &NetworkState, chosen: &mut Chosen) -> Result<Option<Heard>> {
         let mode = self.config.collector.vip;
         let (Some(kernel), Some(frames)) = (self.kernel.handle(), self.kernel.frames()) else {
-            return chosen.add(mode, Arc::new(Unavailable::new("vip", NOT_LOADED)));
+            return chosen.add(mode, Arc::new(Unavailable::new("vip", NOT_LOADED))).map(|()| None);
         };
         if mode == Mode::Off {
             tracing::info!(collector = "vip", "collector is off");
-            return Ok(());
+            return Ok(None);
         }
         let heard = Heard::default();
         let listener = vip::Listener {
@@ -172,7 +174,8 @@ impl<'a> Agent<'a> {
         supervise("vip", self.ended.clone(), listener.run());
         chosen.add(Mode::Auto, Arc::new(Tap::new(heard.clone())))?;
         // It listens from here on; that there is no virtual address yet is no failure of a collector that must run.
-        chosen.add(Mode::Auto, Arc::new(Vip::new(heard, network, vip::monotonic)))
+        chosen.add(Mode::Auto, Arc::new(Vip::new(heard.clone(), network, vip::monotonic)))?;
+        Ok(Some(heard))
     }
 
     fn keep_registry(

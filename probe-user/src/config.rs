@@ -143,6 +143,8 @@ pub struct Collectors {
     pub overlay: Mode,
     /// Virtual addresses. Default: auto.
     pub vip: Mode,
+    /// Processes behind virtual addresses. Default: auto.
+    pub vip_listener: Mode,
     /// The agent itself. Default: auto.
     #[serde(rename = "self")]
     pub self_: Mode,
@@ -244,6 +246,7 @@ impl Collectors {
             "tcp" => Some(self.tcp),
             "overlay" => Some(self.overlay),
             "vip" => Some(self.vip),
+            "vip_listener" => Some(self.vip_listener),
             "self" => Some(self.self_),
             _ => None,
         }
@@ -305,6 +308,8 @@ mod tests {
             .replace("traffic: auto", "traffic: on")
             .replace("tcp: auto", "tcp: off")
             .replace("overlay: auto", "overlay: on")
+            .replace("vip: auto", "vip: on")
+            .replace("vip_listener: auto", "vip_listener: off")
             .replace("self: auto", "self: off")
             .replace("profile: standard", "profile: minimal")
             .replace("pod_retention: 5m", "pod_retention: 1h30m")
@@ -323,7 +328,8 @@ mod tests {
                 traffic: Mode::On,
                 tcp: Mode::Off,
                 overlay: Mode::On,
-                vip: Mode::Auto,
+                vip: Mode::On,
+                vip_listener: Mode::Off,
                 self_: Mode::Off,
             },
             profile: Profile::Minimal,

@@ -51,6 +51,8 @@ pub enum Kind {
     VipConflictOpened,
     /// One of them gave up.
     VipConflictClosed,
+    /// Two programs listen on a port of a virtual address.
+    VipPortShared,
     /// A netlink socket overran and the state was read again.
     NetlinkResynced,
     /// Links, addresses, routes and neighbours can no longer be followed.

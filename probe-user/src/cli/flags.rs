@@ -66,6 +66,10 @@ pub struct Flags {
     #[arg(long = "collector.vip", env = "LEADLINE_COLLECTOR_VIP", value_name = "MODE")]
     pub collector_vip: Option<Mode>,
 
+    /// Processes that accept connections to the virtual addresses that this node holds [default: auto]
+    #[arg(long = "collector.vip-listener", env = "LEADLINE_COLLECTOR_VIP_LISTENER", value_name = "MODE")]
+    pub collector_vip_listener: Option<Mode>,
+
     /// The agent itself [default: auto]
     #[arg(long = "collector.self", env = "LEADLINE_COLLECTOR_SELF", value_name = "MODE")]
     pub collector_self: Option<Mode>,
@@ -150,6 +154,7 @@ impl Flags {
                 tcp: given.collector_tcp.unwrap_or(base.collector.tcp),
                 overlay: given.collector_overlay.unwrap_or(base.collector.overlay),
                 vip: given.collector_vip.unwrap_or(base.collector.vip),
+                vip_listener: given.collector_vip_listener.unwrap_or(base.collector.vip_listener),
                 self_: given.collector_self.unwrap_or(base.collector.self_),
             },
             profile: given.profile.unwrap_or(base.profile),
@@ -241,6 +246,8 @@ mod tests {
             "--collector.traffic=on",
             "--collector.tcp=off",
             "--collector.overlay=on",
+            "--collector.vip=on",
+            "--collector.vip-listener=off",
             "--collector.self=off",
             "--profile=detailed",
             "--pod-retention=90s",
@@ -257,7 +264,7 @@ mod tests {
         let text = "
 web: {listen_address: ['127.0.0.1:1', '[::1]:2'], max_connections: 3}
 log: {level: debug, format: json}
-collector: {traffic: on, tcp: off, overlay: on, self: off}
+collector: {traffic: on, tcp: off, overlay: on, vip: on, vip_listener: off, self: off}
 profile: detailed
 pod_retention: 90s
 pod_log_directory: /logs
