@@ -16,9 +16,8 @@ use lab::process::Holder;
 use lab::scrape::Samples;
 use lab::service::Service;
 use lab::{Agent, AgentOptions, Flannel, Lab, LabOptions, Node, Place as _, PodSpec, Trio, wait_until};
-use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket, sockopt,
-};
+use nix::sys::socket::{Backlog, SockaddrStorage, bind, listen, setsockopt, sockopt};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, socket_with};
 
 /// What the child is told: addresses, and options of its sockets.
 const ADDRESSES: &str = "LISTEN_ADDRESSES";
@@ -242,10 +241,18 @@ fn a_line_of_ss_is_read() {
     assert_eq!(row("LISTEN 0 128 0.0.0.0:22 0.0.0.0:*"), None);
 }
 
+/// Half of the ports, so that both protocols are among those of every test.
+fn port_wants_multipath(address: SocketAddr) -> bool {
+    address.port().is_multiple_of(2)
+}
+
 /// A listening socket that shares its address with others.
 fn open(address: SocketAddr, v6only: bool) -> Result<TcpListener> {
-    let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
-    let descriptor: OwnedFd = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let create = |protocol| socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, protocol);
+    // As programs in Go do: with MPTCP where the kernel has it.
+    let with_multipath = port_wants_multipath(address).then(|| create(Some(ipproto::MPTCP)).ok()).flatten();
+    let descriptor: OwnedFd = with_multipath.map_or_else(|| create(None), Ok)?;
     setsockopt(&descriptor, sockopt::ReusePort, &true)?;
     if address.is_ipv6() {
         setsockopt(&descriptor, sockopt::Ipv6V6Only, &v6only)?;

@@ -31,7 +31,8 @@ static INFO: Descriptor = Descriptor {
     kind: Kind::Gauge,
     unit: None,
     help: "1 for a process that gets connections to a port of a virtual IP that this node holds, with the address that \
-           it is bound to: the VIP, else 0.0.0.0, else :: unless that takes IPv6 only, as the kernel prefers them.",
+           it is bound to: the VIP, else 0.0.0.0, else :: unless that takes IPv6 only, as the kernel prefers them. A port \
+           that is forwarded (NAT, IPVS) has no process here; that a socket may be bound to one device is not looked at.",
     labels: &["vip", "port", "process", "local_address"],
     profile: Profile::Minimal,
     source: WALK,

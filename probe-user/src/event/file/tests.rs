@@ -259,10 +259,22 @@ async fn the_file_follows_the_timeline_over_a_restart() {
     assert_eq!(lines, events);
     assert_eq!(events.iter().map(|event| event.sequence).collect::<Vec<_>>(), (1..=43).collect::<Vec<_>>());
     assert_eq!((metrics.lost.get(), metrics.failures.get()), (0, 0));
-    // What the ring had overwritten before it could be written is a loss of the file.
+}
+
+#[tokio::test]
+async fn what_was_overwritten_before_it_could_be_written_is_counted() {
+    let scratch = Scratch::new();
+    let opened = EventFile::open(&scratch.file(), 100).unwrap();
     let timeline = Arc::new(Timeline::new(5, counter()));
     for _ in 0..12 {
         timeline.record(Occurrence::now(Kind::PodStarted, "pod"));
     }
-    assert_eq!(timeline.peek(3, 10).lost, 4);
+    let metrics = FileMetrics { lost: counter(), failures: counter() };
+    let (sender, mut written) = watch::channel(0);
+    let keeper = tokio::spawn(opened.file.keep(timeline, 0, metrics.clone(), sender));
+    let all = written.wait_for(|written| *written == 12);
+    let _last = tokio::time::timeout(Duration::from_secs(10), all).await.unwrap().unwrap();
+    keeper.abort();
+    assert_eq!((metrics.lost.get(), metrics.failures.get()), (7, 0));
+    assert_eq!(fs::read_to_string(scratch.file()).unwrap().lines().count(), 5);
 }
