@@ -7,6 +7,7 @@
 
 pub mod cgroup;
 pub mod control;
+pub mod listener;
 pub mod overlay;
 pub mod peer;
 pub mod prefix;

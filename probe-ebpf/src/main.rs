@@ -23,6 +23,7 @@
 
 mod atomic;
 mod cgroup;
+mod listener;
 mod maps;
 mod overlay;
 mod packet;

@@ -6,6 +6,8 @@
 
 mod older;
 
+pub(crate) use older::OFFSET_SKC_STATE;
+
 use aya_ebpf::Global;
 use aya_ebpf::bindings::{
     BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, BPF_SOCK_OPS_RETRANS_CB,

@@ -3,6 +3,7 @@
 //! Order matters twice. The kernel thread is started first, while this thread still has capabilities; every thread
 //! that is created afterwards inherits that it has none. And what feeds a collector runs before the agent is ready.
 
+mod event_file;
 mod kernel_side;
 mod network;
 mod node;
@@ -11,6 +12,7 @@ mod privilege;
 mod retention;
 mod serve;
 mod vip;
+mod vip_listener;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -89,6 +91,8 @@ struct Agent<'a> {
     metrics: SelfMetrics,
     timeline: Arc<Timeline>,
     readiness: Readiness,
+    /// The last event that is in the event file.
+    written: Option<tokio::sync::watch::Receiver<u64>>,
     /// Hears of background tasks that ended.
     ended: tokio::sync::mpsc::UnboundedSender<String>,
 }
@@ -98,14 +102,19 @@ impl<'a> Agent<'a> {
         let revision = option_env!("LEADLINE_REVISION").unwrap_or("unknown");
         let metrics = SelfMetrics::new(&Build { version: env!("CARGO_PKG_VERSION"), revision })
             .context("the agent's own metrics cannot be registered")?;
-        let timeline = Arc::new(Timeline::new(TIMELINE_EVENTS, metrics.events_lost(EventSource::Timeline)));
+        let (file, earlier) = event_file::open(config, &metrics)?;
+        let lost = metrics.events_lost(EventSource::Timeline);
+        let timeline = Arc::new(Timeline::resume(TIMELINE_EVENTS, lost, earlier));
+        let last = timeline.last();
         timeline.record(Occurrence::now(Kind::AgentStarted, "leadline"));
         let readiness = Readiness::new(&[NETWORK_READ, CGROUPS_READ]);
         let (sender, ended) = tokio::sync::mpsc::unbounded_channel();
-        let agent = Agent { config, kernel, metrics, timeline, readiness, ended: sender };
+        let mut agent = Agent { config, kernel, metrics, timeline, readiness, written: None, ended: sender };
+        agent.written = file.map(|file| event_file::keep(&agent, file, last));
         let mut chosen = Chosen::default();
         let network = agent.observe_network(&mut chosen).await?;
-        agent.observe_vips(&network, &mut chosen)?;
+        let heard = agent.observe_vips(&network, &mut chosen)?;
+        agent.observe_listeners(&network, heard, &mut chosen)?;
         agent.observe_node(tree, &network, &mut chosen)?;
         chosen.add(Mode::Auto, Arc::new(kernel.collector()))?;
         chosen.add(config.collector.self_, Arc::new(AgentSelf::new(agent.metrics.clone())))?;
@@ -141,15 +150,15 @@ impl<'a> Agent<'a> {
         Ok(network)
     }
 
-    /// Virtual addresses, from the frames of the uplinks.
-    fn observe_vips(&self, network: &NetworkState, chosen: &mut Chosen) -> Result<()> {
+    /// Virtual addresses, from the frames of the uplinks; returns what is heard if it is listened.
+    fn observe_vips(&self, network: &NetworkState, chosen: &mut Chosen) -> Result<Option<Heard>> {
         let mode = self.config.collector.vip;
         let (Some(kernel), Some(tapped)) = (self.kernel.handle(), self.kernel.tapped()) else {
-            return chosen.add(mode, Arc::new(Unavailable::new("vip", NOT_LOADED)));
+            return chosen.add(mode, Arc::new(Unavailable::new("vip", NOT_LOADED))).map(|()| None);
         };
         if mode == Mode::Off {
             tracing::info!(collector = "vip", "collector is off");
-            return Ok(());
+            return Ok(None);
         }
         let heard = Heard::default();
         let listener = vip::Listener {
@@ -168,7 +177,8 @@ impl<'a> Agent<'a> {
         supervise("vip", self.ended.clone(), listener.run());
         chosen.add(Mode::Auto, Arc::new(Tap::new(heard.clone())))?;
         // It listens from here on; that there is no virtual address yet is no failure of a collector that must run.
-        chosen.add(Mode::Auto, Arc::new(Vip::new(heard, network, vip::monotonic)))
+        chosen.add(Mode::Auto, Arc::new(Vip::new(heard.clone(), network, vip::monotonic)))?;
+        Ok(Some(heard))
     }
 
     fn keep_registry(

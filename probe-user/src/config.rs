@@ -70,6 +70,9 @@ pub struct Config {
     /// Virtual addresses.
     #[serde(deserialize_with = "value::section")]
     pub vip: Vip,
+    /// The timeline of events.
+    #[serde(deserialize_with = "value::section")]
+    pub events: Events,
     /// Pairs of owner and peer that are counted at once in the kernel. Default: 4096.
     #[serde(deserialize_with = "value::read_slots")]
     pub slots: u32,
@@ -120,6 +123,14 @@ pub enum LogFormat {
     Json,
 }
 
+/// The timeline of events.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Events {
+    /// The file that keeps events over restarts; with the one before (`FILE.1`) at most 16 MiB. Default: none.
+    pub file: Option<PathBuf>,
+}
+
 /// Which collectors run. One field a collector, named as the collector.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -132,6 +143,8 @@ pub struct Collectors {
     pub overlay: Mode,
     /// Virtual addresses. Default: auto.
     pub vip: Mode,
+    /// Processes behind virtual addresses. Default: auto.
+    pub vip_listener: Mode,
     /// The agent itself. Default: auto.
     #[serde(rename = "self")]
     pub self_: Mode,
@@ -198,6 +211,7 @@ impl Default for Config {
             cgroup_root: None,
             peers: Peers::default(),
             vip: Vip::default(),
+            events: Events::default(),
             slots: 4096,
             series_limit: 10_000,
         }
@@ -232,6 +246,7 @@ impl Collectors {
             "tcp" => Some(self.tcp),
             "overlay" => Some(self.overlay),
             "vip" => Some(self.vip),
+            "vip_listener" => Some(self.vip_listener),
             "self" => Some(self.self_),
             _ => None,
         }
@@ -293,6 +308,8 @@ mod tests {
             .replace("traffic: auto", "traffic: on")
             .replace("tcp: auto", "tcp: off")
             .replace("overlay: auto", "overlay: on")
+            .replace("vip: auto", "vip: on")
+            .replace("vip_listener: auto", "vip_listener: off")
             .replace("self: auto", "self: off")
             .replace("profile: standard", "profile: minimal")
             .replace("pod_retention: 5m", "pod_retention: 1h30m")
@@ -301,6 +318,7 @@ mod tests {
             .replace("pod_cidrs: []", "pod_cidrs: [10.42.0.0/16]")
             .replace("service_cidrs: []", "service_cidrs: [fd00:43::/112]")
             .replace("nodes: []", "nodes: [{name: b, addresses: [192.0.2.7]}]")
+            .replace("file: null", "file: /var/lib/leadline/events.jsonl")
             .replace("slots: 4096", "slots: 64")
             .replace("series_limit: 10000", "series_limit: 500");
         let expected = Config {
@@ -310,7 +328,8 @@ mod tests {
                 traffic: Mode::On,
                 tcp: Mode::Off,
                 overlay: Mode::On,
-                vip: Mode::Auto,
+                vip: Mode::On,
+                vip_listener: Mode::Off,
                 self_: Mode::Off,
             },
             profile: Profile::Minimal,
@@ -326,6 +345,7 @@ mod tests {
                 }],
             },
             vip: Vip::default(),
+            events: Events { file: Some(PathBuf::from("/var/lib/leadline/events.jsonl")) },
             slots: 64,
             series_limit: 500,
         };

@@ -5,17 +5,24 @@
 //! events come from nor how they are served.
 
 pub mod clock;
+pub mod file;
 pub mod timeline;
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub use clock::{Clock, Timestamp};
+pub use file::EventFile;
 pub use timeline::{Page, Timeline};
 
+/// More about an event, in the order of the keys.
+///
+/// The keys are words of this program, except in an event that was read back from a file.
+pub type Details = BTreeMap<Cow<'static, str>, String>;
+
 /// What happened. A closed set: dashboards and readers select on these words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// The agent began to observe; events before it are unknown.
@@ -54,6 +61,8 @@ pub enum Kind {
     VipConflictOpened,
     /// One of them gave up.
     VipConflictClosed,
+    /// Two programs listen on a port of a virtual address.
+    VipPortShared,
     /// A netlink socket overran and the state was read again.
     NetlinkResynced,
     /// Links, addresses, routes and neighbours can no longer be followed.
@@ -75,14 +84,14 @@ pub struct Occurrence {
     pub kind: Kind,
     /// What it happened to: `namespace/pod`, a device, a node.
     pub subject: String,
-    /// More about it, in the order of the keys.
-    pub details: BTreeMap<&'static str, String>,
+    /// More about it.
+    pub details: Details,
 }
 
 impl Occurrence {
     /// Something that happened now.
     pub fn now(kind: Kind, subject: impl Into<String>) -> Self {
-        Self { time: Timestamp::now(), kind, subject: subject.into(), details: BTreeMap::new() }
+        Self { time: Timestamp::now(), kind, subject: subject.into(), details: Details::new() }
     }
 
     /// The same at another time.
@@ -95,15 +104,16 @@ impl Occurrence {
     /// The same with one more detail.
     #[must_use]
     pub fn with(mut self, key: &'static str, value: impl Into<String>) -> Self {
-        self.details.insert(key, value.into());
+        self.details.insert(Cow::Borrowed(key), value.into());
         self
     }
 }
 
 /// An entry of the timeline.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
-    /// Position in the timeline of this run of the agent, from 1, without gaps.
+    /// Position in the timeline, from 1. Without gaps in one run of the agent; a run that has an [`EventFile`] goes on
+    /// after the last number of the file.
     pub sequence: u64,
     /// When it happened. Not necessarily ascending: a kernel record may be read late.
     pub time: Timestamp,
@@ -112,28 +122,41 @@ pub struct Event {
     /// What it happened to.
     pub subject: String,
     /// More about it.
-    pub details: BTreeMap<&'static str, String>,
+    pub details: Details,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn json_of_an_event() {
-        let event = Event {
+    fn event() -> Event {
+        Event {
             sequence: 7,
             time: Timestamp::from_unix_nanos(1_700_000_000_000_000_042),
             kind: Kind::OverlayDeviceAdded,
             subject: "flannel.1".to_owned(),
-            details: BTreeMap::from([("mtu", "1450".to_owned()), ("backend", "vxlan".to_owned())]),
-        };
-        assert_eq!(
-            serde_json::to_string(&event).unwrap(),
-            concat!(
-                r#"{"sequence":7,"time":"2023-11-14T22:13:20.000000042Z","kind":"overlay_device_added","#,
-                r#""subject":"flannel.1","details":{"backend":"vxlan","mtu":"1450"}}"#
-            )
-        );
+            details: Details::from([
+                ("mtu".into(), "1450".to_owned()),
+                ("backend".into(), "vxlan".to_owned()),
+            ]),
+        }
+    }
+
+    const JSON: &str = concat!(
+        r#"{"sequence":7,"time":"2023-11-14T22:13:20.000000042Z","kind":"overlay_device_added","#,
+        r#""subject":"flannel.1","details":{"backend":"vxlan","mtu":"1450"}}"#
+    );
+
+    #[test]
+    fn json_of_an_event() {
+        assert_eq!(serde_json::to_string(&event()).unwrap(), JSON);
+        assert_eq!(serde_json::from_str::<Event>(JSON).unwrap(), event());
+    }
+
+    #[test]
+    fn a_field_of_a_newer_version_is_passed_over_and_a_kind_is_not() {
+        let more = JSON.replace("\"subject\"", "\"node\":\"a\",\"subject\"");
+        assert_eq!(serde_json::from_str::<Event>(&more).unwrap(), event());
+        assert!(serde_json::from_str::<Event>(&JSON.replace("device_added", "device_renamed")).is_err());
     }
 }

@@ -11,6 +11,7 @@
 pub mod btf;
 mod device;
 pub mod error;
+mod listener;
 mod load;
 mod mapped;
 pub mod memory;
@@ -26,6 +27,7 @@ mod wire;
 mod worker;
 
 pub use error::KernelError;
+pub use listener::Listener;
 pub use record::CgroupEvent;
 pub use served::{Before, Served};
 pub use slots::Slots;

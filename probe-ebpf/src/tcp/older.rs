@@ -29,7 +29,7 @@ pub(super) const CALLBACKS: u32 = BPF_SOCK_OPS_RTO_CB_FLAG
 
 /// Offset of `skc_state` in `struct sock_common`, from the running kernel's BTF.
 #[unsafe(no_mangle)]
-static OFFSET_SKC_STATE: Global<u32> = Global::new(0);
+pub(crate) static OFFSET_SKC_STATE: Global<u32> = Global::new(0);
 
 /// `struct bpf_iter__tcp` (`net/ipv4/tcp_ipv4.c`).
 #[repr(C)]

@@ -51,6 +51,7 @@ impl KernelSide {
             cgroup_root: tree.root().to_owned(),
             slots: config.slots,
             log_level: log_level(&config.log.level),
+            listeners: config.collector.vip_listener != Mode::Off && config.collector.vip != Mode::Off,
         };
         let handle = match KernelHandle::start(options, sender, tapped, serving) {
             Ok(handle) => Some(Arc::new(handle)),

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
-use super::Agent;
+use super::{Agent, event_file};
 use crate::collector::runner::{Limits, Runner};
 use crate::collector::{Collector, Support};
 use crate::config::Mode;
@@ -104,5 +104,6 @@ pub(super) async fn listen(
     for server in servers {
         server.await.context("the HTTP server ended badly")?;
     }
+    event_file::finish(agent).await;
     failure.map_or(Ok(()), |reason| bail!(reason))
 }

@@ -88,7 +88,7 @@ impl Arguments {
             let page: Page = serde_json::from_str(&self.address.get(&path)?)?;
             print(&page, self.output, out)?;
             let done = page.events.is_empty() && !self.follow;
-            // An agent that was restarted counts from 1 again, and answers with what it has.
+            // An agent that was restarted without an event file counts from 1 again, and answers with what it has.
             since = page.next;
             if done {
                 return Ok(());

@@ -8,8 +8,8 @@ use ipnet::IpNet;
 
 use super::Cli;
 use crate::config::{
-    self, Collectors, Config, ConfigError, Log, LogFormat, MAX_CONNECTIONS, Mode, NodeAddresses, Peers,
-    Profile, SERIES_LIMIT, SLOTS, Vip, Web, nearest,
+    self, Collectors, Config, ConfigError, Events, Log, LogFormat, MAX_CONNECTIONS, Mode, NodeAddresses,
+    Peers, Profile, SERIES_LIMIT, SLOTS, Vip, Web, nearest,
 };
 
 const PREFIX: &str = "LEADLINE_";
@@ -66,6 +66,10 @@ pub struct Flags {
     #[arg(long = "collector.vip", env = "LEADLINE_COLLECTOR_VIP", value_name = "MODE")]
     pub collector_vip: Option<Mode>,
 
+    /// Processes that accept connections to the virtual addresses that this node holds [default: auto]
+    #[arg(long = "collector.vip-listener", env = "LEADLINE_COLLECTOR_VIP_LISTENER", value_name = "MODE")]
+    pub collector_vip_listener: Option<Mode>,
+
     /// The agent itself [default: auto]
     #[arg(long = "collector.self", env = "LEADLINE_COLLECTOR_SELF", value_name = "MODE")]
     pub collector_self: Option<Mode>,
@@ -104,6 +108,10 @@ pub struct Flags {
     /// Join the groups of VRRP on the uplinks, to hear advertisements without a VRRP daemon [default: true]
     #[arg(long = "vip.join-groups", env = "LEADLINE_VIP_JOIN_GROUPS", value_name = "BOOL")]
     pub vip_join_groups: Option<bool>,
+
+    /// Keep events over restarts in this file [default: they are kept in memory only]
+    #[arg(long = "events.file", env = "LEADLINE_EVENTS_FILE", value_name = "FILE")]
+    pub events_file: Option<PathBuf>,
 
     /// Count this many pairs of owner and peer at once in the kernel [default: 4096]
     #[arg(long, env = "LEADLINE_SLOTS", value_name = "N", value_parser = value_parser!(u32).range(bounds(&SLOTS)))]
@@ -146,6 +154,7 @@ impl Flags {
                 tcp: given.collector_tcp.unwrap_or(base.collector.tcp),
                 overlay: given.collector_overlay.unwrap_or(base.collector.overlay),
                 vip: given.collector_vip.unwrap_or(base.collector.vip),
+                vip_listener: given.collector_vip_listener.unwrap_or(base.collector.vip_listener),
                 self_: given.collector_self.unwrap_or(base.collector.self_),
             },
             profile: given.profile.unwrap_or(base.profile),
@@ -158,6 +167,7 @@ impl Flags {
                 nodes: given.peers_nodes.unwrap_or(base.peers.nodes),
             },
             vip: Vip { join_groups: given.vip_join_groups.unwrap_or(base.vip.join_groups) },
+            events: Events { file: given.events_file.or(base.events.file) },
             slots: given.slots.unwrap_or(base.slots),
             series_limit: given.series_limit.unwrap_or(base.series_limit),
         }
@@ -236,6 +246,8 @@ mod tests {
             "--collector.traffic=on",
             "--collector.tcp=off",
             "--collector.overlay=on",
+            "--collector.vip=on",
+            "--collector.vip-listener=off",
             "--collector.self=off",
             "--profile=detailed",
             "--pod-retention=90s",
@@ -245,13 +257,14 @@ mod tests {
             "--peers.service-cidrs=10.43.0.0/16",
             "--peers.nodes=b=192.0.2.7,2001:db8::7",
             "--peers.nodes=c=192.0.2.8",
+            "--events.file=/events",
             "--slots=64",
             "--series-limit=9",
         ]);
         let text = "
 web: {listen_address: ['127.0.0.1:1', '[::1]:2'], max_connections: 3}
 log: {level: debug, format: json}
-collector: {traffic: on, tcp: off, overlay: on, self: off}
+collector: {traffic: on, tcp: off, overlay: on, vip: on, vip_listener: off, self: off}
 profile: detailed
 pod_retention: 90s
 pod_log_directory: /logs
@@ -260,6 +273,7 @@ peers:
   pod_cidrs: [10.42.0.0/16, 10.52.0.0/16]
   service_cidrs: [10.43.0.0/16]
   nodes: [{name: b, addresses: [192.0.2.7, '2001:db8::7']}, {name: c, addresses: [192.0.2.8]}]
+events: {file: /events}
 slots: 64
 series_limit: 9
 ";

@@ -127,6 +127,8 @@ mod tests {
         for line in [
             "leadline_events_lost_total{source=\"ring\"} 0",
             "leadline_events_lost_total{source=\"timeline\"} 0",
+            "leadline_events_lost_total{source=\"file\"} 0",
+            "leadline_event_file_failures_total 0",
             "leadline_netlink_resyncs_total 0",
             "leadline_http_connections 0",
             "leadline_http_connections_dropped_total{reason=\"limit\"} 0",

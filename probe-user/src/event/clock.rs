@@ -4,7 +4,7 @@
 use std::fmt;
 
 use nix::time::{ClockId, clock_gettime};
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
@@ -50,6 +50,52 @@ impl Serialize for Timestamp {
     }
 }
 
+/// Only what [`Timestamp`] writes is read: it is for our own files.
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl de::Visitor<'_> for Text {
+            type Value = Timestamp;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a time such as 2026-01-02T03:04:05.000000006Z")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Timestamp, E> {
+                parse(text).ok_or_else(|| E::invalid_value(de::Unexpected::Str(text), &self))
+            }
+        }
+        from.deserialize_str(Text)
+    }
+}
+
+/// Reads a time in the form in which it is written; `None` for any other text.
+fn parse(text: &str) -> Option<Timestamp> {
+    let number = |from: usize, length: usize| -> Option<u64> {
+        let digits = text.get(from..from + length)?;
+        // `parse` would take a sign.
+        digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
+    };
+    let days = days_before(number(0, 4)?, number(5, 2)?, number(8, 2)?)?;
+    let of_day = (number(11, 2)? * 60 + number(14, 2)?) * 60 + number(17, 2)?;
+    let nanos = (days * 86_400 + of_day).checked_mul(NANOS_PER_SECOND)?.checked_add(number(20, 9)?)?;
+    let time = Timestamp(nanos);
+    // Writing it again checks the separators, the length, and that every number is in its range.
+    (time.to_string() == text).then_some(time)
+}
+
+/// Days from 1970-01-01 to a date.
+fn days_before(year: u64, month: u64, day: u64) -> Option<u64> {
+    let years: u64 = (1970..year).map(days_in).sum();
+    let months: u64 = months_of(year).into_iter().take(usize::try_from(month.checked_sub(1)?).ok()?).sum();
+    Some(years + months + day.checked_sub(1)?)
+}
+
+fn months_of(year: u64) -> [u64; 12] {
+    let february = if is_leap(year) { 29 } else { 28 };
+    [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31]
+}
+
 /// The Gregorian date of a day counted from 1970-01-01.
 fn date_of(mut day: u64) -> (u64, u64, u64) {
     // 400 years always have the same number of days, which keeps the loop short.
@@ -59,9 +105,8 @@ fn date_of(mut day: u64) -> (u64, u64, u64) {
         day -= days_in(year);
         year += 1;
     }
-    let february = if is_leap(year) { 29 } else { 28 };
     let mut month = 1;
-    for days in [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31] {
+    for days in months_of(year) {
         if day < days {
             break;
         }
@@ -162,6 +207,32 @@ mod tests {
         ];
         for (seconds, expected) in cases {
             assert_eq!(text(seconds), format!("{expected}.000000005Z"));
+            let time = Timestamp::from_unix_nanos(seconds * NANOS_PER_SECOND + 5);
+            assert_eq!(parse(&text(seconds)), Some(time), "{expected}");
+        }
+    }
+
+    #[test]
+    fn only_the_form_that_is_written_is_read() {
+        for text in [
+            "",
+            "2026-01-02T03:04:05Z",
+            "2026-01-02T03:04:05.00000006Z",
+            "2026-01-02T03:04:05.000000006",
+            "2026-01-02T03:04:05.000000006Zx",
+            "2026-01-02 03:04:05.000000006Z",
+            "2026-02-29T03:04:05.000000006Z",
+            "2026-13-02T03:04:05.000000006Z",
+            "2026-00-02T03:04:05.000000006Z",
+            "2026-01-00T03:04:05.000000006Z",
+            "2026-01-02T24:04:05.000000006Z",
+            "2026-01-02T03:60:05.000000006Z",
+            "1969-12-31T23:59:59.000000000Z",
+            "9999-12-31T23:59:59.000000000Z",
+            "+026-01-02T03:04:05.000000006Z",
+            "20\u{e9}6-01-02T03:04:05.00000000Z",
+        ] {
+            assert_eq!(parse(text), None, "{text}");
         }
     }
 

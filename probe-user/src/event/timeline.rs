@@ -25,6 +25,15 @@ pub struct Timeline {
     lost: IntCounter,
 }
 
+/// What earlier runs of the agent have left.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Earlier {
+    /// Their newest events, ascending; there may be gaps where one could not be read.
+    pub events: VecDeque<Event>,
+    /// The last number that is known to have been given out, which may be that of an event that could not be read.
+    pub last: u64,
+}
+
 /// What a reader gets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Page {
@@ -33,6 +42,8 @@ pub struct Page {
     /// What to ask for next.
     pub next: u64,
     /// Events after the sequence asked for that were overwritten before this reader came.
+    ///
+    /// Also those that could not be read back from the file of an earlier run.
     pub lost: u64,
 }
 
@@ -40,8 +51,17 @@ impl Timeline {
     /// An empty timeline. `lost` counts events that a reader who was following found overwritten.
     #[must_use]
     pub fn new(capacity: usize, lost: IntCounter) -> Self {
+        Self::resume(capacity, lost, Earlier::default())
+    }
+
+    /// A timeline that goes on after what earlier runs of the agent have left.
+    #[must_use]
+    pub fn resume(capacity: usize, lost: IntCounter, earlier: Earlier) -> Self {
         let capacity = capacity.max(1);
-        Self { ring: Mutex::new(VecDeque::new()), capacity, last: watch::Sender::new(0), lost }
+        let mut ring = earlier.events;
+        ring.drain(..ring.len().saturating_sub(capacity));
+        let last = ring.back().map_or(0, |event| event.sequence).max(earlier.last);
+        Self { ring: Mutex::new(ring), capacity, last: watch::Sender::new(last), lost }
     }
 
     /// Appends an event, overwriting the oldest when the ring is full, and returns its sequence.
@@ -63,20 +83,31 @@ impl Timeline {
     /// A sequence that was never given out comes from an earlier run of the agent, and is treated as 0.
     #[must_use]
     pub fn since(&self, sequence: u64, limit: usize) -> Page {
+        let (position, page) = self.after(sequence, limit);
+        if position > 0 {
+            // Who asks from the start was not there when the ring wrapped, and has lost nothing.
+            self.lost.inc_by(page.lost);
+        }
+        page
+    }
+
+    /// The same for a reader inside the agent, whose losses are counted elsewhere.
+    pub(super) fn peek(&self, sequence: u64, limit: usize) -> Page {
+        self.after(sequence, limit).1
+    }
+
+    /// The page, and the position that it follows.
+    fn after(&self, sequence: u64, limit: usize) -> (u64, Page) {
         let ring = self.lock();
         let newest = *self.last.borrow();
         let position = if sequence > newest { 0 } else { sequence };
-        let oldest = ring.front().map_or(newest + 1, |event| event.sequence);
-        let lost = oldest.saturating_sub(position + 1);
-        let skip = usize::try_from((position + 1).saturating_sub(oldest)).unwrap_or(usize::MAX);
+        let skip = ring.partition_point(|event| event.sequence <= position);
         let events: Vec<Event> = ring.iter().skip(skip).take(limit).cloned().collect();
         drop(ring);
-        if position > 0 {
-            // Who asks from the start was not there when the ring wrapped, and has lost nothing.
-            self.lost.inc_by(lost);
-        }
-        let next = events.last().map_or(position, |event| event.sequence);
-        Page { events, next, lost }
+        let next = events.last().map_or(newest, |event| event.sequence);
+        // All numbers up to the next position that no event of the page has: overwritten, or a gap of the file.
+        let lost = (next - position).saturating_sub(events.len() as u64);
+        (position, Page { events, next, lost })
     }
 
     /// Sequence of the newest event, 0 before the first.
@@ -103,7 +134,7 @@ mod tests {
     use std::{sync::Arc, time::Duration};
 
     use super::*;
-    use crate::event::Kind;
+    use crate::event::{Details, Kind, Timestamp};
 
     fn timeline(capacity: usize) -> Timeline {
         Timeline::new(capacity, IntCounter::new("lost", "lost").unwrap())
@@ -158,6 +189,58 @@ mod tests {
         let timeline = timeline(3);
         record(&timeline, 2);
         assert_eq!(sequences(&timeline.since(900, 10)), [1, 2]);
+    }
+
+    fn earlier(sequences: &[u64], last: u64) -> Earlier {
+        let event = |&sequence| Event {
+            sequence,
+            time: Timestamp::from_unix_nanos(sequence),
+            kind: Kind::PodStarted,
+            subject: "pod".to_owned(),
+            details: Details::new(),
+        };
+        Earlier { events: sequences.iter().map(event).collect(), last }
+    }
+
+    fn resumed(capacity: usize, earlier: Earlier) -> Timeline {
+        Timeline::resume(capacity, IntCounter::new("lost", "lost").unwrap(), earlier)
+    }
+
+    #[test]
+    fn numbers_go_on_after_those_of_an_earlier_run() {
+        let timeline = resumed(10, earlier(&[7, 8], 8));
+        record(&timeline, 1);
+        let page = timeline.since(0, 10);
+        assert_eq!((sequences(&page), page.next, page.lost), (vec![7, 8, 9], 9, 6));
+        let page = timeline.since(8, 10);
+        assert_eq!((sequences(&page), page.next, page.lost), (vec![9], 9, 0));
+    }
+
+    #[test]
+    fn a_gap_of_the_file_is_told_to_who_follows_across_it() {
+        let timeline = resumed(10, earlier(&[3, 6], 8));
+        record(&timeline, 1);
+        let page = timeline.since(3, 1);
+        assert_eq!((sequences(&page), page.next, page.lost), (vec![6], 6, 2));
+        let page = timeline.since(4, 10);
+        assert_eq!((sequences(&page), page.next, page.lost), (vec![6, 9], 9, 3));
+        assert_eq!(timeline.since(6, 10).lost, 2);
+    }
+
+    #[test]
+    fn of_an_earlier_run_as_much_is_kept_as_fits() {
+        let timeline = resumed(2, earlier(&[1, 2, 3], 3));
+        assert_eq!(sequences(&timeline.since(0, 10)), [2, 3]);
+        record(&timeline, 1);
+        assert_eq!(sequences(&timeline.since(0, 10)), [3, 4]);
+    }
+
+    #[test]
+    fn a_reader_inside_the_agent_counts_its_losses_itself() {
+        let timeline = timeline(3);
+        record(&timeline, 8);
+        assert_eq!(timeline.peek(2, 10).lost, 3);
+        assert_eq!(timeline.lost.get(), 0);
     }
 
     #[tokio::test]

@@ -142,6 +142,14 @@ impl Btf {
     /// # Errors
     /// When this kernel has no such member.
     pub fn offset_of(&self, structure: &str, path: &str) -> Result<u32, BtfError> {
+        self.bit_of(structure, path).map(|bits| bits / 8)
+    }
+
+    /// The same in bits, for a bit field.
+    ///
+    /// # Errors
+    /// When this kernel has no such member.
+    pub fn bit_of(&self, structure: &str, path: &str) -> Result<u32, BtfError> {
         let absent = || BtfError::Absent(format!("member {path} in struct {structure}"));
         // A handful of look-ups: an index of all names would cost more than it saves.
         let is_it = |found: &Type| is_aggregate(found.kind) && self.text(found.name) == Some(structure);
@@ -153,7 +161,7 @@ impl Btf {
             bits += offset;
             id = kind;
         }
-        Ok(bits / 8)
+        Ok(bits)
     }
 }
 
@@ -239,5 +247,7 @@ mod tests {
         let btf = Btf::read(Path::new("/sys/kernel/btf/vmlinux")).unwrap();
         assert_eq!(btf.offset_of("sock", "__sk_common.skc_daddr").unwrap(), 0);
         assert!(btf.offset_of("kernfs_node", "id").unwrap() > 0);
+        let bits = ["skc_reuseport", "skc_ipv6only"].map(|name| btf.bit_of("sock_common", name).unwrap());
+        assert_eq!(bits[0] + 1, bits[1]);
     }
 }

@@ -18,10 +18,11 @@ use probe_common::{ABI_VERSION, SHARDS_MAX};
 use super::btf::{Btf, BtfError};
 use super::error::KernelError;
 use super::mapped::Mapped;
-use super::older;
 use super::served::{self, Servers};
 use super::slots::{Shape, Slots};
+use super::thread::KernelOptions;
 use super::wire::Wire;
+use super::{listener, older};
 
 const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
 /// `OFFSET_SK_ERR` of a kernel without BTF.
@@ -32,6 +33,7 @@ struct Offsets {
     sk_err: u32,
     skc_state: Option<u32>,
     cgroup: Result<CgroupOffsets, BtfError>,
+    listener: Result<Vec<(&'static str, u32)>, BtfError>,
 }
 
 struct CgroupOffsets {
@@ -63,8 +65,12 @@ impl Offsets {
                 sk_err: btf.offset_of("sock", "sk_err").unwrap_or(NO_OFFSET),
                 skc_state: btf.offset_of("sock_common", "skc_state").ok(),
                 cgroup: CgroupOffsets::of(&btf),
+                listener: listener::constants(&btf),
             },
-            Err(error) => Self { sk_err: NO_OFFSET, skc_state: None, cgroup: Err(error) },
+            Err(error) => {
+                let listener = Err(BtfError::Absent("BTF".to_owned()));
+                Self { sk_err: NO_OFFSET, skc_state: None, cgroup: Err(error), listener }
+            }
         }
     }
 }
@@ -86,6 +92,8 @@ pub(super) struct Loaded {
     pub(super) cgroup_tracking: Result<(), String>,
     /// Whether connect failures have their reason.
     pub(super) socket_errors: bool,
+    /// Whether listeners can be listed; else why not.
+    pub(super) listeners: Result<(), String>,
 }
 
 /// The smallest power of two that has a shard for each CPU, up to the limit.
@@ -94,8 +102,10 @@ fn shards(processors: usize, limit: u32) -> u32 {
 }
 
 /// Loads everything and attaches what belongs to the cgroup root.
-pub(super) fn load(cgroup_root: &Path, slots: u32, log_level: u8) -> Result<Loaded, KernelError> {
-    let root_error = |source| KernelError::CgroupRoot { path: cgroup_root.to_owned(), source };
+pub(super) fn load(options: &KernelOptions) -> Result<Loaded, KernelError> {
+    let KernelOptions { cgroup_root, slots, log_level, listeners } = options;
+    let (slots, log_level) = (*slots, *log_level);
+    let root_error = |source| KernelError::CgroupRoot { path: cgroup_root.clone(), source };
     let root = File::open(cgroup_root).map_err(root_error)?;
     let root_id = root.metadata().map_err(root_error)?.ino();
     let processors = aya::util::nr_cpus().unwrap_or(SHARDS_MAX as usize);
@@ -128,7 +138,10 @@ pub(super) fn load(cgroup_root: &Path, slots: u32, log_level: u8) -> Result<Load
         Array::try_from(take(&mut ebpf, served::WATCHED)?).map_err(map_error(served::WATCHED))?,
     );
     let cgroup_tracking = follow_cgroups(&mut ebpf, &offsets);
-    attach_to_root(&mut ebpf, &root, cgroup_root)?;
+    attach_tcp(&mut ebpf, &root, cgroup_root)?;
+    // After the callbacks have their program, before the packets of older connections are counted.
+    let listeners = load_iterators(&mut ebpf, &offsets, *listeners);
+    attach_packets(&mut ebpf, &root, cgroup_root)?;
     let socket_errors = offsets.sk_err != NO_OFFSET;
     Ok(Loaded {
         ebpf,
@@ -143,6 +156,7 @@ pub(super) fn load(cgroup_root: &Path, slots: u32, log_level: u8) -> Result<Load
         servers,
         cgroup_tracking,
         socket_errors,
+        listeners,
     })
 }
 
@@ -176,6 +190,9 @@ fn open(shape: &Shape, offsets: &Offsets, root_id: u64, log_level: u8) -> Result
             .override_global("OFFSET_CGROUP_ANCESTORS", &cgroup.ancestors, true)
             .override_global("OFFSET_KN_ID", &cgroup.kn_id, true)
             .override_global("OFFSET_ROOT_HIERARCHY", &cgroup.hierarchy, true);
+    }
+    for (name, value) in offsets.listener.iter().flatten() {
+        loader.override_global(name, value, true);
     }
     let object = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/leadline-probe"));
     Ok(loader.load(object)?)
@@ -239,25 +256,45 @@ fn attach_tracepoint(ebpf: &mut Ebpf, name: &'static str, tracepoint: &str) -> R
     Ok(())
 }
 
-/// Attaches the TCP and packet programs to the cgroup root. Links are multi-attach whatever the mode says.
-fn attach_to_root(ebpf: &mut Ebpf, root: &File, path: &Path) -> Result<(), KernelError> {
-    let refused = |program| {
-        let target = format!("cgroup {}", path.display());
-        move |source| KernelError::Attach { program, target, source }
-    };
+/// Loads the iterators: what is refused is done without, and the one over files says why.
+fn load_iterators(ebpf: &mut Ebpf, offsets: &Offsets, wants_listeners: bool) -> Result<(), String> {
+    // Some 15 MB for the length of this function.
+    let kernel = aya::Btf::from_sys_fs().map_err(|error| error.to_string());
+    let watched = kernel
+        .as_ref()
+        .map_err(ToString::to_string)
+        .and_then(|kernel| older::watch(ebpf, kernel).map_err(|error| error.to_string()));
+    if let Err(error) = watched {
+        tracing::info!(error, "older connections of this network namespace are sampled, without callbacks");
+    }
+    if !wants_listeners {
+        return Err("not asked for".to_owned());
+    }
+    offsets.listener.as_ref().map_err(ToString::to_string)?;
+    listener::load(ebpf, &kernel?).map_err(|error| error.to_string())
+}
+
+fn refused(program: &'static str, cgroup: &Path) -> impl Fn(ProgramError) -> KernelError {
+    let target = format!("cgroup {}", cgroup.display());
+    move |source| KernelError::Attach { program, target: target.clone(), source }
+}
+
+/// Attaches the TCP program to the cgroup root. Links are multi-attach whatever the mode says.
+fn attach_tcp(ebpf: &mut Ebpf, root: &File, path: &Path) -> Result<(), KernelError> {
     let tcp: &mut SockOps = program(ebpf, "leadline_tcp")?;
     tcp.load().map_err(|source| KernelError::Program { program: "leadline_tcp", source })?;
-    tcp.attach(root, CgroupAttachMode::Single).map_err(refused("leadline_tcp"))?;
-    // After the callbacks have their program, before the packets of older connections are counted.
-    if let Err(error) = older::watch(ebpf) {
-        tracing::info!(%error, "older connections of this network namespace are sampled, without callbacks");
-    }
+    tcp.attach(root, CgroupAttachMode::Single).map_err(refused("leadline_tcp", path))?;
+    Ok(())
+}
+
+/// The same for the packet programs.
+fn attach_packets(ebpf: &mut Ebpf, root: &File, path: &Path) -> Result<(), KernelError> {
     for (name, direction) in
         [("leadline_tx", CgroupSkbAttachType::Egress), ("leadline_rx", CgroupSkbAttachType::Ingress)]
     {
         let packets: &mut CgroupSkb = program(ebpf, name)?;
         packets.load().map_err(|source| KernelError::Program { program: name, source })?;
-        packets.attach(root, direction, CgroupAttachMode::Single).map_err(refused(name))?;
+        packets.attach(root, direction, CgroupAttachMode::Single).map_err(refused(name, path))?;
     }
     Ok(())
 }

@@ -15,21 +15,15 @@ const PROGRAM: &str = "leadline_older";
 /// Runs the iterator over the sockets of the calling thread's network namespace.
 ///
 /// # Errors
-/// Without BTF, without TCP iterators (before Linux 5.8), and where the program is refused. Before 6.12 it runs and
+/// Without TCP iterators (before Linux 5.8), and where the program is refused. Before 6.12 it runs and
 /// changes nothing: the option to set the flags from outside a callback is younger.
-pub(super) fn watch(ebpf: &mut Ebpf) -> Result<(), KernelError> {
+pub(super) fn watch(ebpf: &mut Ebpf, kernel: &Btf) -> Result<(), KernelError> {
     let refused = |source| KernelError::Program { program: PROGRAM, source };
     let iterator: &mut Iter = program(ebpf, PROGRAM)?;
-    load(iterator).map_err(refused)?;
+    iterator.load("tcp", kernel).map_err(refused)?;
     let walked = open(iterator).map_err(refused).and_then(walk);
     iterator.unload().map_err(refused)?;
     walked
-}
-
-fn load(iterator: &mut Iter) -> Result<(), ProgramError> {
-    // Some 15 MB for the length of this function.
-    let kernel = Btf::from_sys_fs()?;
-    iterator.load("tcp", &kernel)
 }
 
 fn open(iterator: &mut Iter) -> Result<File, ProgramError> {

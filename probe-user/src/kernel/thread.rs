@@ -12,8 +12,10 @@ use std::thread::JoinHandle;
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use probe_common::traffic::{Cell, SlotKey};
+use tokio::sync::oneshot;
 
 use super::error::KernelError;
+use super::listener::Listener;
 pub use super::overlay::OverlayTarget;
 use super::prefix::NodeNumbers;
 use super::record::CgroupEvent;
@@ -42,6 +44,8 @@ pub struct KernelOptions {
     pub slots: u32,
     /// Level of the programs' own log records, 0 for none (`aya_log_common::Level`).
     pub log_level: u8,
+    /// Whether [`KernelHandle::listeners`] will be asked for.
+    pub listeners: bool,
 }
 
 /// What passed an overlay device from and to one peer node.
@@ -64,6 +68,8 @@ pub struct Status {
     pub cgroup_tracking: Option<String>,
     /// Whether connect failures have their reason (BTF).
     pub socket_errors: bool,
+    /// Why listeners cannot be listed.
+    pub listeners: Option<String>,
     /// Overlay devices by row.
     pub overlay_rows: Vec<String>,
     /// Records that were none of ours, or found the agent's queue full.
@@ -84,6 +90,7 @@ pub(super) enum Command {
     Overlays(Vec<OverlayTarget>),
     Taps(Vec<Uplink>),
     Watch(BTreeSet<IpAddr>),
+    Listeners(oneshot::Sender<Result<Vec<Listener>, KernelError>>),
     Stop,
 }
 
@@ -171,6 +178,17 @@ impl KernelHandle {
     /// Has the tap note who serves exactly these addresses.
     pub fn set_watched(&self, addresses: BTreeSet<IpAddr>) {
         self.send(Command::Watch(addresses));
+    }
+
+    /// Lists the TCP listeners of this network namespace. It goes through the open files of all processes, which takes
+    /// the thread some milliseconds on a crowded node.
+    ///
+    /// # Errors
+    /// When the kernel refuses, or the thread is gone.
+    pub async fn listeners(&self) -> Result<Vec<Listener>, KernelError> {
+        let (answer, answered) = oneshot::channel();
+        self.send(Command::Listeners(answer));
+        answered.await.map_err(|_gone| KernelError::ThreadGone)?
     }
 
     /// Traffic of every overlay device and peer node that has any.

@@ -13,6 +13,7 @@ use nix::sys::eventfd::EventFd;
 use probe_common::traffic::SlotKey;
 
 use super::error::KernelError;
+use super::listener;
 use super::load::{self, Loaded};
 use super::overlay::Overlays;
 use super::prefix::{NodeNumbers, Prefixes};
@@ -44,7 +45,7 @@ pub(super) struct Starting {
 impl Starting {
     pub(super) fn load(self, options: &KernelOptions) -> Result<(Worker, Arc<Slots>), KernelError> {
         keep_only_needed_capabilities();
-        let mut loaded = load::load(&options.cgroup_root, options.slots, options.log_level)?;
+        let mut loaded = load::load(options)?;
         let logger =
             (options.log_level != 0).then(|| EbpfLogger::init(&mut loaded.ebpf)).and_then(Result::ok);
         let Loaded { ebpf, slots, trie, slot_of, free, devices, records, frames, served, servers, .. } =
@@ -73,6 +74,7 @@ impl Starting {
             events: self.events,
             cgroup_tracking: loaded.cgroup_tracking.err(),
             socket_errors: loaded.socket_errors,
+            listeners: loaded.listeners.err(),
             records_lost: 0,
             retiring: Vec::new(),
         };
@@ -120,6 +122,8 @@ pub(super) struct Worker {
     events: tokio::sync::mpsc::Sender<CgroupEvent>,
     cgroup_tracking: Option<String>,
     socket_errors: bool,
+    /// Why listeners cannot be listed.
+    listeners: Option<String>,
     records_lost: u64,
     /// Keys that are still to be removed.
     retiring: Vec<SlotKey>,
@@ -239,6 +243,10 @@ impl Worker {
                 self.publish();
             }
             Command::Watch(addresses) => self.servers.replace(&addresses)?,
+            Command::Listeners(answer) => {
+                // Nobody waits any more when the agent stops.
+                let _unheard = answer.send(listener::walk(&mut self.ebpf));
+            }
             Command::Stop => {}
         }
         Ok(())
@@ -286,6 +294,7 @@ impl Worker {
             uplinks,
             cgroup_tracking: self.cgroup_tracking.clone(),
             socket_errors: self.socket_errors,
+            listeners: self.listeners.clone(),
             overlay_rows: self.overlays.rows().to_vec(),
             records_lost: self.records_lost,
             frames_lost: self.frames_lost,

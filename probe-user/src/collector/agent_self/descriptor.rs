@@ -22,6 +22,7 @@ const BASE: Descriptor = Descriptor {
 pub const DESCRIPTORS: &[&Descriptor] = &[
     &BUILD_INFO,
     &EVENTS_LOST,
+    &EVENT_FILE_FAILURES,
     &NETLINK_RESYNCS,
     &NETLINK_FAILURES,
     &HTTP_REQUESTS,
@@ -97,10 +98,18 @@ pub(super) static EVENTS_LOST: Descriptor = Descriptor {
     name: "leadline_events_lost_total",
     kind: Kind::Counter,
     help: "Records lost before they were read; ring: kernel buffer full; netlink: socket overrun; tap: frames of an uplink that found the buffer full; timeline: \
-           overwritten before a follower of the event API asked for them.",
+           overwritten before a follower of the event API asked for them; file: overwritten before the event file could be written, and lines of it that could not be read back at the start.",
     labels: &["source"],
     source: "the kernel programs' loss counter, ENOBUFS of netlink sockets, sequence numbers of the timeline",
     witness: "gaps in the sequence a follower sees, difference 0",
+    ..BASE
+};
+pub(super) static EVENT_FILE_FAILURES: Descriptor = Descriptor {
+    name: "leadline_event_file_failures_total",
+    kind: Kind::Counter,
+    help: "Times that the event file could not be written, one a second while it lasts; the events wait in memory.",
+    source: "errors of write, fdatasync and rename",
+    witness: "a full file system in a test",
     ..BASE
 };
 pub(super) static NETLINK_RESYNCS: Descriptor = Descriptor {

@@ -8,8 +8,8 @@ use prometheus::{
 };
 
 use super::descriptor::{
-    BUILD_INFO, EVENTS_LOST, HTTP_BYTES, HTTP_CONNECTIONS, HTTP_DROPPED, HTTP_DURATION, HTTP_REQUESTS,
-    NETLINK_FAILURES, NETLINK_RESYNCS,
+    BUILD_INFO, EVENT_FILE_FAILURES, EVENTS_LOST, HTTP_BYTES, HTTP_CONNECTIONS, HTTP_DROPPED, HTTP_DURATION,
+    HTTP_REQUESTS, NETLINK_FAILURES, NETLINK_RESYNCS,
 };
 use crate::metric::Descriptor;
 
@@ -36,6 +36,8 @@ pub enum EventSource {
     Tap,
     /// The timeline wrapped before a follower came back.
     Timeline,
+    /// The timeline wrapped before the event file could be written, or a line of it could not be read back.
+    File,
 }
 
 /// Why the agent closed a connection that the client wanted to keep.
@@ -57,6 +59,7 @@ pub struct SelfMetrics(Arc<Inner>);
 struct Inner {
     registry: Registry,
     events_lost: IntCounterVec,
+    event_file_failures: IntCounter,
     netlink_resyncs: IntCounter,
     netlink_failures: IntCounter,
     http_requests: IntCounterVec,
@@ -69,7 +72,7 @@ struct Inner {
 }
 
 impl EventSource {
-    const ALL: [Self; 4] = [Self::Ring, Self::Netlink, Self::Tap, Self::Timeline];
+    const ALL: [Self; 5] = [Self::Ring, Self::Netlink, Self::Tap, Self::Timeline, Self::File];
 
     const fn as_str(self) -> &'static str {
         match self {
@@ -77,6 +80,7 @@ impl EventSource {
             Self::Netlink => "netlink",
             Self::Tap => "tap",
             Self::Timeline => "timeline",
+            Self::File => "file",
         }
     }
 }
@@ -106,6 +110,7 @@ impl SelfMetrics {
         let duration = HistogramOpts::from(opts(&HTTP_DURATION)).buckets(DURATION_BOUNDS.to_vec());
         let inner = Inner {
             events_lost: add_counters(&registry, &EVENTS_LOST)?,
+            event_file_failures: add(&registry, IntCounter::with_opts(opts(&EVENT_FILE_FAILURES))?)?,
             netlink_resyncs: add(&registry, IntCounter::with_opts(opts(&NETLINK_RESYNCS))?)?,
             netlink_failures: add(&registry, IntCounter::with_opts(opts(&NETLINK_FAILURES))?)?,
             http_requests: add_counters(&registry, &HTTP_REQUESTS)?,
@@ -137,6 +142,12 @@ impl SelfMetrics {
         let _held = self.0.raising.lock().unwrap_or_else(PoisonError::into_inner);
         let counter = self.events_lost(source);
         counter.inc_by(total.saturating_sub(counter.get()));
+    }
+
+    /// Failures to write the event file.
+    #[must_use]
+    pub fn event_file_failures(&self) -> &IntCounter {
+        &self.0.event_file_failures
     }
 
     /// Full re-reads after a lost netlink message.

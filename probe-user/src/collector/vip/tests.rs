@@ -12,7 +12,7 @@ use crate::wire::vrrp::{Advertisement, Authentication, Version};
 use crate::wire::{Checksum, Link, MacAddress, Message, Observation};
 
 const MILLI: u64 = 1_000_000;
-const GROUP: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(224, 0, 0, 18));
+const GROUP: IpAddr = IpAddr::V4(Ipv4Addr::new(224, 0, 0, 18));
 
 fn ip(last: u8) -> IpAddr {
     IpAddr::from([192, 168, 56, last])
@@ -76,7 +76,7 @@ fn router(last: u8) -> Announcer {
 }
 
 const OWNED: Happening =
-    Happening::Owned { source: Announcer::Router(IpAddr::V4(std::net::Ipv4Addr::new(192, 168, 56, 11))) };
+    Happening::Owned { source: Announcer::Router(IpAddr::V4(Ipv4Addr::new(192, 168, 56, 11))) };
 
 #[test]
 fn a_goodbye_and_a_successor_are_a_shutdown() {
