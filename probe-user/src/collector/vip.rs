@@ -3,8 +3,10 @@
 pub mod claim;
 pub mod contest;
 mod descriptor;
+pub mod happening;
 pub mod history;
 mod page;
+pub mod place;
 pub mod router;
 pub mod state;
 pub mod stopwatch;
@@ -17,7 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
-use self::contest::Nanos;
+use self::happening::Nanos;
 use self::state::State;
 use super::{CollectError, Collector, Support};
 use crate::metric::Descriptor;

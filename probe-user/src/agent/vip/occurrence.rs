@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::collector::vip::contest::{Conflict, Happening, Nanos};
-use crate::collector::vip::state::Notice;
+use crate::collector::vip::happening::{Conflict, Happening, Nanos};
+use crate::collector::vip::place::Notice;
 use crate::event::{Clock, Kind, Occurrence};
 
 fn milliseconds(from: Nanos, to: Nanos) -> String {

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use super::contest::{Announcer, Cause, Conflict, Failover, Happening, Nanos};
+use super::happening::{Announcer, Cause, Conflict, Failover, Happening, Nanos};
 use crate::wire::MacAddress;
 
 /// Stations of one address that are told apart.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::contest::{Announcer, Cause, Failover, Happening, Nanos, Service};
+use super::happening::{Announcer, Cause, Failover, Happening, Nanos, Service};
 use crate::wire::MacAddress;
 
 /// Upper bounds of the phases of a failover in seconds.

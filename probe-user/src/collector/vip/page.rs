@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use super::contest::{Announcer, Cause, Contest, Nanos};
+use super::contest::Contest;
 use super::descriptor;
+use super::happening::{Announcer, Cause, Nanos};
 use super::history::{History, PHASE_BOUNDS, Phase};
+use super::place::{VirtualRouter, virtual_macs};
 use super::router::{GAP_BOUNDS, Router};
-use super::state::{State, VirtualRouter, virtual_macs};
+use super::state::State;
 use crate::metric::sink::Sink;
 use crate::metric::{Buckets, Descriptor, Value};
 use crate::source::netlink::{NetworkFacts, Resolution};

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::contest::Nanos;
+use super::happening::Nanos;
 use crate::wire::MacAddress;
 
 /// Upper bounds of the ratio of a gap to the interval. A backup takes over at a little more than 3.

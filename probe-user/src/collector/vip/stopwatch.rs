@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use super::contest::{Announcer, Failover, Nanos, Service};
+use super::happening::{Announcer, Failover, Nanos, Service};
 use crate::wire::MacAddress;
 
 /// Packets that are remembered: a failover is told after its announcement, and its service may come before that.
@@ -112,7 +112,7 @@ mod tests {
     use std::net::IpAddr;
 
     use super::*;
-    use crate::collector::vip::contest::Cause;
+    use crate::collector::vip::happening::Cause;
 
     fn mac(last: u8) -> MacAddress {
         MacAddress([2, 0, 0, 0, 0, last])

@@ -3,9 +3,11 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use super::contest::{Announcer, Cause, Conflict, Contest, Failover, Happening};
+use super::contest::Contest;
+use super::happening::{Announcer, Cause, Conflict, Failover, Happening};
+use super::place::{Family, Notice, Passage};
 use super::router::Advert;
-use super::state::{Family, Notice, Passage, State};
+use super::state::State;
 use super::stopwatch::Packet;
 use crate::wire::arp::{Arp, Operation};
 use crate::wire::vrrp::{Advertisement, Authentication, Version};
