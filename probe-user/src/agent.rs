@@ -11,12 +11,14 @@ mod privilege;
 mod retention;
 mod serve;
 mod vip;
+mod vip_probe;
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use tokio::sync::watch;
 
 use self::kernel_side::{KernelSide, NOT_LOADED};
 use self::serve::{Chosen, supervise};
@@ -28,13 +30,14 @@ use crate::collector::tcp::Tcp;
 use crate::collector::traffic::Traffic;
 use crate::collector::unavailable::Unavailable;
 use crate::collector::vip::{Heard, Vip};
+use crate::collector::vip_probe::{Holding, Probes, VipProbe};
 use crate::config::{Config, Mode};
 use crate::event::{Kind, Occurrence, Timeline};
 use crate::host::{check_capabilities, read_host};
 use crate::http::Readiness;
 use crate::identity::{Census, LogDirectory, PodNames};
 use crate::kernel::memory::return_large_blocks;
-use crate::peer::{Peers, keep_peers};
+use crate::peer::{Peers, Registry, keep_peers};
 use crate::source::cgroupfs::CgroupTree;
 use crate::source::netlink::{NetworkFacts, NetworkFeed, NetworkState, keep_network};
 
@@ -81,6 +84,9 @@ pub fn run(config: &Config) -> Result<()> {
     outcome
 }
 
+/// The registry of nodes, now and whenever it changes.
+type Nodes = watch::Receiver<Arc<Registry>>;
+
 /// What the parts share.
 struct Agent<'a> {
     config: &'a Config,
@@ -103,8 +109,10 @@ impl<'a> Agent<'a> {
         let (sender, ended) = tokio::sync::mpsc::unbounded_channel();
         let agent = Agent { config, kernel, metrics, timeline, readiness, ended: sender };
         let mut chosen = Chosen::default();
-        let network = agent.observe_network(&mut chosen).await?;
-        agent.observe_vips(&network, &mut chosen)?;
+        let (network, registry) = agent.observe_network(&mut chosen).await?;
+        let heard = Heard::default();
+        agent.observe_vips(&network, heard.clone(), &mut chosen)?;
+        agent.probe_vips(&network, registry, heard, &mut chosen)?;
         agent.observe_node(tree, &network, &mut chosen)?;
         chosen.add(Mode::Auto, Arc::new(kernel.collector()))?;
         chosen.add(config.collector.self_, Arc::new(AgentSelf::new(agent.metrics.clone())))?;
@@ -113,7 +121,7 @@ impl<'a> Agent<'a> {
 
     /// Links, routes, peers, and what follows from them: prefixes and overlay devices for the kernel side. Without them
     /// the agent lives on: what needs them says so, and they may come.
-    async fn observe_network(&self, chosen: &mut Chosen) -> Result<NetworkState> {
+    async fn observe_network(&self, chosen: &mut Chosen) -> Result<(NetworkState, Nodes)> {
         let network = NetworkState::default();
         let mut feed = NetworkFeed::open(&network).await;
         if self.config.collector.overlay == Mode::On {
@@ -135,13 +143,13 @@ impl<'a> Agent<'a> {
             read: self.readiness.latch(NETWORK_READ),
         };
         supervise("prefixes", self.ended.clone(), wiring.run());
-        let overlay = OverlayCollector::new(&network, registry, self.kernel.overlay_counters());
+        let overlay = OverlayCollector::new(&network, registry.clone(), self.kernel.overlay_counters());
         chosen.add(self.config.collector.overlay, Arc::new(overlay))?;
-        Ok(network)
+        Ok((network, registry))
     }
 
     /// Virtual addresses, from the frames of the uplinks.
-    fn observe_vips(&self, network: &NetworkState, chosen: &mut Chosen) -> Result<()> {
+    fn observe_vips(&self, network: &NetworkState, heard: Heard, chosen: &mut Chosen) -> Result<()> {
         let mode = self.config.collector.vip;
         let (Some(kernel), Some(frames)) = (self.kernel.handle(), self.kernel.frames()) else {
             return chosen.add(mode, Arc::new(Unavailable::new("vip", NOT_LOADED)));
@@ -150,7 +158,6 @@ impl<'a> Agent<'a> {
             tracing::info!(collector = "vip", "collector is off");
             return Ok(());
         }
-        let heard = Heard::default();
         let listener = vip::Listener {
             frames,
             facts: network.facts(),
@@ -168,10 +175,34 @@ impl<'a> Agent<'a> {
         chosen.add(Mode::Auto, Arc::new(Vip::new(heard, network, vip::monotonic)))
     }
 
-    fn keep_registry(
+    /// What is behind the virtual addresses: those that were heard of, which may be none, and those of the configuration.
+    fn probe_vips(
         &self,
-        facts: tokio::sync::watch::Receiver<Arc<NetworkFacts>>,
-    ) -> tokio::sync::watch::Receiver<Arc<crate::peer::Registry>> {
+        network: &NetworkState,
+        registry: Nodes,
+        heard: Heard,
+        chosen: &mut Chosen,
+    ) -> Result<()> {
+        if self.config.collector.vip_probe == Mode::Off {
+            tracing::info!(collector = "vip_probe", "collector is off");
+            return Ok(());
+        }
+        let probes = Probes::default();
+        let observer = vip_probe::Observer {
+            heard,
+            holding: Holding::new(network),
+            registry,
+            probes: probes.clone(),
+            timeline: Arc::clone(&self.timeline),
+            config: self.config.vip.clone(),
+            prober: vip_probe::prober()?,
+        };
+        supervise("vip_probe", self.ended.clone(), observer.run());
+        // As above: that there is nothing to probe yet is no failure.
+        chosen.add(Mode::Auto, Arc::new(VipProbe::new(probes, network)))
+    }
+
+    fn keep_registry(&self, facts: watch::Receiver<Arc<NetworkFacts>>) -> Nodes {
         let peers = Arc::new(Peers::default());
         let registry = peers.receiver();
         let keep = keep_peers(facts, peers, network::peer_config(self.config), "/".into());

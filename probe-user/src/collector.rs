@@ -12,6 +12,7 @@ pub mod tcp;
 pub mod traffic;
 pub mod unavailable;
 pub mod vip;
+pub mod vip_probe;
 
 use std::fmt;
 
@@ -24,6 +25,7 @@ pub static CATALOGUE: &[(&str, &[&Descriptor])] = &[
     ("tcp", tcp::DESCRIPTORS),
     ("overlay", overlay::DESCRIPTORS),
     ("vip", vip::DESCRIPTORS),
+    ("vip_probe", vip_probe::DESCRIPTORS),
     ("tap", tap::DESCRIPTORS),
     ("program", program::DESCRIPTORS),
     ("self", agent_self::DESCRIPTORS),

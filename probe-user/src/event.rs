@@ -44,6 +44,14 @@ pub enum Kind {
     VipConflictOpened,
     /// One of them gave up.
     VipConflictClosed,
+    /// A service behind a virtual address does not answer this node any more.
+    VipUnreachable,
+    /// It answers again.
+    VipReachable,
+    /// This node has a virtual address behind which nothing serves.
+    VipUnserved,
+    /// It is served again.
+    VipServed,
     /// A netlink socket overran and the state was read again.
     NetlinkResynced,
     /// Links, addresses, routes and neighbours can no longer be followed.

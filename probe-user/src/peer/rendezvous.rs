@@ -7,6 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use super::{Node, Registry};
 
@@ -19,6 +20,15 @@ const FNV: (u64, u64) = (0xcbf2_9ce4_8422_2325, 0x0000_0100_0000_01b3);
 pub fn is_chosen(registry: &Registry, wandering: &BTreeSet<IpAddr>, key: &str, count: usize) -> bool {
     let others = identities(&registry.nodes, wandering);
     own_identity(&registry.local, &others, wandering).is_none_or(|local| is_among(local, &others, key, count))
+}
+
+/// When in a period this node does what is named by `key`: spread evenly over nodes and keys. All of its addresses take
+/// part, since some, such as that of a bridge for containers, are the same on every node.
+#[must_use]
+pub fn phase_of(registry: &Registry, key: &str, period: Duration) -> Duration {
+    let weights = registry.local.underlay.iter().map(|address| weight(*address, key));
+    let nanos = u64::try_from(period.as_nanos()).unwrap_or(u64::MAX).max(1);
+    Duration::from_nanos(weights.fold(0, |sum, weight| sum ^ weight) % nanos)
 }
 
 /// Whether fewer than `count` others are heavier.
@@ -80,7 +90,7 @@ fn fnv(bytes: &[u8]) -> u64 {
     bytes.iter().fold(FNV.0, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(FNV.1))
 }
 
-/// The finalizer of SplitMix64.
+/// The finalizer of `SplitMix64`.
 const fn mix(mut hash: u64) -> u64 {
     hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -151,9 +161,25 @@ mod tests {
     }
 
     #[test]
+    fn phases_are_spread_over_the_period() {
+        let period = Duration::from_secs(1);
+        let phase = |number: u8| {
+            let underlay = vec![ip("172.17.0.1"), IpAddr::from([192, 168, 56, number])];
+            let local = Node { underlay, ..Node::default() };
+            phase_of(&Registry { local, ..Registry::default() }, VIP, period)
+        };
+        let mut quarters = [0_u32; 4];
+        for number in 1..=200 {
+            quarters[usize::try_from(phase(number).as_millis()).unwrap() / 250] += 1;
+        }
+        assert!(quarters.iter().all(|count| (30..=70).contains(count)), "{quarters:?}");
+        assert_eq!(phase(1), phase(1));
+    }
+
+    #[test]
     fn the_hash_is_that_of_every_build() {
         assert_eq!(fnv(b"a"), 0xaf63_dc4c_8601_ec8c);
-        // The first number of SplitMix64 with the seed 0.
+        // The first number of `SplitMix64` with the seed 0.
         assert_eq!(mix(0x9e37_79b9_7f4a_7c15), 0xe220_a839_7b1d_cdaf);
     }
 
