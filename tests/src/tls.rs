@@ -2,7 +2,7 @@
 //! `GET` over HTTP/1.0 with 200 and serves one client after the other.
 
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
@@ -35,6 +35,18 @@ impl Certificate {
         command.arg("-out").arg(&certificate).arg("-keyout").arg(&key);
         process::run(&mut command)?;
         Ok(Self { certificate, key })
+    }
+
+    /// The file with the certificate.
+    #[must_use]
+    pub fn certificate(&self) -> &Path {
+        &self.certificate
+    }
+
+    /// The file with the key.
+    #[must_use]
+    pub fn key(&self) -> &Path {
+        &self.key
     }
 
     /// When openssl says that it ends, in seconds since 1970.

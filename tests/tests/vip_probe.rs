@@ -1,5 +1,7 @@
 //! Probes of virtual addresses that real keepalived moves, with real TLS servers behind them.
 
+#[path = "vip_probe/answer.rs"]
+mod answer;
 #[path = "vip_probe/arrival.rs"]
 mod arrival;
 #[path = "vip_probe/handshake.rs"]

@@ -81,7 +81,8 @@ impl Observer {
     /// Tells the collector what is probed, and answers with what this node probes of it.
     fn follow(&self) -> BTreeMap<SocketAddr, ProbeKind> {
         let found = self.heard.lock().addresses();
-        let plan = decide_targets(&self.config.addresses, &found, &self.config.ports);
+        let is_known = |place: &SocketAddr| self.probes.lock().is_known(place);
+        let plan = decide_targets(&self.config.addresses, &found, &self.config.ports, is_known);
         // Whatever moves names no node.
         let wandering = plan.targets.keys().map(SocketAddr::ip).chain(found).collect();
         let registry = Arc::clone(&self.registry.borrow());

@@ -11,7 +11,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
@@ -30,7 +29,7 @@ pub enum Verdict {
     Timeout,
     /// There is no way to the address, or nobody has it.
     Unreachable,
-    /// The other end broke the connection.
+    /// The other end broke the connection off.
     Reset,
     /// What answered does not speak TLS, or not with us.
     TlsFailed,
@@ -82,15 +81,18 @@ impl Verdict {
         }
     }
 
-    /// What the kernel says of a connection that broke or never was; `other` for what it does not say this way.
+    /// What an error of a connection means; `other` where it is none of the kernel's or of TLS. A peer that ends the
+    /// connection before it has answered, as a load balancer without backends does, has broken it.
     fn of_io(error: &io::Error, other: Self) -> Self {
         match error.kind() {
             io::ErrorKind::ConnectionRefused => Self::Refused,
-            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionAborted => {
-                Self::Reset
-            }
+            io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::BrokenPipe
+            | io::ErrorKind::UnexpectedEof => Self::Reset,
             io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => Self::Unreachable,
             io::ErrorKind::TimedOut => Self::Timeout,
+            _ if matches!(error.get_ref(), Some(inner) if inner.is::<rustls::Error>()) => Self::TlsFailed,
             _ => other,
         }
     }
@@ -169,11 +171,18 @@ impl Attempt {
         let begun = Instant::now();
         // An address is no name: no SNI is sent, and the server shows its default certificate.
         let name = address.ip().into();
-        let mut stream = connector.connect(name, stream).await.map_err(|error| of_tls(&error))?;
+        let mut stream = connector
+            .connect(name, stream)
+            .await
+            .map_err(|error| Verdict::of_io(&error, Verdict::TlsFailed))?;
         self.outcome.tls = Some(begun.elapsed());
         self.outcome.not_after = tls::not_after(stream.get_ref().1);
         if kind == ProbeKind::Https {
-            self.outcome.http = Some(get_ready(&mut stream, address).await?);
+            let begun = Instant::now();
+            let status = ask(&mut stream, address).await;
+            let status = status.map_err(|error| Verdict::of_io(&error, Verdict::HttpFailed))?;
+            self.outcome.http = Some(begun.elapsed());
+            return of_status(status);
         }
         Ok(())
     }
@@ -188,20 +197,9 @@ async fn connect(address: SocketAddr) -> Result<TcpStream, Verdict> {
     socket.connect(address).await.map_err(|error| Verdict::of_io(&error, Verdict::LocalError))
 }
 
-/// Whatever is not the connection's end is the handshake's: alerts, other protocols, an end in its middle.
-fn of_tls(error: &io::Error) -> Verdict {
-    Verdict::of_io(error, Verdict::TlsFailed)
-}
-
-async fn get_ready(
-    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
-    address: SocketAddr,
-) -> Result<Duration, Verdict> {
-    let begun = Instant::now();
-    let status = ask(stream, address).await.map_err(|error| Verdict::of_io(&error, Verdict::HttpFailed))?;
-    let took = begun.elapsed();
-    // Who must log in first is told so by a server that works: `--anonymous-auth=false`.
-    if matches!(status, 200 | 401 | 403) { Ok(took) } else { Err(Verdict::HttpStatus) }
+/// Who must log in first is told so by a server that works: `--anonymous-auth=false`.
+const fn of_status(status: u16) -> Result<(), Verdict> {
+    if matches!(status, 200 | 401 | 403) { Ok(()) } else { Err(Verdict::HttpStatus) }
 }
 
 #[cfg(test)]

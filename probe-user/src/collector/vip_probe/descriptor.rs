@@ -30,7 +30,7 @@ pub(super) static PROBES: Descriptor = of_service(
     Kind::Counter,
     None,
     &["vip", "port", "result"],
-    "Probes by result. ok; refused; timeout: two seconds for everything; unreachable: no way there; reset; tls_failed: what answers speaks no TLS; http_status: not 200, and not 401 or 403, which a server without anonymous access says; http_failed: no HTTP; local_error: no probe was made.",
+    "Probes by result. ok; refused; timeout: two seconds for everything; unreachable: no way there; reset: the other end broke off; tls_failed: it speaks no TLS, or refuses ours; http_status: not 200, and not 401 or 403, which a server without anonymous access says; http_failed: no HTTP; local_error: no probe was made.",
     "servers of each kind",
 );
 
@@ -39,7 +39,7 @@ pub(super) static SECONDS: Descriptor = of_service(
     Kind::Histogram,
     Some("seconds"),
     &["vip", "port", "phase"],
-    "Phases of the probes that completed them. connect: the TCP handshake; tls: the TLS handshake; http: from the request to the status line.",
+    "Phases of the probes that completed them. connect: the TCP handshake; tls: the TLS handshake; http: from the request to the status line, whatever the status.",
     "connect: SYN to SYN-ACK in tcpdump's record of the same node; the probe's own waking comes on top, within 1 ms on average",
 );
 

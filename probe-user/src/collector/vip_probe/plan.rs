@@ -30,9 +30,15 @@ pub struct Plan {
     pub ignored: usize,
 }
 
-/// The listed services, then the ports on the addresses that were found on the wire, until there are enough.
+/// The listed services, then the ports on the addresses that were found on the wire, until there are enough. Those that
+/// are known to have a service come first: a flood of other addresses must not push them out.
 #[must_use]
-pub fn decide_targets(listed: &[Service], found: &BTreeSet<IpAddr>, ports: &[u16]) -> Plan {
+pub fn decide_targets(
+    listed: &[Service],
+    found: &BTreeSet<IpAddr>,
+    ports: &[u16],
+    is_known: impl Fn(&SocketAddr) -> bool,
+) -> Plan {
     let listed = listed.iter().map(|service| {
         let place = SocketAddr::new(service.address, service.port);
         (place, Target { kind: service.kind(), is_listed: true })
@@ -40,14 +46,13 @@ pub fn decide_targets(listed: &[Service], found: &BTreeSet<IpAddr>, ports: &[u16
     // All addresses with the first port before any with the second: what is left out is the rarest service.
     let tried = ports.iter().flat_map(|port| {
         let target = Target { kind: ProbeKind::of_port(*port), is_listed: false };
-        found
-            .iter()
-            .filter(|address| is_reached(**address))
-            .map(move |address| (SocketAddr::new(*address, *port), target))
+        let reached = found.iter().filter(|address| is_reached(**address));
+        reached.map(move |address| (SocketAddr::new(*address, *port), target))
     });
+    let (known, unknown): (Vec<_>, Vec<_>) = tried.partition(|(place, _)| is_known(place));
     let mut plan = Plan::default();
     let mut ignored = BTreeSet::new();
-    for (place, target) in listed.chain(tried) {
+    for (place, target) in listed.chain(known).chain(unknown) {
         if plan.targets.len() < TARGETS_MAX {
             plan.targets.entry(place).or_insert(target);
         } else if !plan.targets.contains_key(&place) {
@@ -90,8 +95,12 @@ mod tests {
     #[test]
     fn what_is_listed_is_not_tried_as_something_else() {
         let found = BTreeSet::from([ip("192.0.2.1"), ip("192.0.2.2"), ip("fe80::1")]);
-        let plan =
-            decide_targets(&[listed("tls://192.0.2.1:6443"), listed("tcp://192.0.2.9:80")], &found, &[6443]);
+        let plan = decide_targets(
+            &[listed("tls://192.0.2.1:6443"), listed("tcp://192.0.2.9:80")],
+            &found,
+            &[6443],
+            |_| false,
+        );
         let expected = [
             ("192.0.2.1:6443", Target { kind: ProbeKind::Tls, is_listed: true }),
             ("192.0.2.2:6443", Target { kind: ProbeKind::Https, is_listed: false }),
@@ -104,9 +113,18 @@ mod tests {
     #[test]
     fn too_many_are_counted_and_those_of_the_first_port_stay() {
         let found = (0..50_u8).map(|number| IpAddr::from([10, 0, 0, number])).collect();
-        let plan = decide_targets(&[listed("tcp://192.0.2.9:80")], &found, &[6443, 443]);
+        let plan = decide_targets(&[listed("tcp://192.0.2.9:80")], &found, &[6443, 443], |_| false);
         assert_eq!((plan.targets.len(), plan.ignored), (TARGETS_MAX, 101 - TARGETS_MAX));
         assert_eq!(plan.targets.keys().filter(|place| place.port() == 6443).count(), 50);
+    }
+
+    #[test]
+    fn a_flood_of_addresses_does_not_push_out_what_is_known() {
+        let found: BTreeSet<IpAddr> = (0..=255_u8).map(|number| IpAddr::from([10, 0, 0, number])).collect();
+        let known: SocketAddr = "10.0.0.255:443".parse().unwrap();
+        let plan = decide_targets(&[], &found, &[6443, 443], |place| *place == known);
+        assert!(plan.targets.contains_key(&known) && plan.targets.len() == TARGETS_MAX);
+        assert!(!decide_targets(&[], &found, &[6443, 443], |_| false).targets.contains_key(&known));
     }
 
     #[test]

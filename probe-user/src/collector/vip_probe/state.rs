@@ -202,6 +202,12 @@ impl State {
         self.probed.get_mut(place).map(|probed| probed.record(outcome, is_held, begun)).unwrap_or_default()
     }
 
+    /// Whether there is a service to speak of.
+    #[must_use]
+    pub fn is_known(&self, place: &SocketAddr) -> bool {
+        self.probed.get(place).is_some_and(Probed::is_known)
+    }
+
     /// Probes in a row of a port that never accepted a connection.
     #[must_use]
     pub fn failures(&self, place: &SocketAddr) -> u32 {

@@ -31,14 +31,15 @@ fn outcome(verdict: Verdict) -> Outcome {
 
 fn listed() -> Probes {
     let probes = Probes::default();
-    let plan = decide_targets(&[service("https://192.0.2.1:6443").unwrap()], &BTreeSet::new(), &[]);
+    let plan =
+        decide_targets(&[service("https://192.0.2.1:6443").unwrap()], &BTreeSet::new(), &[], |_| false);
     probes.lock().follow(&plan, |_| true);
     probes
 }
 
 fn tried() -> Probes {
     let probes = Probes::default();
-    let plan = decide_targets(&[], &BTreeSet::from([place().ip()]), &[6443]);
+    let plan = decide_targets(&[], &BTreeSet::from([place().ip()]), &[6443], |_| false);
     probes.lock().follow(&plan, |_| true);
     probes
 }

@@ -22,6 +22,9 @@ pub(super) async fn ask(
     let mut part = [0; LINE_MAX];
     loop {
         let count = stream.read(&mut part).await?;
+        if count == 0 && answer.is_empty() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
         answer.extend_from_slice(part.get(..count).unwrap_or_default());
         match read_status(&answer) {
             Status::Is(status) => return Ok(status),

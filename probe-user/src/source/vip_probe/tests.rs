@@ -56,6 +56,45 @@ async fn what_speaks_no_tls_is_told_from_what_does_not_speak() {
     assert_eq!((outcome.verdict, outcome.not_after), (Verdict::TlsFailed, None));
 }
 
+#[tokio::test]
+async fn an_end_without_an_answer_breaks_the_connection() {
+    let (listener, address) = listener();
+    let server = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        // What was not read would make the kernel reset.
+        io::Read::read(&mut stream, &mut [0; 4_096]).unwrap()
+    });
+    assert_eq!(probe(address, ProbeKind::Tls).await.verdict, Verdict::Reset);
+    assert!(server.join().unwrap() > 0);
+}
+
+#[test]
+fn only_some_statuses_are_those_of_a_server_that_serves() {
+    for status in [200, 401, 403] {
+        assert_eq!(of_status(status), Ok(()), "{status}");
+    }
+    for status in [100, 204, 301, 404, 429, 500, 503] {
+        assert_eq!(of_status(status), Err(Verdict::HttpStatus), "{status}");
+    }
+}
+
+#[tokio::test]
+async fn answers_that_are_none_are_told_apart() {
+    for (answer, expected) in [
+        ("HTTP/1.1 200 OK\r\n", Ok(200)),
+        ("HTTP/1.1 30", Err(Verdict::HttpFailed)),
+        ("220 mail\r\n", Err(Verdict::HttpFailed)),
+        ("", Err(Verdict::Reset)),
+    ] {
+        let (mut here, mut there) = tokio::io::duplex(4_096);
+        tokio::io::AsyncWriteExt::write_all(&mut there, answer.as_bytes()).await.unwrap();
+        tokio::io::AsyncWriteExt::shutdown(&mut there).await.unwrap();
+        let status = ask(&mut here, "192.0.2.1:6443".parse().unwrap()).await;
+        let status = status.map_err(|error| Verdict::of_io(&error, Verdict::HttpFailed));
+        assert_eq!(status, expected, "{answer}");
+    }
+}
+
 #[test]
 fn errors_of_the_kernel_have_their_verdicts() {
     let of = |number: i32| Verdict::of_io(&io::Error::from_raw_os_error(number), Verdict::LocalError);
