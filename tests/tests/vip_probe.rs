@@ -4,6 +4,8 @@
 mod answer;
 #[path = "vip_probe/arrival.rs"]
 mod arrival;
+#[path = "vip_probe/choice.rs"]
+mod choice;
 #[path = "vip_probe/handshake.rs"]
 mod handshake;
 #[path = "vip_probe/silence.rs"]
