@@ -71,11 +71,21 @@ pub struct TlsServer {
 impl TlsServer {
     /// Starts a server on all IPv4 addresses of the node, those that come later among them, and waits until it accepts.
     pub fn start(node: &Node, port: u16, certificate: &Certificate) -> Result<Self> {
+        Self::start_on(node, port, certificate, false)
+    }
+
+    /// The same on all IPv6 addresses.
+    pub fn start_ipv6(node: &Node, port: u16, certificate: &Certificate) -> Result<Self> {
+        Self::start_on(node, port, certificate, true)
+    }
+
+    fn start_on(node: &Node, port: u16, certificate: &Certificate, ipv6: bool) -> Result<Self> {
         let mut command = Command::new(tools::require("openssl")?);
-        command.args(["s_server", "-4", "-accept", &port.to_string(), "-www", "-quiet"]);
+        let family = if ipv6 { "-6" } else { "-4" };
+        command.args(["s_server", family, "-accept", &port.to_string(), "-www", "-quiet"]);
         command.arg("-cert").arg(&certificate.certificate).arg("-key").arg(&certificate.key);
         let service = node.service("tls-server", &mut command)?;
-        let address = SocketAddr::new(node.address(false)?, port);
+        let address = SocketAddr::new(node.address(ipv6)?, port);
         let mut server = Self { node: node.clone(), service, address };
         server.wait_ready()?;
         Ok(server)

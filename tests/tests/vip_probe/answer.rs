@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
+use lab::keepalived::Spec;
 use lab::{Certificate, Node, Place as _, Service, tools};
 
 use crate::stage::{LIMIT, PORT, Stage};
@@ -42,7 +43,7 @@ fn status(node: &Node, certificate: &Certificate) -> Result<u16> {
 #[test]
 fn what_etcd_answers_is_told_by_its_status_and_its_refusal_by_tls() -> Result<()> {
     let lab = Stage::lab()?;
-    let mut stage = Stage::new(&lab)?;
+    let mut stage = Stage::new(&lab, &Spec::default())?;
     let node = lab.node(1)?;
     let certificate = Certificate::new(node, 30)?;
     let mut etcd = start_etcd(node, &certificate, &[])?;

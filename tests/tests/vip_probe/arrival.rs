@@ -1,8 +1,9 @@
 //! From when on something is said of a port.
 
 use anyhow::{Context as _, Result, ensure};
+use lab::keepalived::{Spec, VIP6};
 use lab::witness::tcpdump::{Capture, Frame};
-use lab::{Agent, AgentOptions};
+use lab::{Agent, AgentOptions, Certificate, TlsServer};
 
 use crate::stage::{LIMIT, PORT, Stage};
 
@@ -15,7 +16,7 @@ fn probes(frames: &[Frame]) -> usize {
 #[test]
 fn an_address_without_the_service_is_no_failure_unless_it_is_listed() -> Result<()> {
     let lab = Stage::lab()?;
-    let mut stage = Stage::new(&lab)?;
+    let mut stage = Stage::new(&lab, &Spec::default())?;
     let filter = format!("tcp port {PORT} and host {}", stage.vip);
     let start = |index| Capture::start(lab.node(index)?, "eth0", &filter);
     let captures: Vec<Capture> = (2..=4).map(start).collect::<Result<_>>()?;
@@ -50,5 +51,29 @@ fn an_address_without_the_service_is_no_failure_unless_it_is_listed() -> Result<
     let agent = Agent::start(lab.node(4)?, &off)?;
     let page = agent.scrape()?;
     ensure!(!page.all().iter().any(|sample| sample.label("collector") == Some("vip_probe")));
+    lab.shutdown()
+}
+
+#[test]
+fn an_ipv6_address_is_probed_like_an_ipv4_one() -> Result<()> {
+    let lab = Stage::lab()?;
+    let mut stage = Stage::new(&lab, &Spec { addresses: vec![VIP6], ..Spec::default() })?;
+    let certificate = Certificate::new(lab.node(1)?, 30)?;
+    let server = TlsServer::start_ipv6(lab.node(1)?, PORT, &certificate)?;
+    stage.start_agents(&lab, &[])?;
+    let not_after = certificate.not_after()?;
+    stage.wait("the service to be reached", |index, page| {
+        page.reachable() == Some(1)
+            && page.not_after() == Some(not_after)
+            && page.unserved() == (index == 1).then_some(0)
+    })?;
+    server.kill()?;
+    stage.wait("the service to be missed", |index, page| {
+        page.reachable() == Some(0) && page.unserved() == (index == 1).then_some(1)
+    })?;
+    // The link-local addresses of the routers are none for clients.
+    let page = stage.page(4)?;
+    let of_others = |sample: &lab::scrape::Sample| sample.label("vip") != Some(&*stage.vip.to_string());
+    ensure!(page.samples.of("leadline_vip_reachable", of_others).next().is_none());
     lab.shutdown()
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use lab::keepalived::Spec;
 use lab::witness::tcpdump::{Capture, Frame};
 use lab::{Certificate, TlsServer};
 
@@ -40,7 +41,7 @@ fn handshakes(frames: &[Frame]) -> Vec<Duration> {
 #[test]
 fn every_node_reaches_the_service_and_times_it_like_tcpdump() -> Result<()> {
     let lab = Stage::lab()?;
-    let mut stage = Stage::new(&lab)?;
+    let mut stage = Stage::new(&lab, &Spec::default())?;
     let certificate = Certificate::new(lab.node(1)?, 30)?;
     let _server = TlsServer::start(lab.node(1)?, PORT, &certificate)?;
     let filter = format!("tcp port {PORT} and host {}", stage.vip);

@@ -6,6 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use lab::keepalived::Spec;
 use lab::{Certificate, Place as _, TlsServer};
 
 use crate::stage::{PORT, Stage};
@@ -25,7 +26,7 @@ fn answer_in_plain_text(mut stream: TcpStream) -> std::io::Result<()> {
 #[test]
 fn silence_and_plain_text_are_told_apart_and_cost_no_scrape() -> Result<()> {
     let lab = Stage::lab()?;
-    let mut stage = Stage::new(&lab)?;
+    let mut stage = Stage::new(&lab, &Spec::default())?;
     let certificate = Certificate::new(lab.node(1)?, 30)?;
     let server = TlsServer::start(lab.node(1)?, PORT, &certificate)?;
     stage.start_agents(&lab, &[])?;

@@ -26,8 +26,8 @@ impl Stage {
     }
 
     /// The trio with node1 as master, and no agent yet.
-    pub(crate) fn new(lab: &Lab) -> Result<Self> {
-        let trio = Trio::start(lab, &Spec::default())?;
+    pub(crate) fn new(lab: &Lab, spec: &Spec) -> Result<Self> {
+        let trio = Trio::start(lab, spec)?;
         Ok(Self { vip: trio.vip()?, trio, agents: Vec::new() })
     }
 

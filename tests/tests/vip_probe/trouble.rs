@@ -1,7 +1,7 @@
 //! A service that dies where its address is, and an address that moves to a service that lives.
 
 use anyhow::{Context as _, Result, ensure};
-use lab::keepalived::wait_master;
+use lab::keepalived::{Spec, wait_master};
 use lab::{Certificate, TlsServer};
 
 use crate::stage::{LIMIT, PORT, Stage};
@@ -9,7 +9,7 @@ use crate::stage::{LIMIT, PORT, Stage};
 #[test]
 fn a_service_that_dies_is_unserved_until_it_or_its_address_is_elsewhere() -> Result<()> {
     let lab = Stage::lab()?;
-    let mut stage = Stage::new(&lab)?;
+    let mut stage = Stage::new(&lab, &Spec::default())?;
     let certificates = [Certificate::new(lab.node(1)?, 30)?, Certificate::new(lab.node(2)?, 60)?];
     let server = TlsServer::start(lab.node(1)?, PORT, &certificates[0])?;
     let _other = TlsServer::start(lab.node(2)?, PORT, &certificates[1])?;
