@@ -84,7 +84,7 @@ impl TlsServer {
         let family = if ipv6 { "-6" } else { "-4" };
         command.args(["s_server", family, "-accept", &port.to_string(), "-www", "-quiet"]);
         command.arg("-cert").arg(&certificate.certificate).arg("-key").arg(&certificate.key);
-        let service = node.service("tls-server", &mut command)?;
+        let service = node.service(&format!("tls-server-{port}"), &mut command)?;
         let address = SocketAddr::new(node.address(ipv6)?, port);
         let mut server = Self { node: node.clone(), service, address };
         server.wait_ready()?;

@@ -34,7 +34,7 @@ pub struct Service {
     /// The virtual address.
     pub address: IpAddr,
     /// The port. Default: 6443.
-    #[serde(default = "api_port")]
+    #[serde(default = "api_port", deserialize_with = "super::value::read_port")]
     pub port: u16,
     /// What it must do. Default: https for port 6443, else tcp.
     #[serde(default)]
@@ -89,6 +89,11 @@ mod tests {
         ] {
             assert!(service(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn port_0_is_none() {
+        assert!(serde_yaml_ng::from_str::<Service>("{address: 192.0.2.1, port: 0}").is_err());
     }
 
     #[test]

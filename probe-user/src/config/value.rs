@@ -242,6 +242,10 @@ impl<'de> Deserialize<'de> for Port {
     }
 }
 
+pub(super) fn read_port<'de, D: Deserializer<'de>>(from: D) -> Result<u16, D::Error> {
+    Port::deserialize(from).map(|port| port.0)
+}
+
 pub(super) fn read_ports<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u16>, D::Error> {
     let ports = Option::<Vec<Port>>::deserialize(from)?.unwrap_or_default();
     Ok(ports.into_iter().map(|port| port.0).collect())

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use lab::keepalived::Spec;
 use lab::witness::tcpdump::{Capture, Frame};
-use lab::{Certificate, TlsServer};
+use lab::{Certificate, Place as _, TlsServer};
 
 use crate::stage::{LIMIT, PORT, Stage};
 
@@ -57,6 +57,11 @@ fn every_node_reaches_the_service_and_times_it_like_tcpdump() -> Result<()> {
         let failed: Option<u64> =
             page.samples.sum("leadline_vip_probes_total", |sample| sample.label("result") != Some("ok"));
         ensure!(failed == Some(0), "node{index}: {failed:?} failed");
+    }
+    for index in [1, 4] {
+        let filter = format!("( sport = :{PORT} or dport = :{PORT} )");
+        let waiting = lab.node(index)?.run(&["ss", "-tanH", "state", "time-wait", &filter])?;
+        ensure!(waiting.is_empty(), "node{index} remembers connections: {waiting}");
     }
     for (index, mut capture) in captures {
         let page = stage.page(index.into())?;
