@@ -13,6 +13,7 @@ mod retention;
 mod serve;
 mod vip;
 mod vip_listener;
+mod vip_probe;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use tokio::sync::watch;
 
 use self::kernel_side::{KernelSide, NOT_LOADED};
 use self::serve::{Chosen, supervise};
@@ -31,13 +33,14 @@ use crate::collector::tcp::Tcp;
 use crate::collector::traffic::Traffic;
 use crate::collector::unavailable::Unavailable;
 use crate::collector::vip::{Heard, Vip};
+use crate::collector::vip_probe::{Holding, Probes, VipProbe};
 use crate::config::{Config, Mode};
 use crate::event::{Kind, Occurrence, Timeline};
 use crate::host::{check_capabilities, read_host};
 use crate::http::Readiness;
 use crate::identity::{Census, LogDirectory, PodNames};
 use crate::kernel::memory::return_large_blocks;
-use crate::peer::{Peers, keep_peers};
+use crate::peer::{Peers, Registry, keep_peers};
 use crate::source::cgroupfs::CgroupTree;
 use crate::source::netlink::{NetworkFacts, NetworkFeed, NetworkState, keep_network};
 
@@ -84,6 +87,9 @@ pub fn run(config: &Config) -> Result<()> {
     outcome
 }
 
+/// The registry of nodes, now and whenever it changes.
+type Nodes = watch::Receiver<Arc<Registry>>;
+
 /// What the parts share.
 struct Agent<'a> {
     config: &'a Config,
@@ -112,9 +118,15 @@ impl<'a> Agent<'a> {
         let mut agent = Agent { config, kernel, metrics, timeline, readiness, written: None, ended: sender };
         agent.written = file.map(|file| event_file::keep(&agent, file, last));
         let mut chosen = Chosen::default();
-        let network = agent.observe_network(&mut chosen).await?;
-        let heard = agent.observe_vips(&network, &mut chosen)?;
-        agent.observe_listeners(&network, heard, &mut chosen)?;
+        let (network, registry) = agent.observe_network(&mut chosen).await?;
+        let heard = Heard::default();
+        let listed = config.vip.addresses.iter().map(|service| service.address);
+        heard.lock().configure(listed, vip::monotonic());
+        let probes = Probes::default();
+        let bursts = agent.bursts(&registry, &probes);
+        let is_heard = agent.observe_vips(&network, heard.clone(), bursts, &mut chosen)?;
+        agent.observe_listeners(&network, is_heard.then(|| heard.clone()), &mut chosen)?;
+        agent.probe_vips(&network, registry, heard, probes, &mut chosen)?;
         agent.observe_node(tree, &network, &mut chosen)?;
         chosen.add(Mode::Auto, Arc::new(kernel.collector()))?;
         chosen.add(config.collector.self_, Arc::new(AgentSelf::new(agent.metrics.clone())))?;
@@ -123,7 +135,7 @@ impl<'a> Agent<'a> {
 
     /// Links, routes, peers, and what follows from them: prefixes and overlay devices for the kernel side. Without them
     /// the agent lives on: what needs them says so, and they may come.
-    async fn observe_network(&self, chosen: &mut Chosen) -> Result<NetworkState> {
+    async fn observe_network(&self, chosen: &mut Chosen) -> Result<(NetworkState, Nodes)> {
         let network = NetworkState::default();
         let mut feed = NetworkFeed::open(&network).await;
         if self.config.collector.overlay == Mode::On {
@@ -145,22 +157,27 @@ impl<'a> Agent<'a> {
             read: self.readiness.latch(NETWORK_READ),
         };
         supervise("prefixes", self.ended.clone(), wiring.run());
-        let overlay = OverlayCollector::new(&network, registry, self.kernel.overlay_counters());
+        let overlay = OverlayCollector::new(&network, registry.clone(), self.kernel.overlay_counters());
         chosen.add(self.config.collector.overlay, Arc::new(overlay))?;
-        Ok(network)
+        Ok((network, registry))
     }
 
-    /// Virtual addresses, from the frames of the uplinks; returns what is heard if it is listened.
-    fn observe_vips(&self, network: &NetworkState, chosen: &mut Chosen) -> Result<Option<Heard>> {
+    /// Virtual addresses, from the frames of the uplinks; says whether they are listened to.
+    fn observe_vips(
+        &self,
+        network: &NetworkState,
+        heard: Heard,
+        bursts: vip::Bursts,
+        chosen: &mut Chosen,
+    ) -> Result<bool> {
         let mode = self.config.collector.vip;
         let (Some(kernel), Some(tapped)) = (self.kernel.handle(), self.kernel.tapped()) else {
-            return chosen.add(mode, Arc::new(Unavailable::new("vip", NOT_LOADED))).map(|()| None);
+            return chosen.add(mode, Arc::new(Unavailable::new("vip", NOT_LOADED))).map(|()| false);
         };
         if mode == Mode::Off {
             tracing::info!(collector = "vip", "collector is off");
-            return Ok(None);
+            return Ok(false);
         }
-        let heard = Heard::default();
         let listener = vip::Listener {
             tapped,
             facts: network.facts(),
@@ -172,19 +189,50 @@ impl<'a> Agent<'a> {
             join: self.config.vip.join_groups,
             lost: 0,
             watched: BTreeSet::new(),
-            bursts: vip::Bursts::new(vec![6443]),
+            bursts,
         };
         supervise("vip", self.ended.clone(), listener.run());
         chosen.add(Mode::Auto, Arc::new(Tap::new(heard.clone())))?;
         // It listens from here on; that there is no virtual address yet is no failure of a collector that must run.
-        chosen.add(Mode::Auto, Arc::new(Vip::new(heard.clone(), network, vip::monotonic)))?;
-        Ok(Some(heard))
+        chosen.add(Mode::Auto, Arc::new(Vip::new(heard, network, vip::monotonic)))?;
+        Ok(true)
     }
 
-    fn keep_registry(
+    /// Who asks an address while it moves: the nodes that probe it, unless nobody does.
+    fn bursts(&self, registry: &Nodes, probes: &Probes) -> vip::Bursts {
+        let is_off = self.config.collector.vip_probe == Mode::Off;
+        let ports = if is_off { Vec::new() } else { self.config.vip.ports.clone() };
+        vip::Bursts::new(ports, registry.clone(), probes.clone())
+    }
+
+    /// What is behind the virtual addresses: those that were heard of, which may be none, and those of the configuration.
+    fn probe_vips(
         &self,
-        facts: tokio::sync::watch::Receiver<Arc<NetworkFacts>>,
-    ) -> tokio::sync::watch::Receiver<Arc<crate::peer::Registry>> {
+        network: &NetworkState,
+        registry: Nodes,
+        heard: Heard,
+        probes: Probes,
+        chosen: &mut Chosen,
+    ) -> Result<()> {
+        if self.config.collector.vip_probe == Mode::Off {
+            tracing::info!(collector = "vip_probe", "collector is off");
+            return Ok(());
+        }
+        let observer = vip_probe::Observer {
+            heard,
+            holding: Holding::new(network),
+            registry,
+            probes: probes.clone(),
+            timeline: Arc::clone(&self.timeline),
+            config: self.config.vip.clone(),
+            prober: vip_probe::prober()?,
+        };
+        supervise("vip_probe", self.ended.clone(), observer.run());
+        // As above: that there is nothing to probe yet is no failure.
+        chosen.add(Mode::Auto, Arc::new(VipProbe::new(probes, network)))
+    }
+
+    fn keep_registry(&self, facts: watch::Receiver<Arc<NetworkFacts>>) -> Nodes {
         let peers = Arc::new(Peers::default());
         let registry = peers.receiver();
         let keep = keep_peers(facts, peers, network::peer_config(self.config), "/".into());

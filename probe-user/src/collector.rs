@@ -13,6 +13,7 @@ pub mod traffic;
 pub mod unavailable;
 pub mod vip;
 pub mod vip_listener;
+pub mod vip_probe;
 
 use std::fmt;
 
@@ -26,6 +27,7 @@ pub static CATALOGUE: &[(&str, &[&Descriptor])] = &[
     ("overlay", overlay::DESCRIPTORS),
     ("vip", vip::DESCRIPTORS),
     ("vip_listener", vip_listener::DESCRIPTORS),
+    ("vip_probe", vip_probe::DESCRIPTORS),
     ("tap", tap::DESCRIPTORS),
     ("program", program::DESCRIPTORS),
     ("self", agent_self::DESCRIPTORS),

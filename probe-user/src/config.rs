@@ -4,6 +4,7 @@
 //! flags are read by `cli`, which overlays them on what [`Config::load`] gives.
 
 mod error;
+mod service;
 mod value;
 
 use std::{
@@ -19,7 +20,8 @@ use probe_common::traffic::{SLOTS_MAX, SLOTS_MIN};
 use serde::Deserialize;
 
 pub use error::{ConfigError, nearest};
-pub use value::{listen_address, log_level, network, node, retention};
+pub use service::{API_PORT, ProbeKind, Service, service};
+pub use value::{listen_address, log_level, network, node, probe_interval, retention};
 
 /// The documented defaults: the text that `leadline config default` prints.
 pub const DEFAULT_TEXT: &str = include_str!("config/default.yaml");
@@ -41,6 +43,12 @@ pub const MIN_RETENTION: Duration = Duration::from_secs(10);
 
 /// The longest `pod_retention`.
 pub const MAX_RETENTION: Duration = Duration::from_hours(24);
+
+/// The shortest `vip.probe_interval`.
+pub const MIN_PROBE_INTERVAL: Duration = Duration::from_millis(100);
+
+/// The longest `vip.probe_interval`.
+pub const MAX_PROBE_INTERVAL: Duration = Duration::from_mins(1);
 
 /// The whole configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -93,12 +101,20 @@ pub struct Web {
     pub max_connections: u32,
 }
 
-/// How virtual addresses are looked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+/// How virtual addresses are looked for, and what is probed behind them.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Vip {
     /// Whether the agent joins the groups of VRRP on the uplinks. Default: true.
     pub join_groups: bool,
+    /// Ports that are tried on addresses found on the wire. Default: 6443.
+    #[serde(deserialize_with = "value::read_ports")]
+    pub ports: Vec<u16>,
+    /// Services that are probed whatever is found on the wire. Default: none.
+    pub addresses: Vec<Service>,
+    /// Time between two probes of one service, 100 milliseconds to a minute. Default: 1 second.
+    #[serde(deserialize_with = "value::read_probe_interval")]
+    pub probe_interval: Duration,
 }
 
 /// The agent's log.
@@ -145,6 +161,8 @@ pub struct Collectors {
     pub vip: Mode,
     /// Processes behind virtual addresses. Default: auto.
     pub vip_listener: Mode,
+    /// Probes of virtual addresses. Default: auto.
+    pub vip_probe: Mode,
     /// The agent itself. Default: auto.
     #[serde(rename = "self")]
     pub self_: Mode,
@@ -233,7 +251,12 @@ impl Default for Log {
 
 impl Default for Vip {
     fn default() -> Self {
-        Self { join_groups: true }
+        Self {
+            join_groups: true,
+            ports: vec![API_PORT],
+            addresses: Vec::new(),
+            probe_interval: Duration::from_secs(1),
+        }
     }
 }
 
@@ -247,6 +270,7 @@ impl Collectors {
             "overlay" => Some(self.overlay),
             "vip" => Some(self.vip),
             "vip_listener" => Some(self.vip_listener),
+            "vip_probe" => Some(self.vip_probe),
             "self" => Some(self.self_),
             _ => None,
         }
@@ -310,6 +334,7 @@ mod tests {
             .replace("overlay: auto", "overlay: on")
             .replace("vip: auto", "vip: on")
             .replace("vip_listener: auto", "vip_listener: off")
+            .replace("vip_probe: auto", "vip_probe: off")
             .replace("self: auto", "self: off")
             .replace("profile: standard", "profile: minimal")
             .replace("pod_retention: 5m", "pod_retention: 1h30m")
@@ -319,6 +344,9 @@ mod tests {
             .replace("service_cidrs: []", "service_cidrs: [fd00:43::/112]")
             .replace("nodes: []", "nodes: [{name: b, addresses: [192.0.2.7]}]")
             .replace("file: null", "file: /var/lib/leadline/events.jsonl")
+            .replace("ports: [6443]", "ports: [6443, 9345]")
+            .replace("\n  addresses: []", "\n  addresses: [{address: 192.0.2.1, port: 443, kind: tls}]")
+            .replace("probe_interval: 1s", "probe_interval: 500ms")
             .replace("slots: 4096", "slots: 64")
             .replace("series_limit: 10000", "series_limit: 500");
         let expected = Config {
@@ -330,6 +358,7 @@ mod tests {
                 overlay: Mode::On,
                 vip: Mode::On,
                 vip_listener: Mode::Off,
+                vip_probe: Mode::Off,
                 self_: Mode::Off,
             },
             profile: Profile::Minimal,
@@ -344,7 +373,16 @@ mod tests {
                     addresses: vec!["192.0.2.7".parse().unwrap()],
                 }],
             },
-            vip: Vip::default(),
+            vip: Vip {
+                ports: vec![6443, 9345],
+                addresses: vec![Service {
+                    address: "192.0.2.1".parse().unwrap(),
+                    port: 443,
+                    kind: Some(ProbeKind::Tls),
+                }],
+                probe_interval: Duration::from_millis(500),
+                ..Vip::default()
+            },
             events: Events { file: Some(PathBuf::from("/var/lib/leadline/events.jsonl")) },
             slots: 64,
             series_limit: 500,
@@ -432,6 +470,18 @@ mod tests {
             (
                 "web:\n  listen_address: []\n",
                 "2:19: web.listen_address: the list is empty: give an IP:PORT such as [::]:9843",
+            ),
+            (
+                "vip:\n  ports: [0]\n",
+                "2:11: vip.ports[0]: invalid value: integer `0`, expected a port from 1 to 65535",
+            ),
+            (
+                "vip:\n  probe_interval: 50ms\n",
+                "2:19: vip.probe_interval: `50ms` is too short: at least 100ms",
+            ),
+            (
+                "vip:\n  addresses: [{address: 192.0.2.1, kind: htps}]\n",
+                "2:42: vip.addresses[0].kind: unknown value `htps`: did you mean `https`? It takes `tcp`, `tls` or `https`",
             ),
             (
                 "peers:\n  pod_cidrs:\n    - 10.42.3.1/16\n",

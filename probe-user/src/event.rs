@@ -63,6 +63,14 @@ pub enum Kind {
     VipConflictClosed,
     /// Two programs listen on a port of a virtual address.
     VipPortShared,
+    /// A service behind a virtual address does not answer this node any more.
+    VipUnreachable,
+    /// It answers again.
+    VipReachable,
+    /// This node has a virtual address behind which nothing serves.
+    VipUnserved,
+    /// It is served again.
+    VipServed,
     /// A netlink socket overran and the state was read again.
     NetlinkResynced,
     /// Links, addresses, routes and neighbours can no longer be followed.

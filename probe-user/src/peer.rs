@@ -11,6 +11,7 @@ pub(crate) mod fixture;
 mod keep;
 mod node;
 mod overlay;
+mod rendezvous;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -23,6 +24,7 @@ pub use discover::decide_peers;
 pub use keep::{PeerSource, Peers, keep_peers, with_flannel};
 pub use node::{Node, Registry};
 pub use overlay::{Backend, Overlay};
+pub use rendezvous::{is_chosen, phase_of};
 
 use crate::source::flannel::FlannelFacts;
 

@@ -4,3 +4,4 @@ pub mod cgroupfs;
 pub mod flannel;
 pub mod multicast;
 pub mod netlink;
+pub mod vip_probe;

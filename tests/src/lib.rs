@@ -29,6 +29,7 @@ pub mod process;
 pub mod scrape;
 pub mod service;
 pub mod sockets;
+pub mod tls;
 pub mod tools;
 pub mod witness;
 
@@ -45,3 +46,4 @@ pub use pod::{Driver, Pod, PodSpec, Qos};
 pub use process::{run, run_for, wait_until};
 pub use service::Service;
 pub use sockets::Sockets;
+pub use tls::{Certificate, TlsServer};

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use crate::process;
 
 /// The Debian packages of the programs that the lab uses.
-const PACKAGES: [(&str, &str); 15] = [
+const PACKAGES: [(&str, &str); 16] = [
     ("bpftool", "bpftool"),
     ("conntrack", "conntrack"),
     ("etcd", "etcd-server"),
@@ -22,6 +22,7 @@ const PACKAGES: [(&str, &str); 15] = [
     ("iptables", "iptables"),
     ("keepalived", "keepalived"),
     ("nft", "nftables"),
+    ("openssl", "openssl"),
     ("ping", "iputils-ping"),
     ("promtool", "prometheus"),
     ("ss", "iproute2"),

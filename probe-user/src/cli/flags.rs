@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use super::Cli;
 use crate::config::{
     self, Collectors, Config, ConfigError, Events, Log, LogFormat, MAX_CONNECTIONS, Mode, NodeAddresses,
-    Peers, Profile, SERIES_LIMIT, SLOTS, Vip, Web, nearest,
+    Peers, Profile, SERIES_LIMIT, SLOTS, Service, Vip, Web, nearest,
 };
 
 const PREFIX: &str = "LEADLINE_";
@@ -69,6 +69,9 @@ pub struct Flags {
     /// Processes that accept connections to the virtual addresses that this node holds [default: auto]
     #[arg(long = "collector.vip-listener", env = "LEADLINE_COLLECTOR_VIP_LISTENER", value_name = "MODE")]
     pub collector_vip_listener: Option<Mode>,
+    /// Probes of virtual addresses: whether what is behind them answers [default: auto]
+    #[arg(long = "collector.vip-probe", env = "LEADLINE_COLLECTOR_VIP_PROBE", value_name = "MODE")]
+    pub collector_vip_probe: Option<Mode>,
 
     /// The agent itself [default: auto]
     #[arg(long = "collector.self", env = "LEADLINE_COLLECTOR_SELF", value_name = "MODE")]
@@ -112,6 +115,20 @@ pub struct Flags {
     /// Keep events over restarts in this file [default: they are kept in memory only]
     #[arg(long = "events.file", env = "LEADLINE_EVENTS_FILE", value_name = "FILE")]
     pub events_file: Option<PathBuf>,
+    /// Try these ports on virtual addresses found on the wire [default: 6443]
+    #[arg(long = "vip.ports", env = "LEADLINE_VIP_PORTS", value_name = "PORT")]
+    #[arg(value_delimiter = ',', value_parser = value_parser!(u16).range(1..))]
+    pub vip_ports: Option<Vec<u16>>,
+
+    /// Watch this service, of the kind tcp, tls or https; may be repeated
+    #[arg(long = "vip.addresses", env = "LEADLINE_VIP_ADDRESSES", value_name = "KIND://IP:PORT")]
+    #[arg(value_delimiter = ',', value_parser = config::service)]
+    pub vip_addresses: Option<Vec<Service>>,
+
+    /// Probe each service this often, 100ms to 1m [default: 1s]
+    #[arg(long = "vip.probe-interval", env = "LEADLINE_VIP_PROBE_INTERVAL", value_name = "DURATION")]
+    #[arg(value_parser = config::probe_interval)]
+    pub vip_probe_interval: Option<Duration>,
 
     /// Count this many pairs of owner and peer at once in the kernel [default: 4096]
     #[arg(long, env = "LEADLINE_SLOTS", value_name = "N", value_parser = value_parser!(u32).range(bounds(&SLOTS)))]
@@ -155,6 +172,7 @@ impl Flags {
                 overlay: given.collector_overlay.unwrap_or(base.collector.overlay),
                 vip: given.collector_vip.unwrap_or(base.collector.vip),
                 vip_listener: given.collector_vip_listener.unwrap_or(base.collector.vip_listener),
+                vip_probe: given.collector_vip_probe.unwrap_or(base.collector.vip_probe),
                 self_: given.collector_self.unwrap_or(base.collector.self_),
             },
             profile: given.profile.unwrap_or(base.profile),
@@ -166,7 +184,12 @@ impl Flags {
                 service_cidrs: given.peers_service_cidrs.unwrap_or(base.peers.service_cidrs),
                 nodes: given.peers_nodes.unwrap_or(base.peers.nodes),
             },
-            vip: Vip { join_groups: given.vip_join_groups.unwrap_or(base.vip.join_groups) },
+            vip: Vip {
+                join_groups: given.vip_join_groups.unwrap_or(base.vip.join_groups),
+                ports: given.vip_ports.unwrap_or(base.vip.ports),
+                addresses: given.vip_addresses.unwrap_or(base.vip.addresses),
+                probe_interval: given.vip_probe_interval.unwrap_or(base.vip.probe_interval),
+            },
             events: Events { file: given.events_file.or(base.events.file) },
             slots: given.slots.unwrap_or(base.slots),
             series_limit: given.series_limit.unwrap_or(base.series_limit),
@@ -248,6 +271,7 @@ mod tests {
             "--collector.overlay=on",
             "--collector.vip=on",
             "--collector.vip-listener=off",
+            "--collector.vip-probe=on",
             "--collector.self=off",
             "--profile=detailed",
             "--pod-retention=90s",
@@ -258,13 +282,16 @@ mod tests {
             "--peers.nodes=b=192.0.2.7,2001:db8::7",
             "--peers.nodes=c=192.0.2.8",
             "--events.file=/events",
+            "--vip.ports=6443,9345",
+            "--vip.addresses=https://192.0.2.1:6443,tcp://[2001:db8::1]:443",
+            "--vip.probe-interval=2s",
             "--slots=64",
             "--series-limit=9",
         ]);
         let text = "
 web: {listen_address: ['127.0.0.1:1', '[::1]:2'], max_connections: 3}
 log: {level: debug, format: json}
-collector: {traffic: on, tcp: off, overlay: on, vip: on, vip_listener: off, self: off}
+collector: {traffic: on, tcp: off, overlay: on, vip: on, vip_listener: off, vip_probe: on, self: off}
 profile: detailed
 pod_retention: 90s
 pod_log_directory: /logs
@@ -274,6 +301,12 @@ peers:
   service_cidrs: [10.43.0.0/16]
   nodes: [{name: b, addresses: [192.0.2.7, '2001:db8::7']}, {name: c, addresses: [192.0.2.8]}]
 events: {file: /events}
+vip:
+  ports: [6443, 9345]
+  addresses:
+    - {address: 192.0.2.1, kind: https}
+    - {address: '2001:db8::1', port: 443, kind: tcp}
+  probe_interval: 2s
 slots: 64
 series_limit: 9
 ";

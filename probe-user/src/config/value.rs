@@ -9,7 +9,8 @@ use serde::{
 };
 
 use super::{
-    MAX_CONNECTIONS, MAX_RETENTION, MIN_RETENTION, Mode, NodeAddresses, SERIES_LIMIT, SLOTS, nearest,
+    MAX_CONNECTIONS, MAX_PROBE_INTERVAL, MAX_RETENTION, MIN_PROBE_INTERVAL, MIN_RETENTION, Mode,
+    NodeAddresses, SERIES_LIMIT, SLOTS, nearest,
 };
 
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
@@ -60,6 +61,21 @@ pub fn retention(text: &str) -> Result<Duration, String> {
     }
     if length > MAX_RETENTION {
         return Err(format!("`{text}` is longer than a day: at most 1d"));
+    }
+    Ok(length)
+}
+
+/// The time between two probes.
+///
+/// # Errors
+/// When it is no duration, or too short or too long a one.
+pub fn probe_interval(text: &str) -> Result<Duration, String> {
+    let length = duration(text)?;
+    if length < MIN_PROBE_INTERVAL {
+        return Err(format!("`{text}` is too short: at least {}ms", MIN_PROBE_INTERVAL.as_millis()));
+    }
+    if length > MAX_PROBE_INTERVAL {
+        return Err(format!("`{text}` is too long: at most 1m"));
     }
     Ok(length)
 }
@@ -158,6 +174,10 @@ pub(super) fn read_retention<'de, D: Deserializer<'de>>(from: D) -> Result<Durat
     from.deserialize_any(Text(retention, "a duration such as 5m"))
 }
 
+pub(super) fn read_probe_interval<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+    from.deserialize_any(Text(probe_interval, "a duration such as 1s"))
+}
+
 pub(super) fn read_log_level<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
     from.deserialize_any(Text(log_level, "a log level such as info"))
 }
@@ -196,6 +216,39 @@ pub(super) fn read_networks<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Ip
         .into_iter()
         .map(|item| item.0)
         .collect())
+}
+
+/// A port that something can listen on.
+struct Port(u16);
+
+struct PortVisitor;
+
+impl Visitor<'_> for PortVisitor {
+    type Value = Port;
+
+    fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("a port from 1 to 65535")
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<Port, E> {
+        let port = u16::try_from(number).ok().filter(|port| *port > 0);
+        port.map(Port).ok_or_else(|| E::invalid_value(Unexpected::Unsigned(number), &self))
+    }
+}
+
+impl<'de> Deserialize<'de> for Port {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(PortVisitor)
+    }
+}
+
+pub(super) fn read_port<'de, D: Deserializer<'de>>(from: D) -> Result<u16, D::Error> {
+    Port::deserialize(from).map(|port| port.0)
+}
+
+pub(super) fn read_ports<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u16>, D::Error> {
+    let ports = Option::<Vec<Port>>::deserialize(from)?.unwrap_or_default();
+    Ok(ports.into_iter().map(|port| port.0).collect())
 }
 
 /// One address, or a list of them.

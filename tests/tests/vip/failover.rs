@@ -52,7 +52,10 @@ fn a_shutdown_is_timed_by_everybody() -> Result<()> {
     stage.trio.daemon(1)?.terminate()?;
     check(&mut stage, "shutdown", &[])?;
     let described = lab::run(Command::new(lab::agent::binary()?).arg("metrics"))?;
-    let words = described.split_whitespace().map(|word| word.split_once('{').map_or(word, |(name, _)| name));
+    // From the heading of the collector to the next one.
+    let of_vips =
+        described.split("\nvip\n").nth(1).and_then(|rest| rest.split("\n\n").next()).context("no section")?;
+    let words = of_vips.split_whitespace().map(|word| word.split_once('{').map_or(word, |(name, _)| name));
     let names: Vec<&str> = words.filter(|word| word.starts_with("leadline_v")).collect();
     ensure!(names.len() > 10, "{names:?}");
     let page = stage.observers[0].agent.get("/metrics", &[])?;

@@ -4,13 +4,17 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpSocket;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
+use crate::agent::vip_probe::OBSERVERS;
 use crate::collector::vip::Heard;
+use crate::collector::vip_probe::Probes;
+use crate::peer::{Registry, is_chosen};
 
 /// Between two questions to one port.
 const SPACING: Duration = Duration::from_millis(10);
@@ -20,33 +24,54 @@ const LONGEST: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Addresses that are asked at once.
 const MOST: usize = 8;
+/// Ports of an address that are asked.
+const PORTS: usize = 4;
 
 /// The questions that are asked now.
 pub(in crate::agent) struct Bursts {
+    /// What is asked where no service is known.
     ports: Vec<u16>,
+    registry: watch::Receiver<Arc<Registry>>,
+    probes: Probes,
     /// Dropping a sender ends its questions.
     running: BTreeMap<IpAddr, oneshot::Sender<()>>,
 }
 
 impl Bursts {
-    /// Nothing is asked yet; later these ports of an address are.
-    pub(in crate::agent) fn new(ports: Vec<u16>) -> Self {
-        Self { ports, running: BTreeMap::new() }
+    /// Nothing is asked yet; later the services of an address are that the probes know, or else these ports.
+    pub(in crate::agent) fn new(
+        ports: Vec<u16>,
+        registry: watch::Receiver<Arc<Registry>>,
+        probes: Probes,
+    ) -> Self {
+        Self { ports, registry, probes, running: BTreeMap::new() }
     }
 
     /// Begins to ask.
     pub(super) fn begin(&mut self, address: IpAddr, heard: &Heard) {
         self.running.retain(|_, end| !end.is_closed());
         let is_scoped = matches!(address, IpAddr::V6(address) if address.is_unicast_link_local());
-        if is_scoped || self.ports.is_empty() || self.running.len() >= MOST {
+        if is_scoped || self.running.len() >= MOST || self.running.contains_key(&address) {
             return;
         }
-        self.running.entry(address).or_insert_with(|| {
+        let wandering = heard.lock().addresses();
+        let is_ours = is_chosen(&self.registry.borrow(), &wandering, &address.to_string(), OBSERVERS);
+        let targets = self.targets(address);
+        if is_ours && !targets.is_empty() {
             let (end, ended) = oneshot::channel();
-            let targets = self.ports.iter().map(|port| SocketAddr::new(address, *port)).collect();
             tokio::spawn(ask(targets, ended, heard.clone()));
-            end
-        });
+            self.running.insert(address, end);
+        }
+    }
+
+    /// What answers at an address, or may.
+    fn targets(&self, address: IpAddr) -> Vec<SocketAddr> {
+        let mut known = self.probes.lock().services(address);
+        if known.is_empty() {
+            known = self.ports.iter().map(|port| SocketAddr::new(address, *port)).collect();
+        }
+        known.truncate(PORTS);
+        known
     }
 
     /// Ends the questions: the new owner has answered.
