@@ -4,6 +4,7 @@
 //! flags are read by `cli`, which overlays them on what [`Config::load`] gives.
 
 mod error;
+mod haproxy;
 mod value;
 
 use std::{
@@ -19,6 +20,7 @@ use probe_common::traffic::{SLOTS_MAX, SLOTS_MIN};
 use serde::Deserialize;
 
 pub use error::{ConfigError, nearest};
+pub use haproxy::{Haproxy, MetricsUrl, StatsSocket, metrics_url, stats_socket};
 pub use value::{listen_address, log_level, network, node, retention};
 
 /// The documented defaults: the text that `leadline config default` prints.
@@ -70,6 +72,9 @@ pub struct Config {
     /// Virtual addresses.
     #[serde(deserialize_with = "value::section")]
     pub vip: Vip,
+    /// Where HAProxy tells about itself.
+    #[serde(deserialize_with = "value::section")]
+    pub haproxy: Haproxy,
     /// Pairs of owner and peer that are counted at once in the kernel. Default: 4096.
     #[serde(deserialize_with = "value::read_slots")]
     pub slots: u32,
@@ -132,6 +137,8 @@ pub struct Collectors {
     pub overlay: Mode,
     /// Virtual addresses. Default: auto.
     pub vip: Mode,
+    /// HAProxy. Default: auto.
+    pub haproxy: Mode,
     /// The agent itself. Default: auto.
     #[serde(rename = "self")]
     pub self_: Mode,
@@ -198,6 +205,7 @@ impl Default for Config {
             cgroup_root: None,
             peers: Peers::default(),
             vip: Vip::default(),
+            haproxy: Haproxy::default(),
             slots: 4096,
             series_limit: 10_000,
         }
@@ -232,6 +240,7 @@ impl Collectors {
             "tcp" => Some(self.tcp),
             "overlay" => Some(self.overlay),
             "vip" => Some(self.vip),
+            "haproxy" => Some(self.haproxy),
             "self" => Some(self.self_),
             _ => None,
         }
@@ -293,6 +302,8 @@ mod tests {
             .replace("traffic: auto", "traffic: on")
             .replace("tcp: auto", "tcp: off")
             .replace("overlay: auto", "overlay: on")
+            .replace("  vip: auto", "  vip: off")
+            .replace("haproxy: auto", "haproxy: on")
             .replace("self: auto", "self: off")
             .replace("profile: standard", "profile: minimal")
             .replace("pod_retention: 5m", "pod_retention: 1h30m")
@@ -301,6 +312,9 @@ mod tests {
             .replace("pod_cidrs: []", "pod_cidrs: [10.42.0.0/16]")
             .replace("service_cidrs: []", "service_cidrs: [fd00:43::/112]")
             .replace("nodes: []", "nodes: [{name: b, addresses: [192.0.2.7]}]")
+            .replace("join_groups: true", "join_groups: false")
+            .replace("stats_socket: null", "stats_socket: /run/h.sock")
+            .replace("metrics_url: null", "metrics_url: http://127.0.0.1:8405/own")
             .replace("slots: 4096", "slots: 64")
             .replace("series_limit: 10000", "series_limit: 500");
         let expected = Config {
@@ -310,7 +324,8 @@ mod tests {
                 traffic: Mode::On,
                 tcp: Mode::Off,
                 overlay: Mode::On,
-                vip: Mode::Auto,
+                vip: Mode::Off,
+                haproxy: Mode::On,
                 self_: Mode::Off,
             },
             profile: Profile::Minimal,
@@ -325,7 +340,14 @@ mod tests {
                     addresses: vec!["192.0.2.7".parse().unwrap()],
                 }],
             },
-            vip: Vip::default(),
+            vip: Vip { join_groups: false },
+            haproxy: Haproxy {
+                stats_socket: Some(StatsSocket::Unix("/run/h.sock".into())),
+                metrics_url: Some(MetricsUrl {
+                    authority: "127.0.0.1:8405".to_owned(),
+                    path: "/own".to_owned(),
+                }),
+            },
             slots: 64,
             series_limit: 500,
         };

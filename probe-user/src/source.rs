@@ -2,5 +2,6 @@
 
 pub mod cgroupfs;
 pub mod flannel;
+pub mod haproxy;
 pub mod multicast;
 pub mod netlink;

@@ -8,8 +8,8 @@ use ipnet::IpNet;
 
 use super::Cli;
 use crate::config::{
-    self, Collectors, Config, ConfigError, Log, LogFormat, MAX_CONNECTIONS, Mode, NodeAddresses, Peers,
-    Profile, SERIES_LIMIT, SLOTS, Vip, Web, nearest,
+    self, Collectors, Config, ConfigError, Haproxy, Log, LogFormat, MAX_CONNECTIONS, MetricsUrl, Mode,
+    NodeAddresses, Peers, Profile, SERIES_LIMIT, SLOTS, StatsSocket, Vip, Web, nearest,
 };
 
 const PREFIX: &str = "LEADLINE_";
@@ -66,6 +66,10 @@ pub struct Flags {
     #[arg(long = "collector.vip", env = "LEADLINE_COLLECTOR_VIP", value_name = "MODE")]
     pub collector_vip: Option<Mode>,
 
+    /// HAProxy on this node: states and checks of its servers, and how many are left [default: auto]
+    #[arg(long = "collector.haproxy", env = "LEADLINE_COLLECTOR_HAPROXY", value_name = "MODE")]
+    pub collector_haproxy: Option<Mode>,
+
     /// The agent itself [default: auto]
     #[arg(long = "collector.self", env = "LEADLINE_COLLECTOR_SELF", value_name = "MODE")]
     pub collector_self: Option<Mode>,
@@ -104,6 +108,16 @@ pub struct Flags {
     /// Join the groups of VRRP on the uplinks, to hear advertisements without a VRRP daemon [default: true]
     #[arg(long = "vip.join-groups", env = "LEADLINE_VIP_JOIN_GROUPS", value_name = "BOOL")]
     pub vip_join_groups: Option<bool>,
+
+    /// The stats socket of HAProxy [default: it is looked for]
+    #[arg(long = "haproxy.stats-socket", env = "LEADLINE_HAPROXY_STATS_SOCKET", value_name = "PATH|IP:PORT")]
+    #[arg(value_parser = config::stats_socket)]
+    pub haproxy_stats_socket: Option<StatsSocket>,
+
+    /// The page of HAProxy's own exporter [default: it is looked for]
+    #[arg(long = "haproxy.metrics-url", env = "LEADLINE_HAPROXY_METRICS_URL", value_name = "URL")]
+    #[arg(value_parser = config::metrics_url)]
+    pub haproxy_metrics_url: Option<MetricsUrl>,
 
     /// Count this many pairs of owner and peer at once in the kernel [default: 4096]
     #[arg(long, env = "LEADLINE_SLOTS", value_name = "N", value_parser = value_parser!(u32).range(bounds(&SLOTS)))]
@@ -146,6 +160,7 @@ impl Flags {
                 tcp: given.collector_tcp.unwrap_or(base.collector.tcp),
                 overlay: given.collector_overlay.unwrap_or(base.collector.overlay),
                 vip: given.collector_vip.unwrap_or(base.collector.vip),
+                haproxy: given.collector_haproxy.unwrap_or(base.collector.haproxy),
                 self_: given.collector_self.unwrap_or(base.collector.self_),
             },
             profile: given.profile.unwrap_or(base.profile),
@@ -158,6 +173,10 @@ impl Flags {
                 nodes: given.peers_nodes.unwrap_or(base.peers.nodes),
             },
             vip: Vip { join_groups: given.vip_join_groups.unwrap_or(base.vip.join_groups) },
+            haproxy: Haproxy {
+                stats_socket: given.haproxy_stats_socket.or(base.haproxy.stats_socket),
+                metrics_url: given.haproxy_metrics_url.or(base.haproxy.metrics_url),
+            },
             slots: given.slots.unwrap_or(base.slots),
             series_limit: given.series_limit.unwrap_or(base.series_limit),
         }
@@ -236,6 +255,8 @@ mod tests {
             "--collector.traffic=on",
             "--collector.tcp=off",
             "--collector.overlay=on",
+            "--collector.vip=off",
+            "--collector.haproxy=on",
             "--collector.self=off",
             "--profile=detailed",
             "--pod-retention=90s",
@@ -245,13 +266,16 @@ mod tests {
             "--peers.service-cidrs=10.43.0.0/16",
             "--peers.nodes=b=192.0.2.7,2001:db8::7",
             "--peers.nodes=c=192.0.2.8",
+            "--vip.join-groups=false",
+            "--haproxy.stats-socket=127.0.0.1:9999",
+            "--haproxy.metrics-url=http://127.0.0.1:8405",
             "--slots=64",
             "--series-limit=9",
         ]);
         let text = "
 web: {listen_address: ['127.0.0.1:1', '[::1]:2'], max_connections: 3}
 log: {level: debug, format: json}
-collector: {traffic: on, tcp: off, overlay: on, self: off}
+collector: {traffic: on, tcp: off, overlay: on, vip: off, haproxy: on, self: off}
 profile: detailed
 pod_retention: 90s
 pod_log_directory: /logs
@@ -260,6 +284,8 @@ peers:
   pod_cidrs: [10.42.0.0/16, 10.52.0.0/16]
   service_cidrs: [10.43.0.0/16]
   nodes: [{name: b, addresses: [192.0.2.7, '2001:db8::7']}, {name: c, addresses: [192.0.2.8]}]
+vip: {join_groups: false}
+haproxy: {stats_socket: '127.0.0.1:9999', metrics_url: 'http://127.0.0.1:8405/metrics'}
 slots: 64
 series_limit: 9
 ";
