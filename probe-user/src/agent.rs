@@ -3,6 +3,7 @@
 //! Order matters twice. The kernel thread is started first, while this thread still has capabilities; every thread
 //! that is created afterwards inherits that it has none. And what feeds a collector runs before the agent is ready.
 
+mod haproxy;
 mod kernel_side;
 mod network;
 mod node;
@@ -22,6 +23,7 @@ use self::kernel_side::{KernelSide, NOT_LOADED};
 use self::serve::{Chosen, supervise};
 use crate::collector::agent_self::{AgentSelf, Build, EventSource, SelfMetrics};
 use crate::collector::dependent::Dependent;
+use crate::collector::haproxy::{Haproxy, Known};
 use crate::collector::overlay::OverlayCollector;
 use crate::collector::tap::Tap;
 use crate::collector::tcp::Tcp;
@@ -105,6 +107,7 @@ impl<'a> Agent<'a> {
         let mut chosen = Chosen::default();
         let network = agent.observe_network(&mut chosen).await?;
         agent.observe_vips(&network, &mut chosen)?;
+        agent.observe_haproxy(&mut chosen).await?;
         agent.observe_node(tree, &network, &mut chosen)?;
         chosen.add(Mode::Auto, Arc::new(kernel.collector()))?;
         chosen.add(config.collector.self_, Arc::new(AgentSelf::new(agent.metrics.clone())))?;
@@ -166,6 +169,21 @@ impl<'a> Agent<'a> {
         chosen.add(Mode::Auto, Arc::new(Tap::new(heard.clone())))?;
         // It listens from here on; that there is no virtual address yet is no failure of a collector that must run.
         chosen.add(Mode::Auto, Arc::new(Vip::new(heard, network, vip::monotonic)))
+    }
+
+    /// HAProxy, where this node has one. It may come later, so that only who insists on it waits for the first look.
+    async fn observe_haproxy(&self, chosen: &mut Chosen) -> Result<()> {
+        let (mode, known) = (self.config.collector.haproxy, Known::default());
+        let timeline = Arc::clone(&self.timeline);
+        let mut asker = haproxy::Asker::new("/".into(), self.config.haproxy.clone(), known.clone(), timeline);
+        if mode == Mode::On {
+            asker.round().await;
+        }
+        chosen.add(mode, Arc::new(Haproxy::new(known)))?;
+        if mode != Mode::Off {
+            supervise("haproxy", self.ended.clone(), asker.run());
+        }
+        Ok(())
     }
 
     fn keep_registry(

@@ -3,6 +3,7 @@
 
 pub mod agent_self;
 pub mod dependent;
+pub mod haproxy;
 pub mod overlay;
 pub mod program;
 mod rows;
@@ -25,6 +26,7 @@ pub static CATALOGUE: &[(&str, &[&Descriptor])] = &[
     ("overlay", overlay::DESCRIPTORS),
     ("vip", vip::DESCRIPTORS),
     ("tap", tap::DESCRIPTORS),
+    ("haproxy", haproxy::DESCRIPTORS),
     ("program", program::DESCRIPTORS),
     ("self", agent_self::DESCRIPTORS),
     ("runner", runner::DESCRIPTORS),

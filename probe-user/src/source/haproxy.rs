@@ -35,9 +35,9 @@ pub enum Address {
 }
 
 impl Address {
-    /// The value of the `interface` label.
+    /// The value of the `through` label.
     #[must_use]
-    pub const fn interface(&self) -> &'static str {
+    pub const fn through(&self) -> &'static str {
         match self {
             Self::Socket(_) => "stats_socket",
             Self::Page(_) => "metrics_page",

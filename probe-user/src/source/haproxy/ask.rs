@@ -146,7 +146,8 @@ mod tests {
         let listener = UnixListener::bind(&scratch.0).unwrap();
         tokio::spawn(async move {
             let mut stream = listener.accept().await.unwrap().0;
-            while stream.write_all(&[b'#'; 1 << 16]).await.is_ok() {}
+            let part = vec![b'#'; 1 << 16];
+            while stream.write_all(&part).await.is_ok() {}
         });
         assert!(matches!(read(&scratch.address()).await.unwrap_err().cause, Cause::TooLong));
     }

@@ -3,6 +3,7 @@
 //! It says less: a server that is not checked is `UP` there like any other.
 
 use std::borrow::Cow;
+use std::num::ParseFloatError;
 
 use super::fault::beginning;
 use super::{CheckResult, ParseError, Reading, ServerName, ServerState};
@@ -42,7 +43,7 @@ impl<'a> Sample<'a> {
         let mut rest = rest;
         loop {
             if let Some(after) = rest.strip_prefix('}') {
-                let value = read_value(after.split_whitespace().next()?)?;
+                let value = read_value(after.split_whitespace().next()?).ok()?;
                 return Some(Self { name, labels, value });
             }
             let (label, quoted) = rest.split_once("=\"")?;
@@ -62,13 +63,13 @@ impl<'a> Sample<'a> {
     }
 }
 
-/// The value as a whole number; the outer `None` is no number at all.
-fn read_value(text: &str) -> Option<Option<u64>> {
+/// The value as a whole number, where HAProxy has one.
+fn read_value(text: &str) -> Result<Option<u64>, ParseFloatError> {
     if let Ok(whole) = text.parse() {
-        return Some(Some(whole));
+        return Ok(Some(whole));
     }
-    let number: f64 = text.parse().ok()?;
-    Some((number >= 0.0 && number.is_finite()).then(|| format!("{number:.0}").parse().ok()).flatten())
+    let number: f64 = text.parse()?;
+    Ok((number >= 0.0 && number.is_finite()).then(|| format!("{number:.0}").parse().ok()).flatten())
 }
 
 fn closing_quote(text: &str) -> Option<usize> {
@@ -215,22 +216,22 @@ mod tests {
 
     #[test]
     fn numbers_that_haproxy_does_not_have_are_absent() {
-        assert_eq!(read_value("7"), Some(Some(7)));
-        assert_eq!(read_value("1e3"), Some(Some(1000)));
-        assert_eq!(read_value("NaN"), Some(None));
-        assert_eq!(read_value("-1"), Some(None));
-        assert_eq!(read_value("many"), None);
+        assert_eq!(read_value("7"), Ok(Some(7)));
+        assert_eq!(read_value("1e3"), Ok(Some(1000)));
+        assert_eq!(read_value("NaN"), Ok(None));
+        assert_eq!(read_value("-1"), Ok(None));
+        assert!(read_value("many").is_err());
     }
 
     #[test]
     fn too_many_are_counted_once_each() {
         let families = ["status", "check_last_change_seconds", "check_code"];
-        let lines: String = families
-            .iter()
-            .flat_map(|family| (0..MOST + 7).map(move |n| (family, n)))
-            .map(|(family, n)| format!("haproxy_server_{family}{{proxy=\"be\",server=\"s{n}\"}} 1\n"))
-            .collect();
-        let reading = parse(&lines).unwrap();
+        let mut lines = Vec::new();
+        for family in families {
+            let of_server = |n| format!("haproxy_server_{family}{{proxy=\"be\",server=\"s{n}\"}} 1");
+            lines.extend((0..MOST + 7).map(of_server));
+        }
+        let reading = parse(&lines.join("\n")).unwrap();
         assert_eq!((reading.servers.len(), reading.omitted.servers), (MOST, 7));
     }
 

@@ -44,7 +44,7 @@ pub(super) fn parse(text: &str) -> Result<Reading, ParseError> {
         if fields.len() != columns.len() {
             return Err(ParseError::Fields { row, fields: fields.len(), columns: columns.len() });
         }
-        let row = Row { row, places: &places, fields: &fields };
+        let row = Row { number: row, places: &places, fields: &fields };
         if let Some(subject) = row.subject() {
             row.add(subject, &mut reading)?;
         }
@@ -64,7 +64,7 @@ fn places(columns: &[&str]) -> Result<HashMap<&'static str, usize>, ParseError> 
 
 /// One line of the answer.
 struct Row<'a> {
-    row: usize,
+    number: usize,
     places: &'a HashMap<&'static str, usize>,
     fields: &'a [String],
 }
@@ -75,12 +75,12 @@ impl Row<'_> {
         self.places.get(column).and_then(|place| self.fields.get(*place)).map_or("", String::as_str)
     }
 
-    fn number(&self, column: &'static str) -> Result<Option<u64>, ParseError> {
+    fn count(&self, column: &'static str) -> Result<Option<u64>, ParseError> {
         let text = self.text(column);
         if text.is_empty() {
             return Ok(None);
         }
-        let bad = || ParseError::Number { row: self.row, column, value: beginning(text) };
+        let bad = || ParseError::Number { row: self.number, column, value: beginning(text) };
         text.parse().map(Some).ok().ok_or_else(bad)
     }
 
@@ -105,8 +105,8 @@ impl Row<'_> {
                     return Ok(());
                 };
                 frontend.is_up = is_up(self.text("status"));
-                frontend.current_sessions = self.number("scur")?;
-                frontend.sessions = self.number("stot")?;
+                frontend.current_sessions = self.count("scur")?;
+                frontend.sessions = self.count("stot")?;
             }
             Subject::Backend(name) => {
                 let Some(backend) = reading.backend(name) else {
@@ -114,10 +114,10 @@ impl Row<'_> {
                     return Ok(());
                 };
                 backend.is_up = is_up(self.text("status"));
-                backend.active_servers = self.number("act")?;
-                backend.current_sessions = self.number("scur")?;
-                backend.sessions = self.number("stot")?;
-                backend.changed_ago = self.number("lastchg")?;
+                backend.active_servers = self.count("act")?;
+                backend.current_sessions = self.count("scur")?;
+                backend.sessions = self.count("stot")?;
+                backend.changed_ago = self.count("lastchg")?;
             }
             Subject::Server(name) => {
                 let Some(server) = reading.server(name) else {
@@ -127,9 +127,9 @@ impl Row<'_> {
                 server.state = ServerState::parse(self.text("status"));
                 server.tells_no_check = true;
                 server.check = CheckResult::parse(self.text("check_status"));
-                server.check_code = self.number("check_code")?;
-                server.downs = self.number("chkdown")?;
-                server.changed_ago = self.number("lastchg")?;
+                server.check_code = self.count("check_code")?;
+                server.downs = self.count("chkdown")?;
+                server.changed_ago = self.count("lastchg")?;
             }
         }
         Ok(())
@@ -274,8 +274,8 @@ mod tests {
 
     #[test]
     fn too_many_are_counted() {
-        let rows: String = (0..MOST + 7).map(|n| format!("be,s{n},2,UP\n")).collect();
-        let reading = parse(&format!("# pxname,svname,type,status\n{rows}\n")).unwrap();
+        let rows: Vec<_> = (0..MOST + 7).map(|n| format!("be,s{n},2,UP")).collect();
+        let reading = parse(&format!("# pxname,svname,type,status\n{}\n\n", rows.join("\n"))).unwrap();
         assert_eq!((reading.servers.len(), reading.omitted.servers), (MOST, 7));
     }
 }
