@@ -135,3 +135,64 @@ fn chain(error: &dyn Error) -> String {
     let causes = std::iter::successors(error.source(), |&error| error.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::UnixListener;
+
+    use super::*;
+    use crate::collector::haproxy::Haproxy;
+    use crate::collector::{Collector as _, Support};
+    use crate::config::StatsSocket;
+
+    const ANSWER: &[u8] = b"# pxname,svname,type,status\napi,one,2,UP\n\n";
+
+    fn asker(path: PathBuf) -> Asker {
+        let config = config::Haproxy { stats_socket: Some(StatsSocket::Unix(path)), metrics_url: None };
+        let lost = prometheus::IntCounter::new("lost", "lost").unwrap();
+        Asker::new("/nonexistent".into(), config, Known::default(), Arc::new(Timeline::new(8, lost)))
+    }
+
+    fn support(asker: &Asker) -> Support {
+        Haproxy::new(asker.known.clone()).support()
+    }
+
+    #[tokio::test]
+    async fn it_is_looked_for_more_and_more_rarely_and_read_every_second() {
+        let path = std::env::temp_dir().join(format!("leadline-asker-{}.sock", std::process::id()));
+        let mut asker = asker(path.clone());
+        let mut pauses = Vec::new();
+        for _ in 0..5 {
+            asker.round().await;
+            pauses.push(asker.pause.as_secs());
+        }
+        assert_eq!(pauses, [2, 4, 8, 10, 10]);
+        assert!(matches!(support(&asker), Support::Degraded(_)));
+        let listener = UnixListener::bind(&path).unwrap();
+        let server = tokio::spawn(async move {
+            listener.accept().await.unwrap().0.write_all(ANSWER).await.unwrap();
+        });
+        asker.round().await;
+        server.await.unwrap();
+        assert_eq!((asker.pause, support(&asker)), (PERIOD, Support::Yes));
+        // The listener is gone, its socket is not.
+        asker.round().await;
+        assert_eq!(asker.pause, PERIOD);
+        assert!(matches!(support(&asker), Support::Degraded(_)));
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn the_log_is_told_once() {
+        let mut asker = asker("/nonexistent".into());
+        let told = ["a", "a", "b", "a"].map(|said| asker.is_news(said.to_owned()));
+        assert_eq!(told, [true, false, true, true]);
+    }
+
+    #[test]
+    fn a_cause_comes_with_what_lies_behind_it() {
+        let cause = crate::source::haproxy::Cause::Parse(crate::source::haproxy::ParseError::NoMetric);
+        assert_eq!(chain(&cause), "the answer is none of HAProxy: it has no metric of HAProxy");
+    }
+}

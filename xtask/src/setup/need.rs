@@ -35,6 +35,7 @@ pub(super) const NEEDS: &[Need] = &[
     need("etcd", &["etcd-server"], "the store of Flannel in the lab"),
     need("etcdctl", &["etcd-client"], "writes Flannel's configuration in the lab"),
     need("keepalived", &["keepalived"], "virtual addresses in the lab"),
+    need("haproxy", &["haproxy"], "a load balancer in the lab"),
     need("promtool", &["promtool", "prometheus"], "checks what the agent exports"),
 ];
 
