@@ -1,5 +1,6 @@
 //! Servers that fail in every way and recover: states, checks and counts at every stage, and what the timeline says.
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -38,7 +39,7 @@ fn fail_and_recover(witness: Witness) -> Result<()> {
         ensure!(event["details"]["was"] == "up" && event["time"] == event["details"]["since"], "{event:#}");
         ensure!(event["details"]["code"].as_str() == code, "{event:#}");
         let time = event["time"].as_str().context("no time")?;
-        let seconds = u64::from_str_radix(&unix_time(time)?, 10)?;
+        let seconds = unix_time(time)?;
         ensure!(seconds == changes["api/one"], "{event:#} at {seconds}, the series has {changes:?}");
         stage.servers[0].set(Health::Ready)?;
         stage.wait_server("one", "up", "l7ok")?;
@@ -49,9 +50,9 @@ fn fail_and_recover(witness: Witness) -> Result<()> {
 }
 
 /// Seconds since 1970 of a time on the timeline, by another program.
-fn unix_time(time: &str) -> Result<String> {
-    let text = lab::run(std::process::Command::new("date").args(["-u", "+%s", "-d", time]))?;
-    Ok(text.trim().to_owned())
+fn unix_time(time: &str) -> Result<u64> {
+    let text = lab::run(Command::new("date").args(["-u", "+%s", "-d", time]))?;
+    text.trim().parse().with_context(|| format!("date says {text}"))
 }
 
 #[test]

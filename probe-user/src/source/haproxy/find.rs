@@ -18,6 +18,8 @@ const LONGEST: u64 = 4 << 20;
 const USUAL: [&str; 4] =
     ["/run/haproxy/admin.sock", "/run/haproxy.sock", "/var/run/haproxy.sock", "/var/lib/haproxy/stats"];
 const PAGE: &str = "/metrics";
+/// What is tried of a kind that the file has: each may keep us waiting.
+const TRIED: usize = 8;
 
 /// Where to ask, the best first.
 #[derive(Debug, Default)]
@@ -64,13 +66,13 @@ pub fn candidates(root: &Path, given: &Haproxy) -> Candidates {
         Err(error) => (Found::default(), ConfigFile::Unreadable(error)),
     };
     let usual = USUAL.iter().map(|path| StatsSocket::Unix(path.into()));
-    for socket in found.sockets.into_iter().chain(usual) {
+    for socket in found.sockets.into_iter().take(TRIED).chain(usual) {
         let address = Address::Socket(socket);
         if !addresses.contains(&address) {
             addresses.push(address);
         }
     }
-    addresses.extend(found.pages.into_iter().map(Address::Page));
+    addresses.extend(found.pages.into_iter().take(TRIED).map(Address::Page));
     Candidates { addresses, are_given: false, file }
 }
 
