@@ -64,7 +64,7 @@ pub(super) static SERVER_CHANGE: Descriptor = Descriptor {
 pub(super) static SERVER_DOWNS: Descriptor = Descriptor {
     name: "leadline_haproxy_server_down_transitions_total",
     kind: Kind::Counter,
-    help: "Times that a server went from up to down, since HAProxy started. Absent where a server is not checked.",
+    help: "Times that a server went from up to down since HAProxy started, also for less than the second between two questions. Absent where a server is not checked.",
     ..SERVER
 };
 
