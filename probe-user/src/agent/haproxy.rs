@@ -104,8 +104,10 @@ impl Asker {
     }
 
     fn tell_fault(&mut self, fault: &AskError) {
-        let (address, cause) = (&fault.address, chain(&fault.cause));
-        if self.is_news(format!("{address} {cause}")) {
+        let address = &fault.address;
+        // Not by the whole cause: a broken answer may be broken elsewhere every time.
+        if self.is_news(format!("{address} {}", reason(&fault.cause))) {
+            let cause = chain(&fault.cause);
             tracing::warn!(collector = "haproxy", %address, cause, "HAProxy cannot be read");
         }
     }

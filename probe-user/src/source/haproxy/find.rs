@@ -2,9 +2,10 @@
 //!
 //! Of the file only the stats sockets and a prometheus-exporter are looked for; the rest is HAProxy's business.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 
 use super::Address;
@@ -16,7 +17,7 @@ const CONFIG: &str = "etc/haproxy/haproxy.cfg";
 const LONGEST: u64 = 4 << 20;
 /// Below directories that only root writes to: whoever else could make a socket there would tell us anything.
 const USUAL: [&str; 4] =
-    ["/run/haproxy/admin.sock", "/run/haproxy.sock", "/var/run/haproxy.sock", "/var/lib/haproxy/stats"];
+    ["run/haproxy/admin.sock", "run/haproxy.sock", "var/run/haproxy.sock", "var/lib/haproxy/stats"];
 const PAGE: &str = "/metrics";
 /// What is tried of a kind that the file has: each may keep us waiting.
 const TRIED: usize = 8;
@@ -65,7 +66,8 @@ pub fn candidates(root: &Path, given: &Haproxy) -> Candidates {
         Ok(None) => (Found::default(), ConfigFile::Absent),
         Err(error) => (Found::default(), ConfigFile::Unreadable(error)),
     };
-    let usual = USUAL.iter().map(|path| StatsSocket::Unix(path.into()));
+    let usual = USUAL.iter().filter(|path| is_socket(&root.join(path)));
+    let usual = usual.map(|path| StatsSocket::Unix(Path::new("/").join(path)));
     for socket in found.sockets.into_iter().take(TRIED).chain(usual) {
         let address = Address::Socket(socket);
         if !addresses.contains(&address) {
@@ -74,6 +76,11 @@ pub fn candidates(root: &Path, given: &Haproxy) -> Candidates {
     }
     addresses.extend(found.pages.into_iter().take(TRIED).map(Address::Page));
     Candidates { addresses, are_given: false, file }
+}
+
+/// Whether a socket is seen there. A directory that is closed to us says nothing of an HAProxy.
+fn is_socket(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|found| found.file_type().is_socket())
 }
 
 fn read_config(root: &Path) -> io::Result<Option<String>> {
@@ -258,34 +265,27 @@ defaults
     #[test]
     fn the_file_comes_before_usual_places_and_what_is_given_before_all() {
         let root = std::env::temp_dir().join(format!("leadline-find-{}", std::process::id()));
-        std::fs::create_dir_all(root.join("etc/haproxy")).unwrap();
-        std::fs::write(
-            root.join(CONFIG),
-            "global\n stats socket /run/haproxy.sock\nlisten m\n bind :8405\n http-request use-service prometheus-exporter\n",
-        )
-        .unwrap();
+        for directory in ["etc/haproxy", "run/haproxy", "var/lib/haproxy"] {
+            fs::create_dir_all(root.join(directory)).unwrap();
+        }
+        let text = "global\n stats socket /own.sock\nlisten m\n bind :8405\n http-request use-service prometheus-exporter\n";
+        fs::write(root.join(CONFIG), text).unwrap();
+        let _listener = std::os::unix::net::UnixListener::bind(root.join("run/haproxy/admin.sock")).unwrap();
+        fs::write(root.join("var/lib/haproxy/stats"), "no socket").unwrap();
         let found = candidates(&root, &Haproxy::default());
-        let given = Haproxy { stats_socket: Some(StatsSocket::Unix("/own".into())), metrics_url: None };
+        let given = Haproxy { stats_socket: Some(StatsSocket::Unix("/given".into())), metrics_url: None };
         let explicit = candidates(&root, &given);
-        std::fs::remove_dir_all(&root).unwrap();
+        fs::remove_dir_all(&root).unwrap();
         let shown: Vec<_> = found.addresses.iter().map(ToString::to_string).collect();
-        let expected = [
-            "/run/haproxy.sock",
-            "/run/haproxy/admin.sock",
-            "/var/run/haproxy.sock",
-            "/var/lib/haproxy/stats",
-            "http://127.0.0.1:8405/metrics",
-        ];
-        assert_eq!(shown, expected);
+        assert_eq!(shown, ["/own.sock", "/run/haproxy/admin.sock", "http://127.0.0.1:8405/metrics"]);
         assert!(!found.are_given && matches!(found.file, ConfigFile::Read { names_any: true }));
-        assert_eq!(explicit.addresses, [Address::Socket(StatsSocket::Unix("/own".into()))]);
+        assert_eq!(explicit.addresses, [Address::Socket(StatsSocket::Unix("/given".into()))]);
         assert!(explicit.are_given);
     }
 
     #[test]
-    fn a_node_without_the_file_has_the_usual_places() {
+    fn a_node_without_haproxy_has_nothing_to_try() {
         let found = candidates(Path::new("/nonexistent/root"), &Haproxy::default());
-        assert_eq!(found.addresses.len(), USUAL.len());
-        assert!(matches!(found.file, ConfigFile::Absent));
+        assert!(found.addresses.is_empty() && matches!(found.file, ConfigFile::Absent));
     }
 }
