@@ -57,6 +57,20 @@ fn a_socket_that_refuses_root_without_capabilities_is_said() -> Result<()> {
 }
 
 #[test]
+fn the_socket_that_debian_configures_is_read() -> Result<()> {
+    let lab = lab()?;
+    let node = lab.node(1)?;
+    node.run(&["mkdir", "-p", "/var/lib/haproxy"])?;
+    // HAProxy opens the socket while it is still root, whose it then is.
+    let socket = "mode 660 level admin\n  chroot /var/lib/haproxy\n  user haproxy\n  group haproxy";
+    let _haproxy = Haproxy::start(node, &Spec { socket: Some(socket), page: false })?;
+    let agent = agent(node, &[])?;
+    wait_support(&agent, "supported", "")?;
+    ensure!(through(&agent).as_deref() == Some("stats_socket"));
+    Ok(())
+}
+
+#[test]
 fn the_exporter_is_found_where_there_is_no_socket() -> Result<()> {
     let lab = lab()?;
     let node = lab.node(1)?;
