@@ -12,7 +12,7 @@ use crate::node::Node;
 use crate::place::Place as _;
 
 /// The time to read a request.
-const LIMIT: Duration = Duration::from_secs(2);
+const LIMIT: Duration = Duration::from_secs(10);
 
 /// How a server answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,10 +99,14 @@ fn serve(listener: &TcpListener, health: &Shared) {
     }
 }
 
-/// Whoever hangs up before the answer does not want it.
-fn answer(mut stream: TcpStream, status: &str) {
-    let mut request = [0; 1024];
-    let head = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
-    let read = stream.set_read_timeout(Some(LIMIT)).and_then(|()| stream.read(&mut request));
-    drop(read.and_then(|_| stream.write_all(head.as_bytes())));
+/// Answers on a thread of its own: a client that says nothing must not keep checks waiting. Whoever hangs up before
+/// the answer does not want it.
+fn answer(mut stream: TcpStream, status: &'static str) {
+    let exchange = move || {
+        let mut request = [0; 1024];
+        let head = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        let read = stream.set_read_timeout(Some(LIMIT)).and_then(|()| stream.read(&mut request));
+        drop(read.and_then(|_| stream.write_all(head.as_bytes())));
+    };
+    drop(thread::spawn(exchange));
 }

@@ -1,13 +1,16 @@
 //! Servers that fail in every way and recover: states, checks and counts at every stage, and what the timeline says.
 
+use std::net::TcpStream;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use lab::haproxy::{BACKEND, Health, SERVERS, UNCHECKED};
+use lab::Place as _;
+use lab::haproxy::{BACKEND, FRONTEND, Health, SERVERS, UNCHECKED};
 use lab::process::wait_for;
 
 use crate::stage::{LIMIT, Stage, Witness, lab, wait_support};
+use crate::view::View;
 
 /// What fails, what the check says, and its code.
 const FAILURES: [(Health, &str, Option<&str>); 3] =
@@ -63,6 +66,32 @@ fn the_socket_is_read_and_the_exporter_is_the_witness() -> Result<()> {
 #[test]
 fn the_exporter_is_read_and_the_socket_is_the_witness() -> Result<()> {
     fail_and_recover(Witness::Socket)
+}
+
+fn count_sessions(witness: Witness) -> Result<()> {
+    let lab = lab()?;
+    let node = lab.node(1)?;
+    let stage = Stage::new(node, witness)?;
+    let before = stage.wait("no session", |view| view.backends[BACKEND].current == Some(0))?.0;
+    let clients = (0..3).map(|_| node.net(|| TcpStream::connect(FRONTEND))?.context("connect"));
+    let clients: Vec<TcpStream> = clients.collect::<Result<_>>()?;
+    let view = stage.wait("three sessions", |view| view.backends[BACKEND].current == Some(3))?.0;
+    let risen = |of: fn(&View) -> Option<u64>| of(&view).zip(of(&before)).map(|(now, then)| now - then);
+    ensure!(risen(|view| view.backends[BACKEND].sessions) == Some(3), "{before:#?} {view:#?}");
+    ensure!(risen(|view| view.frontends["k8s-api"].sessions) == Some(3), "{before:#?} {view:#?}");
+    ensure!(view.frontends["k8s-api"].current == Some(3), "{view:#?}");
+    drop(clients);
+    stage.wait("no session any more", |view| view.backends[BACKEND].current == Some(0)).map(drop)
+}
+
+#[test]
+fn sessions_are_counted_from_the_socket() -> Result<()> {
+    count_sessions(Witness::Page)
+}
+
+#[test]
+fn sessions_are_counted_from_the_exporter() -> Result<()> {
+    count_sessions(Witness::Socket)
 }
 
 #[test]

@@ -6,6 +6,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context as _, Result, bail, ensure};
 use lab::scrape::{Sample, Samples};
 
+/// The frontend of HAProxy's exporter.
+const EXPORTER: &str = "metrics";
+
 /// What is known of a server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Server {
@@ -20,6 +23,15 @@ pub(crate) struct Server {
 pub(crate) struct Backend {
     pub(crate) up: Option<u64>,
     pub(crate) active: Option<u64>,
+    pub(crate) current: Option<u64>,
+    pub(crate) sessions: Option<u64>,
+}
+
+/// What is known of a frontend.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Frontend {
+    pub(crate) up: Option<u64>,
+    pub(crate) current: Option<u64>,
     pub(crate) sessions: Option<u64>,
 }
 
@@ -28,9 +40,11 @@ pub(crate) struct Backend {
 pub(crate) struct View {
     pub(crate) servers: BTreeMap<String, Server>,
     pub(crate) backends: BTreeMap<String, Backend>,
+    /// But for that of the exporter, which whoever looks changes.
+    pub(crate) frontends: BTreeMap<String, Frontend>,
 }
 
-/// When each server changed last, in seconds since 1970.
+/// When each server and backend changed last, in seconds since 1970.
 pub(crate) type Changes = BTreeMap<String, u64>;
 
 fn now() -> Result<u64> {
@@ -64,6 +78,11 @@ fn counts(page: &Samples, family: &str, labels: [&str; 2]) -> BTreeMap<String, u
     page.of(family, |_| true).filter_map(|sample| Some((name(sample, labels)?, sample.count()?))).collect()
 }
 
+fn plain(page: &Samples, family: &str, label: &str) -> BTreeMap<String, u64> {
+    let samples = page.of(family, |_| true);
+    samples.filter_map(|sample| Some((sample.label(label)?.to_owned(), sample.count()?))).collect()
+}
+
 /// What the agent says.
 pub(crate) fn of_agent(page: &Samples) -> Result<(View, Changes)> {
     let labels = ["backend", "server"];
@@ -78,10 +97,27 @@ pub(crate) fn of_agent(page: &Samples) -> Result<(View, Changes)> {
         let backend = sample.label("backend").context("no backend")?;
         let of =
             |family: &str| page.count(&format!("leadline_haproxy_backend_{family}"), &[("backend", backend)]);
-        let known = Backend { up: of("up"), active: of("active_servers"), sessions: of("sessions_total") };
+        let known = Backend {
+            up: of("up"),
+            active: of("active_servers"),
+            current: of("current_sessions"),
+            sessions: of("sessions_total"),
+        };
         view.backends.insert(backend.to_owned(), known);
     }
-    Ok((view, counts(page, "leadline_haproxy_server_last_change_timestamp_seconds", labels)))
+    for sample in page.of("leadline_haproxy_frontend_up", |_| true) {
+        let frontend = sample.label("frontend").context("no frontend")?;
+        let of = |family: &str| {
+            page.count(&format!("leadline_haproxy_frontend_{family}"), &[("frontend", frontend)])
+        };
+        let known =
+            Frontend { up: of("up"), current: of("current_sessions"), sessions: of("sessions_total") };
+        view.frontends.insert(frontend.to_owned(), known);
+    }
+    view.frontends.remove(EXPORTER);
+    let mut changes = counts(page, "leadline_haproxy_server_last_change_timestamp_seconds", labels);
+    changes.extend(plain(page, "leadline_haproxy_backend_last_change_timestamp_seconds", "backend"));
+    Ok((view, changes))
 }
 
 /// The agent's word for what HAProxy says first; the page of its exporter has the same words as the socket but one.
@@ -115,10 +151,24 @@ pub(crate) fn of_page(page: &Samples) -> Result<(View, Changes)> {
         let backend = sample.label("proxy").context("no proxy")?;
         let of = |family: &str| page.count(&format!("haproxy_backend_{family}"), &[("proxy", backend)]);
         let up = page.count("haproxy_backend_status", &[("proxy", backend), ("state", "UP")]);
-        let known = Backend { up, active: of("active_servers"), sessions: of("sessions_total") };
+        let known = Backend {
+            up,
+            active: of("active_servers"),
+            current: of("current_sessions"),
+            sessions: of("sessions_total"),
+        };
         view.backends.insert(backend.to_owned(), known);
     }
-    let ago = counts(page, "haproxy_server_check_last_change_seconds", labels);
+    for sample in page.of("haproxy_frontend_sessions_total", |_| true) {
+        let frontend = sample.label("proxy").context("no proxy")?;
+        let of = |family: &str| page.count(&format!("haproxy_frontend_{family}"), &[("proxy", frontend)]);
+        let up = page.count("haproxy_frontend_status", &[("proxy", frontend), ("state", "UP")]);
+        let known = Frontend { up, current: of("current_sessions"), sessions: of("sessions_total") };
+        view.frontends.insert(frontend.to_owned(), known);
+    }
+    view.frontends.remove(EXPORTER);
+    let mut ago = counts(page, "haproxy_server_check_last_change_seconds", labels);
+    ago.extend(plain(page, "haproxy_backend_check_last_change_seconds", "proxy"));
     let now = now()?;
     Ok((view, ago.into_iter().map(|(name, ago)| (name, now.saturating_sub(ago))).collect()))
 }
@@ -133,11 +183,17 @@ pub(crate) fn of_stat(answer: &str) -> Result<(View, Changes)> {
         let count = |column: &str| row.get(column).and_then(|text| text.parse::<u64>().ok());
         let [backend, server, status] = ["pxname", "svname", "status"].map(|column| row[column]);
         match server {
-            "FRONTEND" => {}
+            "FRONTEND" => {
+                let up = Some(u64::from(status == "OPEN"));
+                let known = Frontend { up, current: count("scur"), sessions: count("stot") };
+                view.frontends.insert(backend.to_owned(), known);
+            }
             "BACKEND" => {
-                let up = Some(u64::from(status == "UP"));
-                let known = Backend { up, active: count("act"), sessions: count("stot") };
+                let (up, active) = (Some(u64::from(status == "UP")), count("act"));
+                let known = Backend { up, active, current: count("scur"), sessions: count("stot") };
                 view.backends.insert(backend.to_owned(), known);
+                let ago = count("lastchg").with_context(|| format!("lastchg of {backend}"))?;
+                changes.insert(backend.to_owned(), now.saturating_sub(ago));
             }
             _ => {
                 let name = format!("{backend}/{server}");
@@ -150,5 +206,6 @@ pub(crate) fn of_stat(answer: &str) -> Result<(View, Changes)> {
             }
         }
     }
+    view.frontends.remove(EXPORTER);
     Ok((view, changes))
 }
