@@ -4,6 +4,7 @@
 //! that is created afterwards inherits that it has none. And what feeds a collector runs before the agent is ready.
 
 mod event_file;
+mod haproxy;
 mod kernel_side;
 mod network;
 mod node;
@@ -27,6 +28,7 @@ use self::kernel_side::{KernelSide, NOT_LOADED};
 use self::serve::{Chosen, supervise};
 use crate::collector::agent_self::{AgentSelf, Build, EventSource, SelfMetrics};
 use crate::collector::dependent::Dependent;
+use crate::collector::haproxy::{Haproxy, Known};
 use crate::collector::overlay::OverlayCollector;
 use crate::collector::tap::Tap;
 use crate::collector::tcp::Tcp;
@@ -98,7 +100,7 @@ struct Agent<'a> {
     timeline: Arc<Timeline>,
     readiness: Readiness,
     /// The last event that is in the event file.
-    written: Option<tokio::sync::watch::Receiver<u64>>,
+    written: Option<watch::Receiver<u64>>,
     /// Hears of background tasks that ended.
     ended: tokio::sync::mpsc::UnboundedSender<String>,
 }
@@ -127,6 +129,7 @@ impl<'a> Agent<'a> {
         let is_heard = agent.observe_vips(&network, heard.clone(), bursts, &mut chosen)?;
         agent.observe_listeners(&network, is_heard.then(|| heard.clone()), &mut chosen)?;
         agent.probe_vips(&network, registry, heard, probes, &mut chosen)?;
+        agent.observe_haproxy(&mut chosen).await?;
         agent.observe_node(tree, &network, &mut chosen)?;
         chosen.add(Mode::Auto, Arc::new(kernel.collector()))?;
         chosen.add(config.collector.self_, Arc::new(AgentSelf::new(agent.metrics.clone())))?;
@@ -196,6 +199,21 @@ impl<'a> Agent<'a> {
         // It listens from here on; that there is no virtual address yet is no failure of a collector that must run.
         chosen.add(Mode::Auto, Arc::new(Vip::new(heard, network, vip::monotonic)))?;
         Ok(true)
+    }
+
+    /// HAProxy, where this node has one. It may come later, so that only who insists on it waits for the first look.
+    async fn observe_haproxy(&self, chosen: &mut Chosen) -> Result<()> {
+        let (mode, known) = (self.config.collector.haproxy, Known::default());
+        let timeline = Arc::clone(&self.timeline);
+        let mut asker = haproxy::Asker::new("/".into(), self.config.haproxy.clone(), known.clone(), timeline);
+        if mode == Mode::On {
+            asker.round().await;
+        }
+        chosen.add(mode, Arc::new(Haproxy::new(known)))?;
+        if mode != Mode::Off {
+            supervise("haproxy", self.ended.clone(), asker.run());
+        }
+        Ok(())
     }
 
     /// Who asks an address while it moves: the nodes that probe it, unless nobody does.

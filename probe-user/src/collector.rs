@@ -3,6 +3,7 @@
 
 pub mod agent_self;
 pub mod dependent;
+pub mod haproxy;
 pub mod overlay;
 pub mod program;
 mod rows;
@@ -29,6 +30,7 @@ pub static CATALOGUE: &[(&str, &[&Descriptor])] = &[
     ("vip_listener", vip_listener::DESCRIPTORS),
     ("vip_probe", vip_probe::DESCRIPTORS),
     ("tap", tap::DESCRIPTORS),
+    ("haproxy", haproxy::DESCRIPTORS),
     ("program", program::DESCRIPTORS),
     ("self", agent_self::DESCRIPTORS),
     ("runner", runner::DESCRIPTORS),

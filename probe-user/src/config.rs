@@ -4,6 +4,7 @@
 //! flags are read by `cli`, which overlays them on what [`Config::load`] gives.
 
 mod error;
+mod haproxy;
 mod service;
 mod value;
 
@@ -20,6 +21,7 @@ use probe_common::traffic::{SLOTS_MAX, SLOTS_MIN};
 use serde::Deserialize;
 
 pub use error::{ConfigError, nearest};
+pub use haproxy::{Haproxy, MetricsUrl, StatsSocket, metrics_url, stats_socket};
 pub use service::{API_PORT, ProbeKind, Service, service};
 pub use value::{listen_address, log_level, network, node, probe_interval, retention};
 
@@ -81,6 +83,9 @@ pub struct Config {
     /// The timeline of events.
     #[serde(deserialize_with = "value::section")]
     pub events: Events,
+    /// Where HAProxy tells about itself.
+    #[serde(deserialize_with = "value::section")]
+    pub haproxy: Haproxy,
     /// Pairs of owner and peer that are counted at once in the kernel. Default: 4096.
     #[serde(deserialize_with = "value::read_slots")]
     pub slots: u32,
@@ -163,6 +168,8 @@ pub struct Collectors {
     pub vip_listener: Mode,
     /// Probes of virtual addresses. Default: auto.
     pub vip_probe: Mode,
+    /// HAProxy. Default: auto.
+    pub haproxy: Mode,
     /// The agent itself. Default: auto.
     #[serde(rename = "self")]
     pub self_: Mode,
@@ -230,6 +237,7 @@ impl Default for Config {
             peers: Peers::default(),
             vip: Vip::default(),
             events: Events::default(),
+            haproxy: Haproxy::default(),
             slots: 4096,
             series_limit: 10_000,
         }
@@ -271,6 +279,7 @@ impl Collectors {
             "vip" => Some(self.vip),
             "vip_listener" => Some(self.vip_listener),
             "vip_probe" => Some(self.vip_probe),
+            "haproxy" => Some(self.haproxy),
             "self" => Some(self.self_),
             _ => None,
         }
@@ -332,9 +341,10 @@ mod tests {
             .replace("traffic: auto", "traffic: on")
             .replace("tcp: auto", "tcp: off")
             .replace("overlay: auto", "overlay: on")
-            .replace("vip: auto", "vip: on")
+            .replace("  vip: auto", "  vip: on")
             .replace("vip_listener: auto", "vip_listener: off")
             .replace("vip_probe: auto", "vip_probe: off")
+            .replace("haproxy: auto", "haproxy: on")
             .replace("self: auto", "self: off")
             .replace("profile: standard", "profile: minimal")
             .replace("pod_retention: 5m", "pod_retention: 1h30m")
@@ -347,6 +357,9 @@ mod tests {
             .replace("ports: [6443]", "ports: [6443, 9345]")
             .replace("\n  addresses: []", "\n  addresses: [{address: 192.0.2.1, port: 443, kind: tls}]")
             .replace("probe_interval: 1s", "probe_interval: 500ms")
+            .replace("join_groups: true", "join_groups: false")
+            .replace("stats_socket: null", "stats_socket: /run/h.sock")
+            .replace("metrics_url: null", "metrics_url: http://127.0.0.1:8405/own")
             .replace("slots: 4096", "slots: 64")
             .replace("series_limit: 10000", "series_limit: 500");
         let expected = Config {
@@ -359,6 +372,7 @@ mod tests {
                 vip: Mode::On,
                 vip_listener: Mode::Off,
                 vip_probe: Mode::Off,
+                haproxy: Mode::On,
                 self_: Mode::Off,
             },
             profile: Profile::Minimal,
@@ -381,9 +395,16 @@ mod tests {
                     kind: Some(ProbeKind::Tls),
                 }],
                 probe_interval: Duration::from_millis(500),
-                ..Vip::default()
+                join_groups: false,
             },
             events: Events { file: Some(PathBuf::from("/var/lib/leadline/events.jsonl")) },
+            haproxy: Haproxy {
+                stats_socket: Some(StatsSocket::Unix("/run/h.sock".into())),
+                metrics_url: Some(MetricsUrl {
+                    authority: "127.0.0.1:8405".to_owned(),
+                    path: "/own".to_owned(),
+                }),
+            },
             slots: 64,
             series_limit: 500,
         };

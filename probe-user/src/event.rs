@@ -71,6 +71,14 @@ pub enum Kind {
     VipUnserved,
     /// It is served again.
     VipServed,
+    /// HAProxy took a server for down.
+    HaproxyServerDown,
+    /// A server that was down takes traffic again.
+    HaproxyServerUp,
+    /// A backend of HAProxy has no server left.
+    HaproxyBackendDown,
+    /// It has one again.
+    HaproxyBackendUp,
     /// A netlink socket overran and the state was read again.
     NetlinkResynced,
     /// Links, addresses, routes and neighbours can no longer be followed.

@@ -2,6 +2,7 @@
 
 pub mod cgroupfs;
 pub mod flannel;
+pub mod haproxy;
 pub mod multicast;
 pub mod netlink;
 pub mod vip_probe;

@@ -60,7 +60,7 @@ impl<'a> Starting<'a> {
         let scratch = plan.lab_scratch.join(&plan.name);
         let init = root.join("init.scope");
         cgroup::create(&init)?;
-        for directory in ["log", "var-lib", "var-log"] {
+        for directory in ["etc-haproxy", "log", "var-lib", "var-log"] {
             let directory = scratch.join(directory);
             fs::create_dir_all(&directory).with_context(|| format!("create {}", directory.display()))?;
         }

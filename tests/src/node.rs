@@ -18,7 +18,8 @@ use crate::service::Service;
 
 /// The holder's view of the file system. sysfs is mounted afresh to show the devices of the network namespace; the
 /// old one goes first, since its cgroup mounts would still be listed in /proc/mounts. Network namespaces that
-/// others keep in /run/netns must not be held alive by our copy of their mounts.
+/// others keep in /run/netns must not be held alive by our copy of their mounts. The configuration that the package of
+/// HAProxy brings is not the node's.
 const SETUP: &str = r#"
 mount --make-rprivate /
 echo "$name" > /proc/sys/kernel/hostname
@@ -30,6 +31,7 @@ mount -t bpf bpf /sys/fs/bpf
 mount -t tracefs tracefs /sys/kernel/tracing
 mount --bind "$scratch/var-lib" /var/lib
 mount --bind "$scratch/var-log" /var/log
+[ ! -d /etc/haproxy ] || mount --bind "$scratch/etc-haproxy" /etc/haproxy
 mount -t tmpfs -o mode=755 tmpfs /run
 mkdir -p /run/flannel /run/lock /var/log/pods
 mount --make-rshared /

@@ -17,6 +17,7 @@ const PACKAGES: [(&str, &str); 16] = [
     ("etcd", "etcd-server"),
     ("etcdctl", "etcd-client"),
     ("ethtool", "ethtool"),
+    ("haproxy", "haproxy"),
     ("ip", "iproute2"),
     ("iperf3", "iperf3"),
     ("iptables", "iptables"),

@@ -8,8 +8,8 @@ use ipnet::IpNet;
 
 use super::Cli;
 use crate::config::{
-    self, Collectors, Config, ConfigError, Events, Log, LogFormat, MAX_CONNECTIONS, Mode, NodeAddresses,
-    Peers, Profile, SERIES_LIMIT, SLOTS, Service, Vip, Web, nearest,
+    self, Collectors, Config, ConfigError, Events, Haproxy, Log, LogFormat, MAX_CONNECTIONS, MetricsUrl,
+    Mode, NodeAddresses, Peers, Profile, SERIES_LIMIT, SLOTS, Service, StatsSocket, Vip, Web, nearest,
 };
 
 const PREFIX: &str = "LEADLINE_";
@@ -72,6 +72,9 @@ pub struct Flags {
     /// Probes of virtual addresses: whether what is behind them answers [default: auto]
     #[arg(long = "collector.vip-probe", env = "LEADLINE_COLLECTOR_VIP_PROBE", value_name = "MODE")]
     pub collector_vip_probe: Option<Mode>,
+    /// HAProxy on this node: states and checks of its servers, and how many are left [default: auto]
+    #[arg(long = "collector.haproxy", env = "LEADLINE_COLLECTOR_HAPROXY", value_name = "MODE")]
+    pub collector_haproxy: Option<Mode>,
 
     /// The agent itself [default: auto]
     #[arg(long = "collector.self", env = "LEADLINE_COLLECTOR_SELF", value_name = "MODE")]
@@ -129,6 +132,15 @@ pub struct Flags {
     #[arg(long = "vip.probe-interval", env = "LEADLINE_VIP_PROBE_INTERVAL", value_name = "DURATION")]
     #[arg(value_parser = config::probe_interval)]
     pub vip_probe_interval: Option<Duration>,
+    /// The stats socket of HAProxy [default: it is looked for]
+    #[arg(long = "haproxy.stats-socket", env = "LEADLINE_HAPROXY_STATS_SOCKET", value_name = "PATH|IP:PORT")]
+    #[arg(value_parser = config::stats_socket)]
+    pub haproxy_stats_socket: Option<StatsSocket>,
+
+    /// The page of HAProxy's own exporter [default: it is looked for]
+    #[arg(long = "haproxy.metrics-url", env = "LEADLINE_HAPROXY_METRICS_URL", value_name = "URL")]
+    #[arg(value_parser = config::metrics_url)]
+    pub haproxy_metrics_url: Option<MetricsUrl>,
 
     /// Count this many pairs of owner and peer at once in the kernel [default: 4096]
     #[arg(long, env = "LEADLINE_SLOTS", value_name = "N", value_parser = value_parser!(u32).range(bounds(&SLOTS)))]
@@ -173,6 +185,7 @@ impl Flags {
                 vip: given.collector_vip.unwrap_or(base.collector.vip),
                 vip_listener: given.collector_vip_listener.unwrap_or(base.collector.vip_listener),
                 vip_probe: given.collector_vip_probe.unwrap_or(base.collector.vip_probe),
+                haproxy: given.collector_haproxy.unwrap_or(base.collector.haproxy),
                 self_: given.collector_self.unwrap_or(base.collector.self_),
             },
             profile: given.profile.unwrap_or(base.profile),
@@ -191,6 +204,10 @@ impl Flags {
                 probe_interval: given.vip_probe_interval.unwrap_or(base.vip.probe_interval),
             },
             events: Events { file: given.events_file.or(base.events.file) },
+            haproxy: Haproxy {
+                stats_socket: given.haproxy_stats_socket.or(base.haproxy.stats_socket),
+                metrics_url: given.haproxy_metrics_url.or(base.haproxy.metrics_url),
+            },
             slots: given.slots.unwrap_or(base.slots),
             series_limit: given.series_limit.unwrap_or(base.series_limit),
         }
@@ -272,6 +289,7 @@ mod tests {
             "--collector.vip=on",
             "--collector.vip-listener=off",
             "--collector.vip-probe=on",
+            "--collector.haproxy=on",
             "--collector.self=off",
             "--profile=detailed",
             "--pod-retention=90s",
@@ -285,13 +303,16 @@ mod tests {
             "--vip.ports=6443,9345",
             "--vip.addresses=https://192.0.2.1:6443,tcp://[2001:db8::1]:443",
             "--vip.probe-interval=2s",
+            "--vip.join-groups=false",
+            "--haproxy.stats-socket=127.0.0.1:9999",
+            "--haproxy.metrics-url=http://127.0.0.1:8405",
             "--slots=64",
             "--series-limit=9",
         ]);
         let text = "
 web: {listen_address: ['127.0.0.1:1', '[::1]:2'], max_connections: 3}
 log: {level: debug, format: json}
-collector: {traffic: on, tcp: off, overlay: on, vip: on, vip_listener: off, vip_probe: on, self: off}
+collector: {traffic: on, tcp: off, overlay: on, vip: on, vip_listener: off, vip_probe: on, haproxy: on, self: off}
 profile: detailed
 pod_retention: 90s
 pod_log_directory: /logs
@@ -307,6 +328,8 @@ vip:
     - {address: 192.0.2.1, kind: https}
     - {address: '2001:db8::1', port: 443, kind: tcp}
   probe_interval: 2s
+  join_groups: false
+haproxy: {stats_socket: '127.0.0.1:9999', metrics_url: 'http://127.0.0.1:8405/metrics'}
 slots: 64
 series_limit: 9
 ";

@@ -162,6 +162,7 @@ Fixed words in labels:
 | `peer_node` | the Kubernetes node name where it is known, else the node's underlay address |
 | `namespace`, `pod` | as in Kubernetes; scrape with `honorLabels: true`, as the shipped monitors do |
 | `unit` | a systemd service or slice of the host, scopes folded into their slice; `kernel`: the kernel's own sockets |
+| `result` | what HAProxy says of a check, in small letters: `ini` and `unk`: none yet; `sockerr`: no socket; `l4ok`, `l6ok`, `l7ok`, `procok`: good, as far as was asked; `l4con`: refused or no route; `l4tout`, `l6tout`, `l7tout`, `proctout`: no connection, TLS, answer, end of the program in time; `l6rsp`, `l7rsp`: no valid answer; `l7sts`: an answer that says no, as HTTP 500; `l7okc`: an answer that asks for no new connections; `procerr`: the program failed; `hana`: requests of clients failed; `other` |
 | `collector` | the name of a section below |
 | `level` | `supported`; `degraded` and `no`: `reason` says why |
 ";

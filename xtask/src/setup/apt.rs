@@ -21,8 +21,12 @@ const DENY: &str =
     "#!/bin/sh\n# For the time of `cargo xtask setup`: installed daemons are not started.\nexit 101\n";
 
 /// Daemons that come with programs we need; the lab starts its own.
-const DAEMONS: [(&str, &str); 3] =
-    [("etcd-server", "etcd"), ("keepalived", "keepalived"), ("prometheus", "prometheus")];
+const DAEMONS: [(&str, &str); 4] = [
+    ("etcd-server", "etcd"),
+    ("haproxy", "haproxy"),
+    ("keepalived", "keepalived"),
+    ("prometheus", "prometheus"),
+];
 
 /// Installs one package of each group: the first one that this release has.
 pub(super) fn install(groups: impl IntoIterator<Item = &'static [&'static str]>) -> Result<()> {

@@ -36,6 +36,7 @@ pub(super) const NEEDS: &[Need] = &[
     need("etcdctl", &["etcd-client"], "writes Flannel's configuration in the lab"),
     need("keepalived", &["keepalived"], "virtual addresses in the lab"),
     need("openssl", &["openssl"], "certificates and TLS servers in the lab"),
+    need("haproxy", &["haproxy"], "a load balancer in the lab"),
     need("promtool", &["promtool", "prometheus"], "checks what the agent exports"),
 ];
 
