@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use crate::process;
 
 /// The Debian packages of the programs that the lab uses.
-const PACKAGES: [(&str, &str); 16] = [
+const PACKAGES: [(&str, &str); 17] = [
     ("bpftool", "bpftool"),
     ("conntrack", "conntrack"),
     ("etcd", "etcd-server"),

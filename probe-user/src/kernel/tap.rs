@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn more_bytes_than_a_record_has_are_refused() {
-        assert_eq!(decode(record(0, 300).as_bytes()), None);
+        assert_eq!(decode(record(0, 401).as_bytes()), None);
         assert_eq!(decode(&record(0, 60).as_bytes()[..100]), None);
     }
 }
