@@ -1,6 +1,8 @@
 //! Virtual addresses of real keepalived, as agents on every node see them, against tcpdump on the same node.
 #![expect(clippy::print_stdout, reason = "a test shows what it measured")]
 
+#[path = "vip/client.rs"]
+mod client;
 #[path = "vip/conflict.rs"]
 mod conflict;
 #[path = "vip/failover.rs"]

@@ -9,7 +9,7 @@ const fn local(port: u16) -> SocketAddr {
     SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
 }
 
-/// Where clients connect to.
+/// Where clients of the node itself connect to.
 pub const FRONTEND: SocketAddr = local(6443);
 
 /// Where the exporter listens.
@@ -31,6 +31,8 @@ pub const SOCKET: &str = "/run/haproxy/admin.sock";
 /// By what HAProxy tells about itself.
 #[derive(Clone, Copy, Debug)]
 pub struct Spec {
+    /// Where it takes connections: [`FRONTEND`], or that port on all addresses, those to come included.
+    pub frontend: SocketAddr,
     /// What follows the path in the line of the stats socket; none for no socket.
     pub socket: Option<&'static str>,
     /// Whether there is an exporter.
@@ -39,7 +41,7 @@ pub struct Spec {
 
 impl Default for Spec {
     fn default() -> Self {
-        Self { socket: Some("mode 600 level admin"), page: true }
+        Self { frontend: FRONTEND, socket: Some("mode 600 level admin"), page: true }
     }
 }
 
@@ -51,7 +53,7 @@ impl Spec {
             writeln!(text, "  stats socket {SOCKET} {options}")?;
         }
         text += "defaults\n  mode tcp\n  timeout connect 2s\n  timeout client 10s\n  timeout server 10s\n";
-        writeln!(text, "frontend k8s-api\n  bind {FRONTEND}\n  default_backend {BACKEND}")?;
+        writeln!(text, "frontend k8s-api\n  bind {}\n  default_backend {BACKEND}", self.frontend)?;
         writeln!(text, "backend {BACKEND}\n  option httpchk\n  http-check send meth GET uri /readyz")?;
         text += "  http-check expect status 200\n  timeout check 200ms\n";
         text += "  default-server check inter 200ms fall 2 rise 2\n";
