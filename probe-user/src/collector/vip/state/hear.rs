@@ -171,6 +171,10 @@ impl State {
         let Claim { claimed, station, time, local } = claim;
         if self.claims.len() >= CLAIMS_MAX && !self.claims.contains_key(claimed) {
             self.make_room();
+            if self.claims.len() >= CLAIMS_MAX {
+                self.limited += 1;
+                return Vec::new();
+            }
         }
         let mut happenings = Vec::new();
         let claims = self.claims.entry(claimed.clone()).or_default();
