@@ -5,10 +5,16 @@
 mod client;
 #[path = "vip/conflict.rs"]
 mod conflict;
+#[path = "vip/duplicate.rs"]
+mod duplicate;
 #[path = "vip/failover.rs"]
 mod failover;
+#[path = "vip/foreign.rs"]
+mod foreign;
 #[path = "vip/garbage.rs"]
 mod garbage;
+#[path = "vip/neighbour.rs"]
+mod neighbour;
 #[path = "vip/routers.rs"]
 mod routers;
 #[path = "vip/series.rs"]

@@ -23,14 +23,6 @@ struct Told {
     detect: f64,
 }
 
-/// All events of a kind on the timeline, the oldest first.
-fn events(observer: &Observer, kind: &str) -> Result<Vec<serde_json::Value>> {
-    let page = observer.agent.get("/api/v1/events?limit=4096", &[])?;
-    let page: serde_json::Value = serde_json::from_str(page.text()?).context("the events are no JSON")?;
-    let events = page["events"].as_array().context("no list of events")?;
-    Ok(events.iter().filter(|event| event["kind"] == kind).cloned().collect())
-}
-
 /// All moves of the address.
 fn told(observer: &Observer) -> Result<Vec<Told>> {
     let read = |event: &serde_json::Value| -> Option<Told> {
@@ -41,7 +33,7 @@ fn told(observer: &Observer) -> Result<Vec<Told>> {
             detect: detail("detect_ms")?.parse::<f64>().ok()? / 1e3,
         })
     };
-    let moves = events(observer, "vip_moved")?;
+    let moves = observer.events("vip_moved")?;
     moves.iter().map(|event| read(event).with_context(|| event.to_string())).collect()
 }
 
@@ -60,7 +52,7 @@ fn told_ends(observer: &Observer) -> Result<Vec<End>> {
         let time = event["time"].as_str()?.to_owned();
         Some(End { time, converge: seconds("converge_ms"), total: seconds("total_ms")? })
     };
-    let ends = events(observer, "vip_converged")?;
+    let ends = observer.events("vip_converged")?;
     ends.iter().map(|event| read(event).with_context(|| event.to_string())).collect()
 }
 

@@ -21,26 +21,29 @@ pub(crate) fn serve(lab: &Lab) -> Result<Vec<Acceptor>> {
 /// Every observer has the end of the last failover that its tcpdump has.
 fn check(stage: &mut Stage) -> Result<()> {
     let vip = stage.vip;
-    for observer in &mut stage.observers {
-        let node = observer.node;
-        observer.capture.wait_until("the new owner to serve", LIMIT, |frames| {
-            services(frames, vip).last().is_some_and(Option::is_some)
-        })?;
-        let mut page = None;
-        wait_until("the end of the failover", LIMIT, || {
-            page = observer.agent.scrape().ok();
-            page.as_ref().is_some_and(|page| Observer::phase(page, vip, "total").is_ok())
-        })
-        .with_context(|| format!("node{node}"))?;
-        let page = page.context("no page")?;
-        let frames = observer.capture.frames()?;
-        let truth = services(&frames, vip).pop().flatten().context("nothing was served")?;
-        let converge = Observer::phase(&page, vip, "converge")?;
-        let total = Observer::phase(&page, vip, "total")?;
-        let errors = [converge - truth.converge.as_secs_f64(), total - truth.total.as_secs_f64()];
-        println!("node{node}: converge {converge:.6} s, total {total:.6} s, errors {errors:+.6?}");
-        ensure!(errors.iter().all(|error| error.abs() <= ERROR), "node{node}: {truth:?}");
-    }
+    stage.observers.iter_mut().try_for_each(|observer| check_end(observer, vip, ERROR))
+}
+
+/// The observer has the end of the last failover that its tcpdump has, to so many seconds.
+pub(crate) fn check_end(observer: &mut Observer, vip: IpAddr, error: f64) -> Result<()> {
+    let node = observer.node;
+    observer.capture.wait_until("the new owner to serve", LIMIT, |frames| {
+        services(frames, vip).last().is_some_and(Option::is_some)
+    })?;
+    let mut page = None;
+    wait_until("the end of the failover", LIMIT, || {
+        page = observer.agent.scrape().ok();
+        page.as_ref().is_some_and(|page| Observer::phase(page, vip, "total").is_ok())
+    })
+    .with_context(|| format!("node{node}"))?;
+    let page = page.context("no page")?;
+    let frames = observer.capture.frames()?;
+    let truth = services(&frames, vip).pop().flatten().context("nothing was served")?;
+    let converge = Observer::phase(&page, vip, "converge")?;
+    let total = Observer::phase(&page, vip, "total")?;
+    let errors = [converge - truth.converge.as_secs_f64(), total - truth.total.as_secs_f64()];
+    println!("node{node}: converge {converge:.6} s, total {total:.6} s, errors {errors:+.6?}");
+    ensure!(errors.iter().all(|found| found.abs() <= error), "node{node}: {truth:?}");
     Ok(())
 }
 

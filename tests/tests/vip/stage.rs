@@ -102,6 +102,21 @@ impl Observer {
         Ok((page, moves))
     }
 
+    /// A count of the address.
+    pub(crate) fn count(&self, name: &str, vip: IpAddr) -> Result<u64> {
+        let page = self.agent.scrape()?;
+        let count = page.count(name, &[("vip", &vip.to_string())]);
+        count.with_context(|| format!("node{}: no {name} of {vip}", self.node))
+    }
+
+    /// All events of a kind on the timeline, the oldest first.
+    pub(crate) fn events(&self, kind: &str) -> Result<Vec<serde_json::Value>> {
+        let page = self.agent.get("/api/v1/events?limit=4096", &[])?;
+        let page: serde_json::Value = serde_json::from_str(page.text()?).context("the events are no JSON")?;
+        let events = page["events"].as_array().context("no list of events")?;
+        Ok(events.iter().filter(|event| event["kind"] == kind).cloned().collect())
+    }
+
     /// A phase of the last failover in seconds.
     pub(crate) fn phase(page: &Samples, vip: IpAddr, phase: &str) -> Result<f64> {
         let labels = [("vip", &*vip.to_string()), ("phase", phase)];

@@ -145,7 +145,7 @@ pub(super) static STALE: Descriptor = Descriptor {
     name: "leadline_vip_neighbour_stale",
     kind: Kind::Gauge,
     unit: None,
-    help: "Whether this node's neighbour table has the virtual address at a hardware address of nobody who announces it: what this node sends goes to where the address was. 0 without an entry.",
+    help: "Whether this node's neighbour table has the virtual address at a hardware address of nobody who announces it: what this node sends goes to where the address was. 0 without an entry, and on a node that has the address.",
     labels: VIP,
     profile: Profile::Minimal,
     source: "rtnetlink RTM_GETNEIGH, tcx on the uplinks",

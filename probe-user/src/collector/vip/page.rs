@@ -116,8 +116,12 @@ fn add_contest(
     }
 }
 
-/// Whether this node's neighbour table has the address at a station that does not announce it.
-fn is_stale(facts: &NetworkFacts, address: IpAddr, standing: &Standing) -> bool {
+/// Whether this node's neighbour table has the address at a station that does not announce it. A node that has the
+/// address does not use an entry that it may have from before.
+fn is_stale(facts: &NetworkFacts, held: &BTreeSet<IpAddr>, address: IpAddr, standing: &Standing) -> bool {
+    if held.contains(&address) {
+        return false;
+    }
     standing.stations.iter().filter(|(_, stations)| !stations.is_empty()).any(|(interface, stations)| {
         let device = facts.link_named(interface).map(|link| link.index);
         let is_entry = |device: u32, of: IpAddr, state: Resolution| {
@@ -166,8 +170,8 @@ pub(super) fn write_vips(
     }
     let mut family = sink.family(&descriptor::STALE);
     for (vip, standing) in &vips {
-        let Some((facts, _)) = network else { break };
-        family.value(&[&vip.to_string()], Value::Integer(is_stale(facts, *vip, standing).into()));
+        let Some((facts, held)) = network else { break };
+        family.value(&[&vip.to_string()], Value::Integer(is_stale(facts, held, *vip, standing).into()));
     }
 }
 
@@ -221,4 +225,39 @@ fn phases(history: &History) -> [(&'static str, &Phase); 4] {
         ("detect", &history.detect),
         ("total", &history.total),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::netlink::{Link, LinkKind, Mac, Neighbour};
+
+    #[test]
+    fn an_entry_from_before_is_stale_unless_this_node_has_the_address() {
+        let address = IpAddr::from([192, 168, 56, 50]);
+        let (old, new) = ([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);
+        let link = Link {
+            index: 2,
+            name: "eth0".into(),
+            kind: LinkKind::Veth,
+            mtu: None,
+            mac: None,
+            up: true,
+            carrier: true,
+            ethernet: true,
+            master: None,
+            lower: None,
+        };
+        let entry = Neighbour { device: 2, address, mac: Some(Mac(old)), state: Resolution::Resolved };
+        let facts =
+            NetworkFacts { links: [link].into(), neighbours: [entry].into(), ..NetworkFacts::default() };
+        let at = |mac| Standing {
+            stations: [("eth0".to_owned(), BTreeSet::from([MacAddress(mac)]))].into(),
+            ..Standing::default()
+        };
+        let nobody = BTreeSet::new();
+        assert!(is_stale(&facts, &nobody, address, &at(new)));
+        assert!(!is_stale(&facts, &nobody, address, &at(old)));
+        assert!(!is_stale(&facts, &BTreeSet::from([address]), address, &at(new)));
+    }
 }

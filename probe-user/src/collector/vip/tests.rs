@@ -490,6 +490,19 @@ fn a_router_that_joins_the_other_cluster_is_no_longer_foreign() {
 }
 
 #[test]
+fn a_late_backup_of_the_other_cluster_stays_there_when_the_first_is_gone() {
+    let mut link = Wire::default();
+    link.hear(0, observation(7, 11, vec![ip(50)]));
+    for at in 0..10 {
+        link.hear(at * 1_000 + 500, observation(7, 21, vec![ip(60)]));
+    }
+    // Later than four intervals: nobody of either cluster advertises any more.
+    link.hear(14_000, observation(7, 22, vec![ip(60)])).tick(16_000);
+    let failovers = |last| link.state.histories()[&ip(last)].failovers;
+    assert_eq!([failovers(50), failovers(60)], [[0; 6], [0, 0, 0, 0, 1, 0]]);
+}
+
+#[test]
 fn an_address_becomes_virtual_when_a_second_station_announces_it() {
     let mut link = Wire::default();
     link.hear(0, arp(Operation::Request, 1, 50, 50));

@@ -67,6 +67,8 @@ pub struct Sent {
 /// An ARP reply to somebody's question.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
+    /// When it was captured, since the epoch.
+    pub time: Duration,
     /// The MAC address at which the address is said to be, in lower case with colons.
     pub mac: String,
 }
@@ -95,7 +97,8 @@ pub fn answers(frames: &[Frame], of: IpAddr) -> Vec<Answer> {
         let packet = frame.bytes.get(14..42).filter(|_| ether_type(&frame.bytes) == Some(ARP))?;
         let is_reply = packet.starts_with(&[0, 1, 8, 0, 6, 4, 0, 2]);
         let (sender, target) = (address(&packet[14..18])?, address(&packet[24..28])?);
-        (is_reply && sender == of && target != of).then(|| Answer { mac: mac(&packet[8..14]) })
+        (is_reply && sender == of && target != of)
+            .then(|| Answer { time: frame.time, mac: mac(&packet[8..14]) })
     };
     frames.iter().filter_map(answer).collect()
 }
@@ -331,7 +334,8 @@ mod tests {
         reply.bytes[21] = 2;
         assert_eq!(answers(&[reply.clone()], VIP), []);
         reply.bytes[41] = 14;
-        assert_eq!(answers(&[reply], VIP), [Answer { mac: "02:56:00:00:00:01".into() }]);
+        let expected = Answer { time: Duration::from_secs(7), mac: "02:56:00:00:00:01".into() };
+        assert_eq!(answers(&[reply], VIP), [expected]);
     }
 
     #[test]

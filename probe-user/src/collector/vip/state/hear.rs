@@ -99,7 +99,8 @@ impl State {
     }
 
     /// The party that an advertisement belongs to: that whose routers advertise an address of it, else where its router
-    /// was before, unless others are there that have no address in common with it. `None`: one too many.
+    /// was before, else where routers had an address of it, unless others are there that have none in common with it.
+    /// `None`: one too many.
     fn party(&mut self, router: &VirtualRouter, advert: &Advert) -> Option<VirtualRouter> {
         let of = |party| VirtualRouter { party, ..router.clone() };
         let parties: Vec<u8> =
@@ -115,9 +116,15 @@ impl State {
             .find(|party| contest(party).is_some_and(|contest| contest.has_in_common(advert) == Some(true)));
         let is_alone =
             |party: &u8| contest(party).is_none_or(|contest| contest.has_in_common(advert).is_none());
+        // Silent routers had it: a backup may come later than they are taken to be there.
+        let is_remembered = |party: &u8| {
+            let known = contest(party).map(Contest::addresses).unwrap_or_default();
+            advert.addresses.iter().any(|address| known.contains(address))
+        };
         let chosen = shared
             .copied()
             .or(own.filter(|party| advert.addresses.is_empty() || is_alone(party)))
+            .or_else(|| parties.iter().find(|party| is_alone(party) && is_remembered(party)).copied())
             .or_else(|| parties.iter().find(|party| is_alone(party)).copied())
             .or_else(|| (0..PARTIES_MAX).find(|party| !parties.contains(party)))?;
         let is_room = self.contests.len() < CONTESTS_MAX || parties.contains(&chosen);
