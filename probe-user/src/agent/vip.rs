@@ -223,6 +223,8 @@ impl Listener {
         if notices.is_empty() {
             return;
         }
+        // Before anybody is asked: the answer may be the service that is waited for.
+        self.watch();
         let clock = Clock::sample();
         for notice in notices {
             for address in &notice.addresses {
@@ -236,7 +238,6 @@ impl Listener {
                 }
             }
         }
-        self.watch();
     }
 
     /// Has the tap note who serves the addresses that are known now.

@@ -125,6 +125,8 @@ pub struct State {
     unjoined: bool,
     /// Virtual addresses that this node has had on a device.
     held: BTreeSet<IpAddr>,
+    /// All addresses of its devices, of which any may turn out to be virtual.
+    present: BTreeSet<IpAddr>,
 }
 
 impl State {
@@ -206,13 +208,15 @@ impl State {
     pub fn set_held(&mut self, held: &BTreeSet<IpAddr>) {
         let known = self.addresses();
         self.held.retain(|address| known.contains(address));
+        self.held.extend(known.intersection(&self.present));
         self.held.extend(known.intersection(held));
+        self.present.clone_from(held);
     }
 
     /// Whether this node has ever had the address on a device. Who only announces addresses has them nowhere.
     #[must_use]
     pub fn was_held(&self, address: IpAddr) -> bool {
-        self.held.contains(&address)
+        self.held.contains(&address) || self.present.contains(&address)
     }
 
     /// Takes addresses for virtual ones whatever is heard of them.

@@ -1,5 +1,6 @@
 //! Replays of what keepalived was seen to do, in milliseconds.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
@@ -580,4 +581,15 @@ fn a_packet_that_comes_before_the_first_failover_is_told_ends_it() {
     link.hear(0, observation(7, 11, vec![ip(50)])).hear(4_400, observation(7, 12, vec![ip(50)]));
     link.serve(4_402, 12, None).hear(4_403, arp(Operation::Request, 12, 50, 50));
     assert_eq!(link.last(), [Some(4_400.0), Some(3.0), Some(0.0), Some(4_402.0)]);
+}
+
+#[test]
+fn an_address_that_turns_out_to_be_virtual_while_it_is_on_a_device_was_held() {
+    let mut link = Wire::default();
+    // A node puts an address on its device before it announces it.
+    link.state.set_held(&BTreeSet::from([ip(50), ip(51)]));
+    link.hear(0, arp(Operation::Request, 11, 50, 50)).hear(1_000, arp(Operation::Request, 12, 50, 50));
+    assert!(link.state.was_held(ip(50)));
+    link.state.set_held(&BTreeSet::new());
+    assert!(link.state.was_held(ip(50)) && !link.state.was_held(ip(51)));
 }
