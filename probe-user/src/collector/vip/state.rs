@@ -127,6 +127,8 @@ pub struct State {
     held: BTreeSet<IpAddr>,
     /// All addresses of its devices, of which any may turn out to be virtual.
     present: BTreeSet<IpAddr>,
+    /// Stations as this node's neighbour table has them.
+    neighbours: BTreeMap<IpAddr, MacAddress>,
 }
 
 impl State {
@@ -211,6 +213,11 @@ impl State {
         self.held.extend(known.intersection(&self.present));
         self.held.extend(known.intersection(held));
         self.present.clone_from(held);
+    }
+
+    /// Where this node's neighbours are now.
+    pub fn set_neighbours(&mut self, neighbours: BTreeMap<IpAddr, MacAddress>) {
+        self.neighbours = neighbours;
     }
 
     /// Whether this node has ever had the address on a device. Who only announces addresses has them nowhere.
@@ -545,7 +552,13 @@ impl State {
         let owners = contest.routers();
         let owner = |announcer: Announcer| match announcer {
             Announcer::Router(address) => owners.get(&address).map(|known| Owner {
-                stations: known.mac().into_iter().chain(virtual_macs(router.vrid)).collect(),
+                // A router with a virtual MAC may serve by the device below it.
+                stations: known
+                    .mac()
+                    .into_iter()
+                    .chain(virtual_macs(router.vrid))
+                    .chain(self.neighbours.get(&address).copied())
+                    .collect(),
                 local: known.is_local(),
             }),
             Announcer::Station(_) => None,
