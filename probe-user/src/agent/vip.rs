@@ -166,6 +166,10 @@ impl Listener {
             self.heard.lock().set_unjoined(!errors.is_empty());
         }
         self.heard.lock().set_held(&held(&facts));
+        let stations =
+            facts.neighbours.iter().filter(|neighbour| devices.names.contains_key(&neighbour.device));
+        let stations = stations.filter_map(|known| Some((known.address, MacAddress(known.mac?.0))));
+        self.heard.lock().set_neighbours(stations.collect());
         let hears = |name: &str| facts.link_named(name).is_some_and(|link| link.up && link.carrier);
         let is_old = |name: &str| before.names.values().any(|known| **known == *name);
         // What has just come was not heard before.
@@ -223,6 +227,8 @@ impl Listener {
         if notices.is_empty() {
             return;
         }
+        // Before anybody is asked: the answer may be the service that is waited for.
+        self.watch();
         let clock = Clock::sample();
         let facts = Arc::clone(&self.facts.borrow());
         for notice in notices {
@@ -237,7 +243,6 @@ impl Listener {
                 }
             }
         }
-        self.watch();
     }
 
     /// Has the tap note who serves the addresses that are known now.

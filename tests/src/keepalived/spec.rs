@@ -59,6 +59,8 @@ pub struct Spec {
     pub addresses: Vec<Vip>,
     /// Whether the addresses go to a macvlan with the virtual router's own MAC address.
     pub use_vmac: bool,
+    /// Whether it advertises from the device's own MAC address for all that.
+    pub xmit_base: bool,
     /// Whether it leaves a master with a lower priority alone.
     pub nopreempt: bool,
 }
@@ -76,6 +78,7 @@ impl Default for Spec {
             unicast_peers: None,
             addresses: vec![VIP],
             use_vmac: false,
+            xmit_base: false,
             nopreempt: false,
         }
     }
@@ -156,15 +159,15 @@ impl Spec {
         }
         if self.use_vmac {
             writeln!(text, "  use_vmac {}", self.vmac_device())?;
+            // Peers are reached from the device's own address, which the macvlan does not have.
+            if self.xmit_base || self.unicast_peers.is_some() {
+                writeln!(text, "  vmac_xmit_base")?;
+            }
         }
         if let Some(password) = &self.password {
             writeln!(text, "  authentication {{\n    auth_type PASS\n    auth_pass {password}\n  }}")?;
         }
         if let Some(peers) = &self.unicast_peers {
-            // Peers are reached from the device's own address, which the macvlan does not have.
-            if self.use_vmac {
-                writeln!(text, "  vmac_xmit_base")?;
-            }
             writeln!(text, "  unicast_src_ip {source}\n  unicast_peer {{{}\n  }}", list(peers))?;
         }
         writeln!(text, "  virtual_ipaddress {{{}\n  }}\n}}", list(&self.addresses))?;
@@ -218,7 +221,12 @@ mod tests {
         let expected =
             "\n  unicast_src_ip 192.168.56.11\n  unicast_peer {\n    192.168.56.12\n    192.168.56.13\n  }\n";
         assert!(text.contains(expected) && !text.contains("vmac"), "{text}");
-        assert!(config(&Spec { use_vmac: true, ..spec }).contains("\n  vmac_xmit_base\n  unicast_src_ip"));
+        let with_vmac = Spec { use_vmac: true, ..spec };
+        let own_sender = "\n  use_vmac vrrp.51\n  vmac_xmit_base\n";
+        assert!(config(&with_vmac).contains(own_sender));
+        let multicast = Spec { unicast_peers: None, ..with_vmac };
+        assert!(!config(&multicast).contains("vmac_xmit_base"));
+        assert!(config(&Spec { xmit_base: true, ..multicast }).contains(own_sender));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::place::Place;
 use crate::{process, tools};
 
 pub use pcap::Frame;
-pub use vrrp::{Advert, Answer, Claim, Sent, adverts, answers, claims, sent};
+pub use vrrp::{Advert, Answer, Claim, Sent, adverts, answers, claims, sent, within_vlan};
 
 /// Frames after which a capture ends by itself, so that it can never fill the memory.
 pub const MOST_FRAMES: usize = 100_000;

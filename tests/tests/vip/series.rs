@@ -8,6 +8,7 @@ use lab::wait_until;
 
 use crate::service::serve;
 use crate::stage::{LIMIT, Move, Observer, Service, Stage, moves, services};
+use crate::timeline::seconds_of_day;
 
 /// Rounds of a hang, which is a timeout, and of its end, which preempts.
 const ROUNDS: u64 = 50;
@@ -75,12 +76,6 @@ fn compare_ends(told: &[End], truth: &[Service]) -> (Vec<f64>, usize) {
     }
     errors.sort_by(f64::total_cmp);
     (errors, missed)
-}
-
-/// Of `2026-11-24T14:25:02.303106781Z`.
-fn seconds_of_day(time: &str) -> Option<f64> {
-    let of_day = time.split_once('T')?.1.trim_end_matches('Z');
-    of_day.split(':').try_fold(0.0, |sum, part| Some(sum * 60.0 + part.parse::<f64>().ok()?))
 }
 
 /// The agent's list is tcpdump's, move by move; answers with the error of each time.

@@ -66,10 +66,30 @@ impl Stage {
 
 impl Observer {
     fn start(node: &Node) -> Result<Self> {
+        Self::with_filter(node, &format!("({VRRP_FILTER} or tcp port {PORT}) and not ether src {STRANGER}"))
+    }
+
+    fn with_filter(node: &Node, filter: &str) -> Result<Self> {
         let options = AgentOptions { limit: Duration::from_secs(30), ..AgentOptions::default() };
-        let filter = format!("({VRRP_FILTER} or tcp port {PORT}) and not ether src {STRANGER}");
-        let capture = Capture::start(node, "eth0", &filter)?;
+        let capture = Capture::start(node, "eth0", filter)?;
         Ok(Self { node: node.index(), agent: Agent::start(node, &options)?, capture })
+    }
+
+    /// One on each node, with the links tapped; tagged frames are captured as well. There is no address yet.
+    pub(crate) fn everywhere(lab: &Lab) -> Result<Vec<Self>> {
+        // What follows the word looks behind the tag, so it comes last.
+        let filter = format!("{VRRP_FILTER} or tcp port {PORT} or vlan");
+        let start = |node| -> Result<Self> {
+            let observer = Self::with_filter(node, &filter)?;
+            wait_until("the link to be tapped", LIMIT, || {
+                let page = observer.agent.scrape();
+                page.is_ok_and(|page| {
+                    page.count("leadline_tap_attached", &[("interface", "eth0")]) == Some(1)
+                })
+            })?;
+            Ok(observer)
+        };
+        lab.nodes().iter().map(start).collect()
     }
 
     /// Unicast advertisements reach the peers only.

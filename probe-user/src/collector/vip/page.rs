@@ -70,6 +70,8 @@ struct Standing {
     conflict: bool,
     /// By interface the stations that the address is at.
     stations: BTreeMap<String, BTreeSet<MacAddress>>,
+    /// The own addresses of routers that advertise it.
+    routers: BTreeSet<IpAddr>,
     /// A node that does not hold it is not expected to.
     only_announced: bool,
 }
@@ -111,6 +113,7 @@ fn add_contest(
         let announces = router.is_announcing(now) && router.addresses().contains(&address);
         if announces {
             stations.extend(router.mac().into_iter().chain(virtual_macs(place.vrid)));
+            standing.routers.insert(*source);
         }
         *standing.announcers.entry((Announcer::Router(*source), VRRP)).or_default() |= announces;
     }
@@ -123,17 +126,18 @@ fn is_stale(facts: &NetworkFacts, held: &BTreeSet<IpAddr>, address: IpAddr, stan
         return false;
     }
     standing.stations.iter().filter(|(_, stations)| !stations.is_empty()).any(|(interface, stations)| {
-        let device = facts.link_named(interface).map(|link| link.index);
-        let is_entry = |device: u32, of: IpAddr, state: Resolution| {
-            Some(device) == facts.link_named(interface).map(|link| link.index)
-                && of == address
-                && matches!(state, Resolution::Resolved | Resolution::Permanent)
-        };
-        device.is_some()
-            && facts.neighbours.iter().any(|neighbour| {
-                is_entry(neighbour.device, neighbour.address, neighbour.state)
-                    && neighbour.mac.is_some_and(|mac| !stations.contains(&MacAddress(mac.0)))
-            })
+        let Some(device) = facts.link_named(interface).map(|link| link.index) else { return false };
+        let known = facts.neighbours.iter().filter(|neighbour| {
+            neighbour.device == device
+                && matches!(neighbour.state, Resolution::Resolved | Resolution::Permanent)
+        });
+        // A router with a virtual MAC asks from the device below it, and neighbours learn the address from the question.
+        let of_routers = known.clone().filter(|neighbour| standing.routers.contains(&neighbour.address));
+        let own: BTreeSet<_> = of_routers.filter_map(|neighbour| neighbour.mac).collect();
+        let mut entries = known.filter(|neighbour| neighbour.address == address);
+        entries.any(|neighbour| {
+            neighbour.mac.is_some_and(|mac| !stations.contains(&MacAddress(mac.0)) && !own.contains(&mac))
+        })
     })
 }
 
@@ -232,32 +236,59 @@ mod tests {
     use super::*;
     use crate::source::netlink::{Link, LinkKind, Mac, Neighbour};
 
-    #[test]
-    fn an_entry_from_before_is_stale_unless_this_node_has_the_address() {
-        let address = IpAddr::from([192, 168, 56, 50]);
-        let (old, new) = ([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);
-        let link = Link {
+    const VIP: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 168, 56, 50));
+    const VIRTUAL: [u8; 6] = [0, 0, 0x5e, 0, 1, 51];
+
+    fn mac(last: u8) -> [u8; 6] {
+        [2, 0, 0, 0, 0, last]
+    }
+
+    fn facts(entries: &[(IpAddr, [u8; 6])]) -> NetworkFacts {
+        let neighbour = |(address, mac): &(IpAddr, [u8; 6])| Neighbour {
+            device: 2,
+            address: *address,
+            mac: Some(Mac(*mac)),
+            state: Resolution::Resolved,
+        };
+        let eth0 = Link {
             index: 2,
             name: "eth0".into(),
-            kind: LinkKind::Veth,
+            kind: LinkKind::Device,
             mtu: None,
-            mac: None,
+            mac: Some(Mac(mac(14))),
             up: true,
             carrier: true,
             ethernet: true,
             master: None,
             lower: None,
         };
-        let entry = Neighbour { device: 2, address, mac: Some(Mac(old)), state: Resolution::Resolved };
-        let facts =
-            NetworkFacts { links: [link].into(), neighbours: [entry].into(), ..NetworkFacts::default() };
-        let at = |mac| Standing {
-            stations: [("eth0".to_owned(), BTreeSet::from([MacAddress(mac)]))].into(),
-            ..Standing::default()
-        };
-        let nobody = BTreeSet::new();
-        assert!(is_stale(&facts, &nobody, address, &at(new)));
-        assert!(!is_stale(&facts, &nobody, address, &at(old)));
-        assert!(!is_stale(&facts, &BTreeSet::from([address]), address, &at(new)));
+        NetworkFacts {
+            links: [eth0].into(),
+            neighbours: entries.iter().map(neighbour).collect(),
+            ..NetworkFacts::default()
+        }
+    }
+
+    /// The router 192.168.56.12 advertises from the virtual MAC.
+    fn standing() -> Standing {
+        let mut standing = Standing::default();
+        standing.stations.insert("eth0".into(), BTreeSet::from([MacAddress(VIRTUAL)]));
+        standing.routers.insert(IpAddr::from([192, 168, 56, 12]));
+        standing
+    }
+
+    #[test]
+    fn an_entry_for_the_device_below_a_virtual_mac_is_not_stale() {
+        let routers = [11, 12].map(|last| (IpAddr::from([192, 168, 56, last]), mac(last)));
+        let facts = |at| facts(&[routers[0], routers[1], (VIP, at)]);
+        let is_stale = |at| is_stale(&facts(at), &BTreeSet::new(), VIP, &standing());
+        assert_eq!([VIRTUAL, mac(12), mac(11)].map(is_stale), [false, false, true]);
+    }
+
+    #[test]
+    fn an_entry_from_before_this_node_had_the_address_is_not_stale() {
+        let held = BTreeSet::from([VIP]);
+        assert!(is_stale(&facts(&[(VIP, mac(11))]), &BTreeSet::new(), VIP, &standing()));
+        assert!(!is_stale(&facts(&[(VIP, mac(11))]), &held, VIP, &standing()));
     }
 }

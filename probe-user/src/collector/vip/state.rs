@@ -15,7 +15,7 @@ use super::happening::Nanos;
 use super::history::History;
 use super::place::{Claimed, Family, Notice, Passage, Place, VirtualRouter};
 use super::stopwatch::Stopwatch;
-use crate::wire::{Malformed, Observation, Reason};
+use crate::wire::{MacAddress, Malformed, Observation, Reason};
 
 /// Virtual routers that are told apart; more is an attack or a mistake.
 const CONTESTS_MAX: usize = 64;
@@ -45,6 +45,10 @@ pub struct State {
     unjoined: bool,
     /// Virtual addresses that this node has had on a device.
     held: BTreeSet<IpAddr>,
+    /// All addresses of its devices, of which any may turn out to be virtual.
+    present: BTreeSet<IpAddr>,
+    /// Stations as this node's neighbour table has them.
+    neighbours: BTreeMap<IpAddr, MacAddress>,
 }
 
 impl State {
@@ -126,13 +130,20 @@ impl State {
     pub fn set_held(&mut self, held: &BTreeSet<IpAddr>) {
         let known = self.addresses();
         self.held.retain(|address| known.contains(address));
+        self.held.extend(known.intersection(&self.present));
         self.held.extend(known.intersection(held));
+        self.present.clone_from(held);
+    }
+
+    /// Where this node's neighbours are now.
+    pub fn set_neighbours(&mut self, neighbours: BTreeMap<IpAddr, MacAddress>) {
+        self.neighbours = neighbours;
     }
 
     /// Whether this node has ever had the address on a device. Who only announces addresses has them nowhere.
     #[must_use]
     pub fn was_held(&self, address: IpAddr) -> bool {
-        self.held.contains(&address)
+        self.held.contains(&address) || self.present.contains(&address)
     }
 
     /// Takes addresses for virtual ones whatever is heard of them.

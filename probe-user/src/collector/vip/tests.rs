@@ -1,5 +1,6 @@
 //! Replays of what keepalived was seen to do, in milliseconds.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
@@ -620,4 +621,31 @@ fn claims_are_bounded_also_where_every_address_is_virtual() {
     }
     assert_eq!((state.claims().count(), state.histories().len()), (1_024, 1_024));
     assert_eq!(state.limited(), 2 * (2_000 - 1_024));
+}
+
+#[test]
+fn an_address_that_turns_out_to_be_virtual_while_it_is_on_a_device_was_held() {
+    let mut link = Wire::default();
+    // A node puts an address on its device before it announces it.
+    link.state.set_held(&BTreeSet::from([ip(50), ip(51)]));
+    link.hear(0, arp(Operation::Request, 11, 50, 50)).hear(1_000, arp(Operation::Request, 12, 50, 50));
+    assert!(link.state.was_held(ip(50)));
+    link.state.set_held(&BTreeSet::new());
+    assert!(link.state.was_held(ip(50)) && !link.state.was_held(ip(51)));
+}
+
+#[test]
+fn a_router_with_a_virtual_mac_serves_by_the_device_below_it() {
+    let mut link = Wire::default();
+    link.hear(0, observation(7, 11, vec![ip(50)])).hear(4_400, observation(7, 12, vec![ip(50)]));
+    link.hear(4_401, arp(Operation::Request, 12, 50, 50));
+    link.serve(4_411, 99, None);
+    assert_eq!(link.last(), [Some(4_400.0), Some(1.0), None, None]);
+    link.state.set_neighbours(BTreeMap::from([(ip(11), mac(98)), (ip(12), mac(99))]));
+    link.hear(5_400, observation(7, 12, vec![ip(50)])).hear(9_800, observation(7, 11, vec![ip(50)]));
+    link.hear(9_801, arp(Operation::Request, 11, 50, 50));
+    link.serve(9_811, 99, Some(9_000));
+    assert_eq!(link.last(), [Some(4_400.0), Some(1.0), None, None]);
+    link.serve(9_821, 98, Some(9_811));
+    assert_eq!(link.last(), [Some(4_400.0), Some(1.0), Some(20.0), Some(10.0)]);
 }

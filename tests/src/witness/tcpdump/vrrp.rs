@@ -9,6 +9,7 @@ use super::Frame;
 const IPV4: u16 = 0x0800;
 const ARP: u16 = 0x0806;
 const IPV6: u16 = 0x86dd;
+const VLAN: u16 = 0x8100;
 const ICMPV6: u8 = 58;
 const TCP: u8 = 6;
 const VRRP: u8 = 112;
@@ -107,6 +108,20 @@ pub fn answers(frames: &[Frame], of: IpAddr) -> Vec<Answer> {
 #[must_use]
 pub fn adverts(frames: &[Frame]) -> Vec<Advert> {
     frames.iter().filter_map(advert).collect()
+}
+
+/// The frames of one VLAN without their tags, as its own devices would have them. Everything else here reads untagged
+/// frames only.
+#[must_use]
+pub fn within_vlan(frames: &[Frame], vlan: u16) -> Vec<Frame> {
+    let untagged = |frame: &Frame| {
+        let tag = frame.bytes.get(14..16).filter(|_| ether_type(&frame.bytes) == Some(VLAN))?;
+        // The other bits are a priority.
+        (u16::from_be_bytes([tag[0], tag[1]]) & 0x0fff == vlan).then_some(())?;
+        let bytes = [&frame.bytes[..12], &frame.bytes[16..]].concat();
+        Some(Frame { bytes, original_len: frame.original_len.saturating_sub(4), ..frame.clone() })
+    };
+    frames.iter().filter_map(untagged).collect()
 }
 
 /// The claims of an address among the frames, in their order.
@@ -286,6 +301,18 @@ mod tests {
         let expected = Claim { time: Duration::from_secs(7), address: VIP, mac: "02:56:00:00:00:01".into() };
         assert_eq!(claims(&[frame(ARP_REQUEST)], VIP), [expected]);
         assert_eq!(claims(&[frame(ARP_REQUEST)], VIP6), []);
+    }
+
+    #[test]
+    fn a_tagged_frame_belongs_to_its_vlan_only() {
+        let untagged = frame(V3);
+        let mut tagged = untagged.clone();
+        tagged.bytes.splice(12..12, [0x81, 0x00, 0xe0, 100]);
+        tagged.original_len += 4;
+        let frames = [untagged.clone(), tagged];
+        assert_eq!(within_vlan(&frames, 100), [untagged]);
+        assert_eq!(within_vlan(&frames, 101), []);
+        assert_eq!(adverts(&frames), [v3()]);
     }
 
     #[test]

@@ -41,7 +41,13 @@ impl State {
         let owners = contest.routers();
         let owner = |announcer: Announcer| match announcer {
             Announcer::Router(address) => owners.get(&address).map(|known| Owner {
-                stations: known.mac().into_iter().chain(virtual_macs(router.vrid)).collect(),
+                // A router with a virtual MAC may serve by the device below it.
+                stations: known
+                    .mac()
+                    .into_iter()
+                    .chain(virtual_macs(router.vrid))
+                    .chain(self.neighbours.get(&address).copied())
+                    .collect(),
                 local: known.is_local(),
             }),
             Announcer::Station(_) => None,
