@@ -8,7 +8,7 @@ use lab::keepalived::Spec;
 use lab::witness::tcpdump::adverts;
 use lab::{Place as _, Trio};
 
-use crate::stage::{LIMIT, Observer, Stage};
+use crate::stage::{LIMIT, Observer, Stage, moves};
 
 /// How far the agent's times may be from tcpdump's at the same node, for half of the observers.
 const ERROR: f64 = 0.001;
@@ -182,7 +182,18 @@ fn a_hang_is_a_timeout_and_its_end_preempts() -> Result<()> {
     let mut stage = Stage::new(&lab, &Spec::default())?;
     stage.trio.daemon(1)?.stop_child()?;
     check(&mut stage, "timeout", &[])?;
+    let vip = stage.vip;
+    let before: Vec<usize> = stage
+        .observers
+        .iter()
+        .map(|seen| Ok(moves(&seen.capture.frames()?, vip).len()))
+        .collect::<Result<_>>()?;
     stage.trio.daemon(1)?.continue_child()?;
+    for (observer, before) in stage.observers.iter_mut().zip(before) {
+        observer
+            .capture
+            .wait_until("the end of the hang", LIMIT, |frames| moves(frames, vip).len() > before)?;
+    }
     check(&mut stage, "preempted", &[])
 }
 

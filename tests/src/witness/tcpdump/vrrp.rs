@@ -14,6 +14,7 @@ const ICMPV6: u8 = 58;
 const TCP: u8 = 6;
 const VRRP: u8 = 112;
 const RST: u8 = 0x04;
+const SYN: u8 = 0x02;
 const SYN_ACK: u8 = 0x12;
 
 /// A VRRP advertisement.
@@ -61,8 +62,10 @@ pub struct Sent {
     pub mac: String,
     /// Who it is for.
     pub destination: IpAddr,
-    /// Whether it answers to the beginning of a connection.
-    pub is_syn_ack: bool,
+    /// The port that it comes from.
+    pub source_port: u16,
+    /// Whether it begins a connection.
+    pub is_syn: bool,
 }
 
 /// An ARP reply to somebody's question.
@@ -85,7 +88,8 @@ pub fn sent(frames: &[Frame], address: IpAddr) -> Vec<Sent> {
             time: frame.time,
             mac: mac(frame.bytes.get(6..12)?),
             destination: packet.destination,
-            is_syn_ack: flags & SYN_ACK == SYN_ACK,
+            source_port: u16::from_be_bytes([*packet.payload.first()?, *packet.payload.get(1)?]),
+            is_syn: flags & SYN_ACK == SYN,
         })
     };
     frames.iter().filter_map(segment).collect()
@@ -344,13 +348,14 @@ mod tests {
             ))
         };
         let destination = "192.168.56.14".parse().unwrap();
-        let sent_by = |is_syn_ack| Sent {
+        let sent_by = |is_syn| Sent {
             time: Duration::from_secs(7),
             mac: "02:56:00:00:00:01".into(),
             destination,
-            is_syn_ack,
+            source_port: 6443,
+            is_syn,
         };
-        let frames = [segment("12"), segment("14"), segment("10")];
+        let frames = [segment("02"), segment("14"), segment("12")];
         assert_eq!(sent(&frames, VIP), [sent_by(true), sent_by(false)]);
         assert_eq!(sent(&frames, destination), []);
     }
