@@ -38,11 +38,12 @@ pub(super) struct Attached {
 impl Attached {
     /// Whether somebody has removed a filter of ours; one that went with its device is not lost.
     pub(super) fn is_robbed(&self, index: u32) -> bool {
-        let is_gone = |filter: &Filter| {
-            filter.exists().map(|exists| !exists).unwrap_or_else(|error| {
+        let is_gone = |filter: &Filter| match filter.exists() {
+            Ok(exists) => !exists,
+            Err(error) => {
                 tracing::warn!(%error, device = self.name, "filters cannot be looked for");
                 false
-            })
+            }
         };
         self.filters.iter().any(is_gone)
             && nix::net::if_::if_nametoindex(self.name.as_str()).is_ok_and(|found| found == index)
