@@ -30,7 +30,7 @@ pub(crate) unsafe fn note(skb: *mut __sk_buff, egress: bool) {
     let Some(first) = load::<1>(skb, ETHERNET) else { return };
     let read = if first[0] >> 4 == 4 { ipv4(skb, first[0]) } else { ipv6(skb) };
     let Some((address, protocol, payload)) = read else { return };
-    let Some(server) = SERVERS.get_ptr_mut(&address) else { return };
+    let Some(server) = SERVERS.get_ptr_mut(address) else { return };
     if !serves(skb, protocol, payload) {
         return;
     }

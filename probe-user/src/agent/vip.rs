@@ -226,10 +226,11 @@ impl Listener {
             return;
         }
         let clock = Clock::sample();
+        let facts = Arc::clone(&self.facts.borrow());
         for notice in notices {
             for address in &notice.addresses {
                 match notice.happening {
-                    Happening::Suspected => self.bursts.begin(*address, &self.heard),
+                    Happening::Suspected => self.bursts.begin(*address, &self.heard, &facts),
                     Happening::Served(_) => self.bursts.end(*address),
                     _ => {}
                 }

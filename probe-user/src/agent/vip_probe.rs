@@ -80,7 +80,9 @@ impl Observer {
 
     /// Tells the collector what is probed, and answers with what this node probes of it.
     fn follow(&self) -> BTreeMap<SocketAddr, ProbeKind> {
-        let found = self.heard.lock().addresses();
+        // Whoever advertises an address of elsewhere wants somebody else to be asked.
+        let mut found = self.heard.lock().addresses();
+        found.retain(|address| self.holding.is_on_link(*address));
         let is_known = |place: &SocketAddr| self.probes.lock().is_known(place);
         let plan = decide_targets(&self.config.addresses, &found, &self.config.ports, is_known);
         // Whatever moves names no node.

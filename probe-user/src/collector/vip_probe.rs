@@ -65,6 +65,12 @@ impl Holding {
         self.is_current().then(|| held(&self.facts.borrow()).contains(&address))
     }
 
+    /// Whether an address is one of a network that this node is on.
+    #[must_use]
+    pub fn is_on_link(&self, address: IpAddr) -> bool {
+        self.facts.borrow().is_on_link(address)
+    }
+
     fn is_current(&self) -> bool {
         *self.current.borrow()
     }

@@ -38,7 +38,11 @@ fn an_haproxy_that_starts_later_is_found() -> Result<()> {
 fn a_socket_that_refuses_root_without_capabilities_is_said() -> Result<()> {
     let lab = lab()?;
     let node = lab.node(1)?;
-    let spec = Spec { socket: Some("mode 600 user haproxy group haproxy level admin"), page: false };
+    let spec = Spec {
+        socket: Some("mode 600 user haproxy group haproxy level admin"),
+        page: false,
+        ..Spec::default()
+    };
     let _haproxy = Haproxy::start(node, &spec)?;
     let mut agent = agent(node, &[])?;
     wait_support(&agent, "degraded", "give it `user root` in haproxy.cfg")?;
@@ -63,7 +67,7 @@ fn the_socket_that_debian_configures_is_read() -> Result<()> {
     node.run(&["mkdir", "-p", "/var/lib/haproxy"])?;
     // HAProxy opens the socket while it is still root, whose it then is.
     let socket = "mode 660 level admin\n  chroot /var/lib/haproxy\n  user haproxy\n  group haproxy";
-    let _haproxy = Haproxy::start(node, &Spec { socket: Some(socket), page: false })?;
+    let _haproxy = Haproxy::start(node, &Spec { socket: Some(socket), page: false, ..Spec::default() })?;
     let agent = agent(node, &[])?;
     wait_support(&agent, "supported", "")?;
     ensure!(through(&agent).as_deref() == Some("stats_socket"));
@@ -74,7 +78,7 @@ fn the_socket_that_debian_configures_is_read() -> Result<()> {
 fn the_exporter_is_found_where_there_is_no_socket() -> Result<()> {
     let lab = lab()?;
     let node = lab.node(1)?;
-    let _haproxy = Haproxy::start(node, &Spec { socket: None, page: true })?;
+    let _haproxy = Haproxy::start(node, &Spec { socket: None, page: true, ..Spec::default() })?;
     let agent = agent(node, &["--collector.haproxy=on"])?;
     ensure!(support(&agent)?.0 == "supported", "who insists on it waits for the first look");
     ensure!(through(&agent).as_deref() == Some("metrics_page"));
@@ -85,7 +89,7 @@ fn the_exporter_is_found_where_there_is_no_socket() -> Result<()> {
 fn an_haproxy_that_says_nothing_of_itself_is_no_haproxy_to_read() -> Result<()> {
     let lab = lab()?;
     let node = lab.node(1)?;
-    let _haproxy = Haproxy::start(node, &Spec { socket: None, page: false })?;
+    let _haproxy = Haproxy::start(node, &Spec { socket: None, page: false, ..Spec::default() })?;
     let agent = agent(node, &[])?;
     wait_support(&agent, "no", "neither a stats socket nor a prometheus-exporter")?;
     ensure!(series(&agent)? == 0);
@@ -96,8 +100,11 @@ fn an_haproxy_that_says_nothing_of_itself_is_no_haproxy_to_read() -> Result<()> 
 fn a_stats_socket_over_tcp_is_read() -> Result<()> {
     let lab = lab()?;
     let node = lab.node(1)?;
-    let spec =
-        Spec { socket: Some("level user\n  stats socket ipv4@127.0.0.1:9999 level user"), page: false };
+    let spec = Spec {
+        socket: Some("level user\n  stats socket ipv4@127.0.0.1:9999 level user"),
+        page: false,
+        ..Spec::default()
+    };
     let _haproxy = Haproxy::start(node, &spec)?;
     let agent = agent(node, &["--haproxy.stats-socket=127.0.0.1:9999"])?;
     wait_support(&agent, "supported", "")?;

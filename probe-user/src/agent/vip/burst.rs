@@ -15,6 +15,7 @@ use crate::agent::vip_probe::OBSERVERS;
 use crate::collector::vip::Heard;
 use crate::collector::vip_probe::Probes;
 use crate::peer::{Registry, is_chosen};
+use crate::source::netlink::NetworkFacts;
 
 /// Between two questions to one port.
 const SPACING: Duration = Duration::from_millis(10);
@@ -48,10 +49,15 @@ impl Bursts {
     }
 
     /// Begins to ask.
-    pub(super) fn begin(&mut self, address: IpAddr, heard: &Heard) {
+    pub(super) fn begin(&mut self, address: IpAddr, heard: &Heard, facts: &NetworkFacts) {
         self.running.retain(|_, end| !end.is_closed());
         let is_scoped = matches!(address, IpAddr::V6(address) if address.is_unicast_link_local());
-        if is_scoped || self.running.len() >= MOST || self.running.contains_key(&address) {
+        // Whoever advertises an address of elsewhere wants somebody else to be asked.
+        if is_scoped
+            || !facts.is_on_link(address)
+            || self.running.len() >= MOST
+            || self.running.contains_key(&address)
+        {
             return;
         }
         let wandering = heard.lock().addresses();

@@ -583,3 +583,28 @@ fn a_packet_that_comes_before_the_first_failover_is_told_ends_it() {
     link.serve(4_402, 12, None).hear(4_403, arp(Operation::Request, 12, 50, 50));
     assert_eq!(link.last(), [Some(4_400.0), Some(3.0), Some(0.0), Some(4_402.0)]);
 }
+
+#[test]
+fn claims_are_bounded_also_where_every_address_is_virtual() {
+    let mut state = State::default();
+    let claim = |station: u8, number: u16| {
+        let address = Ipv4Addr::from([10, 0, number.to_be_bytes()[0], number.to_be_bytes()[1]]);
+        let link = Link { source: Some(mac(station)), destination: None, vlan: None, outer_vlan: None };
+        let (operation, target_mac) = (Operation::Request, mac(0));
+        let message = Message::Arp(Arp {
+            operation,
+            sender_mac: mac(station),
+            sender: address,
+            target_mac,
+            target: address,
+        });
+        Observation { link, message }
+    };
+    for number in 0..2_000 {
+        for station in 1..=2 {
+            state.observe(&passage(number.into()), Ok(Some(claim(station, number))));
+        }
+    }
+    assert_eq!((state.claims().count(), state.histories().len()), (1_024, 1_024));
+    assert_eq!(state.limited(), 2 * (2_000 - 1_024));
+}

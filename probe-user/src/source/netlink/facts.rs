@@ -33,6 +33,16 @@ impl NetworkFacts {
         self.links.binary_search_by_key(&index, |link| link.index).ok().and_then(|at| self.links.get(at))
     }
 
+    /// Whether an address is one of a network that this node is on.
+    #[must_use]
+    pub fn is_on_link(&self, address: IpAddr) -> bool {
+        self.addresses.iter().filter_map(Address::network).any(|network| {
+            network.prefix_len() > 0
+                && network.prefix_len() < network.max_prefix_len()
+                && network.contains(&address)
+        })
+    }
+
     /// The device of this name.
     #[must_use]
     pub fn link_named(&self, name: &str) -> Option<&Link> {
@@ -248,4 +258,26 @@ pub struct FdbEntry {
     pub destination: IpAddr,
     /// Never ages.
     pub permanent: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_on_the_link_of_its_network_only() {
+        let address = |text: &str, prefix_len| Address {
+            device: 2,
+            address: text.parse().unwrap(),
+            prefix_len,
+            peer: None,
+            broadcast: None,
+            scope: Scope::Global,
+        };
+        let addresses = [address("192.168.56.11", 24), address("10.42.1.0", 32), address("fd56::11", 64)];
+        let facts = NetworkFacts { addresses: addresses.into(), ..NetworkFacts::default() };
+        let on_link = |text: &str| facts.is_on_link(text.parse().unwrap());
+        assert_eq!(["192.168.56.50", "fd56::50"].map(on_link), [true, true]);
+        assert_eq!(["192.168.57.50", "10.42.1.0", "8.8.8.8", "fd57::50"].map(on_link), [false; 4]);
+    }
 }

@@ -40,7 +40,7 @@ impl State {
                     local: passage.transmitted,
                 };
                 match kind {
-                    arp::Kind::GratuitousRequest | arp::Kind::GratuitousReply => self.announced(claim),
+                    arp::Kind::GratuitousRequest | arp::Kind::GratuitousReply => self.announced(&claim),
                     arp::Kind::Reply => self.answered(&claim).into_iter().collect(),
                     arp::Kind::Probe | arp::Kind::Request => Vec::new(),
                 }
@@ -54,7 +54,7 @@ impl State {
                     local: passage.transmitted,
                 };
                 if advert.is_unsolicited() {
-                    self.announced(claim)
+                    self.announced(&claim)
                 } else {
                     self.answered(&claim).into_iter().collect()
                 }
@@ -82,7 +82,7 @@ impl State {
             local: passage.transmitted,
         };
         let mut happenings = Vec::new();
-        let accepted = self.party(router, &advert).and_then(|router| {
+        let accepted = self.party(&router, &advert).and_then(|router| {
             let is_foreign = router.party > 0 && !self.contests.contains_key(&router);
             let contest = self.contests.entry(router.clone()).or_default();
             if is_foreign {
@@ -100,7 +100,7 @@ impl State {
 
     /// The party that an advertisement belongs to: that whose routers advertise an address of it, else where its router
     /// was before, unless others are there that have no address in common with it. `None`: one too many.
-    fn party(&mut self, router: VirtualRouter, advert: &Advert) -> Option<VirtualRouter> {
+    fn party(&mut self, router: &VirtualRouter, advert: &Advert) -> Option<VirtualRouter> {
         let of = |party| VirtualRouter { party, ..router.clone() };
         let parties: Vec<u8> =
             self.contests.range(of(0)..=of(u8::MAX)).map(|(router, _)| router.party).collect();
@@ -144,17 +144,17 @@ impl State {
     }
 
     /// A station announces an address to its neighbours.
-    fn announced(&mut self, claim: Claim) -> Vec<Notice> {
-        let Claim { claimed, station, time, local } = claim;
+    fn announced(&mut self, claim: &Claim) -> Vec<Notice> {
+        let claimed = &claim.claimed;
         let is_advertised = |contest: &Contest| contest.addresses().contains(&claimed.address);
         if !self.contests.values().any(is_advertised) {
-            return self.claimed(claimed, station, time, local);
+            return self.claimed(claim);
         }
         let mut heard = Vec::new();
         for (router, contest) in &mut self.contests {
             if router.interface == claimed.interface && contest.addresses().contains(&claimed.address) {
                 let mut happenings = Vec::new();
-                contest.announced(router.vrid, station, time, &mut happenings);
+                contest.announced(router.vrid, claim.station, claim.time, &mut happenings);
                 heard.push((router.clone(), happenings));
             }
         }
@@ -162,22 +162,27 @@ impl State {
             .into_iter()
             .flat_map(|(router, happenings)| self.note_contest(&router, happenings))
             .collect();
-        let answer = self.answered(&Claim { claimed, station, time, local });
+        let answer = self.answered(claim);
         notices.into_iter().chain(answer).collect()
     }
 
     /// The same of an address that nobody advertises.
-    fn claimed(&mut self, claimed: Claimed, station: MacAddress, time: Nanos, local: bool) -> Vec<Notice> {
-        if self.claims.len() >= CLAIMS_MAX && !self.claims.contains_key(&claimed) {
+    fn claimed(&mut self, claim: &Claim) -> Vec<Notice> {
+        let Claim { claimed, station, time, local } = claim;
+        if self.claims.len() >= CLAIMS_MAX && !self.claims.contains_key(claimed) {
             self.make_room();
+            if self.claims.len() >= CLAIMS_MAX {
+                self.limited += 1;
+                return Vec::new();
+            }
         }
         let mut happenings = Vec::new();
         let claims = self.claims.entry(claimed.clone()).or_default();
-        if claims.claimed(station, time, local, &mut happenings).is_none() {
+        if claims.claimed(*station, *time, *local, &mut happenings).is_none() {
             self.limited += 1;
             return Vec::new();
         }
-        self.note_claims(&claimed, happenings)
+        self.note_claims(claimed, happenings)
     }
 
     /// Forgets claims that are most likely those of hosts that have started.
