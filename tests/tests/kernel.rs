@@ -24,6 +24,7 @@ const CHECKS: &[Check] = &[
     ("a clsact that somebody removes is made again", a_removed_qdisc_comes_back),
     ("a start after SIGKILL replaces exactly its own filters", leftovers_are_replaced),
     ("SIGTERM leaves nothing but the qdisc", nothing_is_left),
+    ("a priority that somebody has taken stays his", a_taken_priority_is_left),
     ("a qdisc for ingress alone is left alone", ingress_alone_is_refused),
 ];
 
@@ -144,6 +145,19 @@ fn nothing_is_left(stage: &mut Stage) -> Result<()> {
         ensure!(disciplines.contains("clsact"), "the qdisc of {device} is gone: {disciplines}");
     }
     ensure!(stage.filters("eth0", "ingress")?.foreign == foreign::PRIORITIES, "foreign filters are gone");
+    Ok(())
+}
+
+fn a_taken_priority_is_left(stage: &mut Stage) -> Result<()> {
+    stage.vm.run("tc filter add dev eth0 ingress prio 1 matchall action continue")?;
+    stage.start_agent()?;
+    stage.wait_tapped("eth0", true)?;
+    let filters = stage.filters("eth0", "ingress")?;
+    ensure!(filters.ours == [(2, "leadline_taprx".to_owned())], "{filters:?}");
+    ensure!(filters.foreign == [1, 3, 7], "{filters:?}");
+    ensure!(stage.end_agent("TERM")? == 0, "the agent did not end well");
+    let left = stage.filters("eth0", "ingress")?;
+    ensure!(left.ours.is_empty() && left.foreign == [1, 3, 7], "{left:?}");
     Ok(())
 }
 
