@@ -1,6 +1,6 @@
 //! Looks after filters on clsact, which nothing ties to us: the kernel tells of changes, and is asked for ours.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
@@ -10,9 +10,11 @@ use rtnetlink::packet_core::{NLM_F_ECHO, NLM_F_REQUEST, NetlinkHeader, NetlinkMe
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::tc::{TcAttribute, TcHandle, TcHeader, TcMessage};
 
-/// From the first change to the look at our filters: whoever makes a qdisc anew has finished by then, and finds none of
-/// ours in his way.
+/// From the last change of a device to the look at our filters: whoever makes a qdisc anew has finished by then, and
+/// finds none of ours in his way.
 const CALM: Duration = Duration::from_secs(1);
+/// From the first one, where it never gets calm.
+const LONGEST: Duration = Duration::from_secs(5);
 /// `RTNLGRP_TC` as a bit of the groups that a socket binds to.
 const CHANGES: u32 = 1 << 3;
 /// The kernel's answers about one filter or qdisc take some hundred bytes.
@@ -113,7 +115,7 @@ impl Changes {
         Ok(Self { socket, changed: Changed::default() })
     }
 
-    /// Takes in what has come, and hands it out once it is calm.
+    /// Takes in what has come, and hands out what is over.
     pub(super) fn take(&mut self, now: Instant) -> Option<Devices> {
         let mut buffer = Vec::with_capacity(ANSWER);
         loop {
@@ -132,7 +134,7 @@ impl Changes {
 
     /// How long to sleep until `take` has something, if nothing else comes.
     pub(super) fn due(&self, now: Instant) -> Option<Duration> {
-        self.changed.since.map(|since| (since + CALM).saturating_duration_since(now))
+        self.changed.due().map(|due| due.saturating_duration_since(now))
     }
 }
 
@@ -158,28 +160,40 @@ impl Devices {
     }
 }
 
-/// Changes that wait for calm.
-#[derive(Default)]
-struct Changed {
-    since: Option<Instant>,
-    devices: BTreeSet<u32>,
-    /// Some devices are not known.
-    all: bool,
+/// Changes that are not over.
+#[derive(Clone, Copy)]
+struct Burst {
+    first: Instant,
+    last: Instant,
 }
+
+impl Burst {
+    fn over(self) -> Instant {
+        (self.last + CALM).min(self.first + LONGEST)
+    }
+}
+
+/// Changes that wait for calm, by device; those of which the device is not known are under `None`.
+#[derive(Default)]
+struct Changed(BTreeMap<Option<u32>, Burst>);
 
 impl Changed {
     fn note(&mut self, device: Option<u32>, now: Instant) {
-        self.since.get_or_insert(now);
-        self.all |= device.is_none();
-        self.devices.extend(device);
+        self.0.entry(device).or_insert(Burst { first: now, last: now }).last = now;
     }
 
     fn take(&mut self, now: Instant) -> Option<Devices> {
-        if now.saturating_duration_since(self.since?) < CALM {
+        let over: Vec<_> = self.0.extract_if(.., |_, burst| burst.over() <= now).collect();
+        if over.is_empty() {
             return None;
         }
-        let Self { devices, all, .. } = std::mem::take(self);
-        Some(if all { Devices::All } else { Devices::These(devices) })
+        // All or nothing: one unknown device may be any.
+        let known: Option<BTreeSet<u32>> = over.into_iter().map(|(device, _)| device).collect();
+        Some(known.map_or(Devices::All, Devices::These))
+    }
+
+    fn due(&self) -> Option<Instant> {
+        self.0.values().map(|burst| burst.over()).min()
     }
 }
 
@@ -194,16 +208,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn changes_are_handed_out_together_once_it_is_calm() {
+    fn a_device_is_handed_out_once_it_is_calm() {
         let start = Instant::now();
         let mut changed = Changed::default();
-        assert_eq!(changed.take(start + CALM), None);
+        assert_eq!((changed.take(start + CALM), changed.due()), (None, None));
         changed.note(Some(3), start);
         changed.note(Some(5), start + CALM / 2);
+        changed.note(Some(5), start + CALM * 3 / 4);
+        assert_eq!(changed.due(), Some(start + CALM));
         assert_eq!(changed.take(start + CALM / 2), None);
-        let devices = changed.take(start + CALM).unwrap();
-        assert_eq!([3, 4, 5].map(|device| devices.contain(device)), [true, false, true]);
-        assert_eq!(changed.take(start + CALM * 2), None, "they are handed out once");
+        assert_eq!(changed.take(start + CALM), Some(Devices::These([3].into())));
+        assert_eq!(changed.take(start + CALM * 3 / 2), None, "the other one has changed again");
+        let devices = changed.take(start + CALM * 2).unwrap();
+        assert_eq!([3, 5].map(|device| devices.contain(device)), [false, true]);
+        assert_eq!(changed.take(start + CALM * 3), None, "each is handed out once");
+    }
+
+    #[test]
+    fn a_device_that_never_gets_calm_is_handed_out_all_the_same() {
+        let start = Instant::now();
+        let mut changed = Changed::default();
+        for step in 0..20 {
+            changed.note(Some(3), start + CALM * step / 4);
+        }
+        assert_eq!(changed.take(start + LONGEST), Some(Devices::These([3].into())));
     }
 
     #[test]

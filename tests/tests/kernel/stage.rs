@@ -8,7 +8,7 @@ use lab::{Vm, VmOptions};
 use super::foreign::{self, Filters};
 
 /// For what takes a second or two, on an emulated processor.
-pub(crate) const LIMIT: Duration = Duration::from_secs(15);
+pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 /// The neighbour's address.
 pub(crate) const PEER: &str = "192.0.2.2";
 /// An address that the neighbour announces.
