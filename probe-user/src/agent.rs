@@ -191,6 +191,7 @@ impl<'a> Agent<'a> {
             config: network::peer_config(self.config),
             join: self.config.vip.join_groups,
             lost: 0,
+            interruptions: 0,
             watched: BTreeSet::new(),
             bursts,
         };

@@ -11,6 +11,7 @@
 pub mod btf;
 mod device;
 pub mod error;
+mod filters;
 mod listener;
 mod load;
 mod mapped;

@@ -32,6 +32,7 @@ pub mod service;
 pub mod sockets;
 pub mod tls;
 pub mod tools;
+pub mod vm;
 pub mod witness;
 
 pub use acceptor::Acceptor;
@@ -49,3 +50,4 @@ pub use process::{run, run_for, wait_until};
 pub use service::Service;
 pub use sockets::Sockets;
 pub use tls::{Certificate, TlsServer};
+pub use vm::{Answer, Vm, VmOptions};

@@ -11,8 +11,9 @@ use anyhow::{Context as _, Result, bail, ensure};
 use crate::process;
 
 /// The Debian packages of the programs that the lab uses.
-const PACKAGES: [(&str, &str); 17] = [
+const PACKAGES: [(&str, &str); 20] = [
     ("bpftool", "bpftool"),
+    ("busybox", "busybox-static"),
     ("conntrack", "conntrack"),
     ("etcd", "etcd-server"),
     ("etcdctl", "etcd-client"),
@@ -26,8 +27,10 @@ const PACKAGES: [(&str, &str); 17] = [
     ("openssl", "openssl"),
     ("ping", "iputils-ping"),
     ("promtool", "prometheus"),
+    ("qemu-system-x86_64", "qemu-system-x86"),
     ("ss", "iproute2"),
     ("strace", "strace"),
+    ("strip", "binutils"),
     ("tcpdump", "tcpdump"),
 ];
 

@@ -5,6 +5,7 @@ mod apt;
 mod bpf;
 mod components;
 mod go;
+mod kernel;
 mod need;
 mod system;
 
@@ -24,6 +25,7 @@ pub(crate) fn run() -> Result<()> {
     let system = System::detect()?;
     step.done(&system);
     packages(&system)?;
+    kernel::unpack(&system)?;
     bpf::toolchain(&system)?;
     bpf::linker(&system)?;
     go::check()?;

@@ -62,6 +62,8 @@ pub(super) struct Listener {
     pub(super) join: bool,
     /// Frames that were lost so far.
     pub(super) lost: u64,
+    /// How often nothing was heard until somebody's removal of the tap was put right.
+    pub(super) interruptions: u64,
     /// Addresses whose service the tap notes.
     pub(super) watched: BTreeSet<IpAddr>,
     pub(super) bursts: Bursts,
@@ -265,7 +267,9 @@ impl Listener {
         let uplinks = devices.names.iter().map(|(index, name)| (name.to_string(), is_tapped(*index)));
         let mut state = self.heard.lock();
         state.set_uplinks(uplinks.collect());
-        if std::mem::replace(&mut self.lost, lost) < lost {
+        let has_lost = std::mem::replace(&mut self.lost, lost) < lost;
+        let interrupted = std::mem::replace(&mut self.interruptions, status.interruptions);
+        if has_lost || interrupted < status.interruptions {
             state.deafened(|_| true, now);
         }
         drop(state);

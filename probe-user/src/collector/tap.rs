@@ -14,7 +14,7 @@ static ATTACHED: Descriptor = Descriptor {
     help: "Whether the tap listens on an uplink: an Ethernet device that leads to other nodes and clients.",
     labels: &["interface"],
     profile: Profile::Minimal,
-    source: "BPF_LINK_CREATE",
+    source: "BPF_LINK_CREATE, before Linux 6.6 RTM_NEWTFILTER",
     witness: "garbage sent to the device is counted",
 };
 

@@ -33,6 +33,16 @@ pub enum KernelError {
         /// The kernel's answer.
         source: aya::programs::ProgramError,
     },
+    /// Somebody's qdisc takes the place of clsact.
+    #[error(
+        "{device} has a qdisc of kind {kind} at its ingress, and only clsact has a place for what the device sends, too"
+    )]
+    Discipline {
+        /// The device.
+        device: String,
+        /// The kind of the qdisc.
+        kind: String,
+    },
     /// An iterator ended early.
     #[error("program {program} did not reach its end: {source}")]
     Iterator {

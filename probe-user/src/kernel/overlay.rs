@@ -8,6 +8,7 @@ use probe_common::overlay::{DEVICES_MAX, OverlayDevice};
 
 use super::device::{self, Attached, Pair};
 use super::error::KernelError;
+use super::filters::Devices;
 use super::wire::Wire;
 
 const PROGRAMS: Pair = Pair { receive: "leadline_ovrx", transmit: "leadline_ovtx" };
@@ -70,6 +71,13 @@ impl Overlays {
         errors
     }
 
+    /// Forgets those of the `changed` devices whose programs somebody has taken off, and names them.
+    pub(super) fn forget_robbed(&mut self, changed: &Devices) -> Vec<String> {
+        let is_robbed =
+            |index: &u32, device: &mut Attached| changed.contain(*index) && device.is_robbed(*index);
+        self.attached.extract_if(.., is_robbed).map(|(_, device)| device.name.clone()).collect()
+    }
+
     /// Names and rows of the devices that were ever attached.
     pub(super) fn rows(&self) -> &[String] {
         &self.rows
@@ -91,7 +99,7 @@ impl Overlays {
             .ok_or_else(|| KernelError::TooManyOverlays { device: target.name.clone() })?;
         let device = OverlayDevice { row, link_header: target.link_header };
         self.devices.insert(target.index, Wire(device), 0).map_err(map_error)?;
-        device::attach(ebpf, PROGRAMS, &target.name)
+        device::attach(ebpf, PROGRAMS, &target.name, target.index)
     }
 }
 

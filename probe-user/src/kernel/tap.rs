@@ -8,6 +8,7 @@ use zerocopy::FromBytes as _;
 
 use super::device::{self, Attached, Pair};
 use super::error::KernelError;
+use super::filters::Devices;
 
 pub(super) const PROGRAMS: Pair = Pair { receive: "leadline_taprx", transmit: "leadline_taptx" };
 
@@ -66,7 +67,7 @@ impl Taps {
             if self.0.contains_key(&uplink.index) {
                 continue;
             }
-            match device::attach(ebpf, PROGRAMS, &uplink.name) {
+            match device::attach(ebpf, PROGRAMS, &uplink.name, uplink.index) {
                 Ok(attached) => {
                     self.0.insert(uplink.index, attached);
                 }
@@ -74,6 +75,13 @@ impl Taps {
             }
         }
         errors
+    }
+
+    /// Forgets those of the `changed` devices whose programs somebody has taken off, and names them.
+    pub(super) fn forget_robbed(&mut self, changed: &Devices) -> Vec<String> {
+        let is_robbed =
+            |index: &u32, device: &mut Attached| changed.contain(*index) && device.is_robbed(*index);
+        self.0.extract_if(.., is_robbed).map(|(_, device)| device.name.clone()).collect()
     }
 
     /// The devices that are tapped now.

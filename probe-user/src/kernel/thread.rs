@@ -76,6 +76,8 @@ pub struct Status {
     pub records_lost: u64,
     /// Devices that are tapped.
     pub uplinks: Vec<Uplink>,
+    /// How often devices went without their programs until we attached them again.
+    pub interruptions: u64,
     /// Frames of the tap that were none of ours, or found the agent's queue full.
     pub frames_lost: u64,
     /// The same of served packets.

@@ -4,6 +4,7 @@ use std::os::fd::AsFd as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use aya::maps::{HashMap, MapData, MapError, Queue, RingBuf};
 use aya_log::EbpfLogger;
@@ -13,16 +14,17 @@ use nix::sys::eventfd::EventFd;
 use probe_common::traffic::SlotKey;
 
 use super::error::KernelError;
-use super::listener;
+use super::filters::Changes;
 use super::load::{self, Loaded};
 use super::overlay::Overlays;
 use super::prefix::{NodeNumbers, Prefixes};
 use super::record::{self, CgroupEvent};
 use super::served::{self, Served, Servers};
 use super::slots::Slots;
-use super::tap::{self, Frame, Taps};
-use super::thread::{Command, KernelOptions, Status};
+use super::tap::{self, Frame, Taps, Uplink};
+use super::thread::{Command, KernelOptions, OverlayTarget, Status};
 use super::wire::Wire;
+use super::{device, listener};
 
 /// What the kernel thread keeps.
 const KEPT: [Capability; 3] = [Capability::CAP_BPF, Capability::CAP_PERFMON, Capability::CAP_NET_ADMIN];
@@ -60,6 +62,10 @@ impl Starting {
             records,
             frames,
             taps: Taps::default(),
+            uplinks: Vec::new(),
+            targets: Vec::new(),
+            changes: changes_of_filters(),
+            interruptions: 0,
             tapped: self.frames,
             frames_lost: 0,
             served,
@@ -106,6 +112,13 @@ pub(super) struct Worker {
     records: RingBuf<MapData>,
     frames: RingBuf<MapData>,
     taps: Taps,
+    /// Devices to tap.
+    uplinks: Vec<Uplink>,
+    /// Overlay devices to count on.
+    targets: Vec<OverlayTarget>,
+    /// Of devices' filters, where those are what our programs hang on.
+    changes: Option<Changes>,
+    interruptions: u64,
     tapped: tokio::sync::mpsc::Sender<Frame>,
     /// Frames that were none of ours, or found the agent's queue full.
     frames_lost: u64,
@@ -135,6 +148,7 @@ impl Worker {
             self.drain_records();
             self.drain_served();
             self.drain_frames();
+            self.mend();
             if let Some(logger) = &mut self.logger {
                 logger.flush();
             }
@@ -167,8 +181,13 @@ impl Worker {
             PollFd::new(self.served.as_fd(), PollFlags::POLLIN),
         ];
         descriptors.extend(self.logger.as_ref().map(|logger| PollFd::new(logger.as_fd(), PollFlags::POLLIN)));
+        let changes = self.changes.as_ref();
+        descriptors.extend(changes.map(|changes| PollFd::new(changes.as_fd(), PollFlags::POLLIN)));
+        let due = changes.and_then(|changes| changes.due(Instant::now()));
+        // A millisecond more, since the rest of one is cut off.
+        let due = due.and_then(|due| u16::try_from(due.as_millis() + 1).ok());
         // EINTR only means one more look. The counter is cleared so that poll sleeps again.
-        if poll(&mut descriptors, PollTimeout::NONE).is_ok() {
+        if poll(&mut descriptors, due.map_or(PollTimeout::NONE, PollTimeout::from)).is_ok() {
             let _cleared = self.wake.read();
         }
     }
@@ -229,17 +248,13 @@ impl Worker {
                 }
             }
             Command::Overlays(targets) => {
-                let errors = self.overlays.replace(&mut self.ebpf, &targets);
-                for error in &errors {
-                    tracing::warn!(%error, "overlay device is not counted");
-                }
+                self.targets = targets;
+                self.attach_overlays();
                 self.publish();
             }
             Command::Taps(uplinks) => {
-                let errors = self.taps.replace(&mut self.ebpf, &uplinks);
-                for error in &errors {
-                    tracing::warn!(%error, "uplink is not tapped");
-                }
+                self.uplinks = uplinks;
+                self.attach_taps();
                 self.publish();
             }
             Command::Watch(addresses) => self.servers.replace(&addresses)?,
@@ -250,6 +265,37 @@ impl Worker {
             Command::Stop => {}
         }
         Ok(())
+    }
+
+    fn attach_overlays(&mut self) {
+        for error in self.overlays.replace(&mut self.ebpf, &self.targets) {
+            tracing::warn!(%error, "overlay device is not counted");
+        }
+    }
+
+    fn attach_taps(&mut self) {
+        for error in self.taps.replace(&mut self.ebpf, &self.uplinks) {
+            tracing::warn!(%error, "uplink is not tapped");
+        }
+    }
+
+    /// Attaches again where somebody has removed filters of ours.
+    fn mend(&mut self) {
+        let Some(changed) = self.changes.as_mut().and_then(|changes| changes.take(Instant::now())) else {
+            return;
+        };
+        let mut robbed = self.taps.forget_robbed(&changed);
+        robbed.extend(self.overlays.forget_robbed(&changed));
+        if robbed.is_empty() {
+            return;
+        }
+        for device in robbed {
+            tracing::warn!(device, "somebody has removed filters of this agent: they are attached again");
+        }
+        self.attach_overlays();
+        self.attach_taps();
+        self.interruptions += 1;
+        self.publish();
     }
 
     /// Removes every key that is to retire. A batch is done when all before it are: a key that stays would lead packets
@@ -292,6 +338,7 @@ impl Worker {
                 (tap::PROGRAMS.transmit, !uplinks.is_empty()),
             ],
             uplinks,
+            interruptions: self.interruptions,
             cgroup_tracking: self.cgroup_tracking.clone(),
             socket_errors: self.socket_errors,
             listeners: self.listeners.clone(),
@@ -301,6 +348,17 @@ impl Worker {
             served_lost: self.served_lost,
         };
     }
+}
+
+/// What tells of filters that others remove; links are nobody else's.
+fn changes_of_filters() -> Option<Changes> {
+    if device::tcx_available() {
+        return None;
+    }
+    let refused = |error: &std::io::Error| {
+        tracing::warn!(%error, "filters that somebody removes will not be attached again");
+    };
+    Changes::subscribe().inspect_err(refused).ok()
 }
 
 enum Next {

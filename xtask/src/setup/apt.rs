@@ -32,7 +32,7 @@ const DAEMONS: [(&str, &str); 4] = [
 pub(super) fn install(groups: impl IntoIterator<Item = &'static [&'static str]>) -> Result<()> {
     let groups: BTreeSet<_> = groups.into_iter().collect();
     let step = Step::start("apt", "reading the lists of packages");
-    quietly(apt_get().args(["update"]))?;
+    update()?;
     let chosen = choose(&groups, |package| candidate(package).is_some())?;
     step.done(format!("{} to install", chosen.len()));
 
@@ -44,6 +44,11 @@ pub(super) fn install(groups: impl IntoIterator<Item = &'static [&'static str]>)
     disable_daemons(&chosen)?;
     step.done("installed");
     Ok(())
+}
+
+/// Reads the lists of packages anew.
+pub(super) fn update() -> Result<()> {
+    quietly(apt_get().args(["update"]))
 }
 
 /// The version that this release would install.

@@ -37,6 +37,9 @@ pub(super) const NEEDS: &[Need] = &[
     need("keepalived", &["keepalived"], "virtual addresses in the lab"),
     need("openssl", &["openssl"], "certificates and TLS servers in the lab"),
     need("haproxy", &["haproxy"], "a load balancer in the lab"),
+    need("busybox", &["busybox-static"], "the programs in a virtual machine"),
+    need("qemu-system-x86_64", &["qemu-system-x86"], "runs older kernels in a virtual machine"),
+    need("strip", &["binutils"], "makes programs small for a virtual machine"),
     need("promtool", &["promtool", "prometheus"], "checks what the agent exports"),
 ];
 
