@@ -23,6 +23,7 @@
 
 mod atomic;
 mod cgroup;
+mod frame;
 mod listener;
 mod maps;
 mod overlay;

@@ -6,8 +6,8 @@ use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use probe_common::served::{PREVIOUS_TRANSMITTED, ServedRecord, Server, TRANSMITTED};
 
+use crate::frame::load;
 use crate::maps::{SERVED, SERVERS, WATCHED, count_loss};
-use crate::tap::load;
 
 /// A pause that is told of, in nanoseconds: more than the spacing of the agents' own questions during a failover.
 const PAUSE: u64 = 25_000_000;

@@ -9,6 +9,7 @@ use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use probe_common::tap::{FRAME_MAX, TAGGED, TRANSMITTED, TapRecord};
 
+use crate::frame::load;
 use crate::maps::{FRAMES, WATCHED, count_loss};
 use crate::served;
 
@@ -43,15 +44,6 @@ pub(crate) fn leadline_taptx(ctx: TcContext) -> i32 {
     // SAFETY: the pointer is this run's context.
     unsafe { watch(ctx.as_ptr().cast(), true) };
     NEXT
-}
-
-/// Loads `N` bytes of the frame.
-#[inline(always)]
-pub(crate) fn load<const N: usize>(skb: *mut __sk_buff, offset: u32) -> Option<[u8; N]> {
-    let mut bytes = [0; N];
-    // SAFETY: `bytes` has N bytes; the helper checks the offset against the packet.
-    let result = unsafe { bpf_skb_load_bytes(skb.cast(), offset, bytes.as_mut_ptr().cast(), N as u32) };
-    (result == 0).then_some(bytes)
 }
 
 /// Leaves what nearly every packet is after a few loads, without a call and so without saving registers for one.
