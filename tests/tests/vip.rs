@@ -17,6 +17,8 @@ mod failover;
 mod foreign;
 #[path = "vip/garbage.rs"]
 mod garbage;
+#[path = "vip/matrix.rs"]
+mod matrix;
 #[path = "vip/neighbour.rs"]
 mod neighbour;
 #[path = "vip/replay.rs"]

@@ -1,0 +1,176 @@
+//! Every way in which keepalived was seen to fail, in version 2 with whole seconds, in version 3 with a tenth of one, and
+//! with unicast peers: the cause, the times and the holders, as the old owner, the new one, a backup and a bystander
+//! without keepalived see them.
+
+use std::net::IpAddr;
+
+use anyhow::{Context as _, Result, ensure};
+use lab::keepalived::Spec;
+use lab::{Firewall, Lab, Place as _, Trio, wait_until};
+
+use crate::failover::check;
+use crate::stage::{BYSTANDER, LIMIT, Observer, Stage};
+
+/// Drops advertisements above the tap.
+const DEAF: &str = "chain i { type filter hook input priority -400; ip protocol 112 drop; }";
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Version2,
+    Version3,
+    Unicast,
+}
+
+impl Mode {
+    fn start(self, lab: &Lab) -> Result<Stage> {
+        match self {
+            Self::Version2 => Stage::new(lab, &Spec::v2()),
+            Self::Version3 => Stage::new(lab, &Spec::default()),
+            Self::Unicast => Stage::with(lab, Trio::start_unicast(lab, &Spec::v2())?),
+        }
+    }
+
+    /// Who hears nothing of it.
+    const fn is_deaf(self, node: u8) -> bool {
+        matches!(self, Self::Unicast) && node == BYSTANDER
+    }
+}
+
+/// Waits until exactly these nodes have the address, and every agent says of its own node what `ip` does.
+fn holders(lab: &Lab, stage: &Stage, mode: Mode, expected: &[u8]) -> Result<()> {
+    let held =
+        |index: u8| lab.node(index).is_ok_and(|node| node.holding(stage.vip).is_ok_and(|at| at.is_some()));
+    let told = |observer: &Observer| {
+        let labels = [("vip", &*stage.vip.to_string())];
+        let page = observer.agent.scrape();
+        page.ok().and_then(|page| page.count("leadline_vip_held", &labels))
+    };
+    wait_until(&format!("{expected:?} to have the address, and the agents to say so"), LIMIT, || {
+        stage.observers.iter().all(|observer| {
+            let is_held = held(observer.node);
+            let is_told = mode.is_deaf(observer.node) || told(observer) == Some(u64::from(is_held));
+            is_told && is_held == expected.contains(&observer.node)
+        })
+    })
+    .with_context(|| format!("{:?}", (1..=BYSTANDER).filter(|index| held(*index)).collect::<Vec<_>>()))
+}
+
+/// Does something to the owner; everybody who hears of it but some knows the cause and the times, and then these have
+/// the address.
+fn row(
+    mode: Mode,
+    act: impl FnOnce(&Lab, &mut Stage) -> Result<()>,
+    (cause, without, expected): (&str, &[u8], &[u8]),
+) -> Result<()> {
+    let lab = Stage::lab()?;
+    let mut stage = mode.start(&lab)?;
+    act(&lab, &mut stage)?;
+    let deaf: Vec<u8> =
+        (1..=BYSTANDER).filter(|node| mode.is_deaf(*node) || without.contains(node)).collect();
+    check(&mut stage, cause, &deaf)?;
+    if expected.is_empty() { Ok(()) } else { holders(&lab, &stage, mode, expected) }
+}
+
+/// Both backups stop hearing: three owners until they do again.
+fn deaf(mode: Mode) -> Result<()> {
+    let lab = Stage::lab()?;
+    let stage = mode.start(&lab)?;
+    let rules = [
+        Firewall::add(lab.node(2)?, "inet", "deaf", DEAF)?,
+        Firewall::add(lab.node(3)?, "inet", "deaf", DEAF)?,
+    ];
+    let conflict = |expected: u64| -> Result<()> {
+        for observer in stage.observers.iter().filter(|observer| !mode.is_deaf(observer.node)) {
+            let labels = [("vip", &*stage.vip.to_string())];
+            wait_until(&format!("conflict {expected}"), LIMIT, || {
+                let page = observer.agent.scrape();
+                page.is_ok_and(|page| page.count("leadline_vip_conflict", &labels) == Some(expected))
+            })
+            .with_context(|| format!("node{}", observer.node))?;
+        }
+        Ok(())
+    };
+    conflict(1)?;
+    holders(&lab, &stage, mode, &[1, 2, 3])?;
+    drop(rules);
+    conflict(0)?;
+    holders(&lab, &stage, mode, &[1])
+}
+
+/// The address is deleted on its owner, which takes it back; where a backup's few milliseconds more were not enough, the
+/// backup had it meanwhile.
+fn deleted(mode: Mode) -> Result<()> {
+    let lab = Stage::lab()?;
+    let mut stage = mode.start(&lab)?;
+    let vip: IpAddr = stage.vip;
+    lab.node(1)?.remove_address(vip)?;
+    for observer in stage.observers.iter_mut().filter(|observer| !mode.is_deaf(observer.node)) {
+        let (page, moves) = observer.wait_moves(vip)?;
+        let first = moves.first().context("no move")?;
+        println!("node{}: {moves:?}", observer.node);
+        let cause = if first.from == first.to { "address_removed" } else { "shutdown" };
+        ensure!(Observer::failovers(&page, vip, cause) >= Some(1), "not {cause}: {moves:?}");
+        ensure!(mode == Mode::Version3 || cause == "address_removed", "a backup was faster: {moves:?}");
+    }
+    holders(&lab, &stage, mode, &[1])
+}
+
+macro_rules! rows {
+    ($($name:ident: $mode:expr;)*) => {$(
+        mod $name {
+            use super::*;
+
+            #[test]
+            fn a_stop_is_a_shutdown() -> Result<()> {
+                row($mode, |_, stage| stage.trio.daemon(1)?.terminate().map(drop), ("shutdown", &[], &[2]))
+            }
+
+            #[test]
+            fn a_parent_that_is_killed_lets_its_child_say_goodbye() -> Result<()> {
+                row($mode, |_, stage| stage.trio.daemon(1)?.kill_parent(), ("shutdown", &[], &[2]))
+            }
+
+            #[test]
+            fn a_child_that_is_killed_is_a_timeout() -> Result<()> {
+                // Its parent starts another one, which is the master again after a while.
+                row($mode, |_, stage| stage.trio.daemon(1)?.kill_child(), ("timeout", &[], &[]))
+            }
+
+            #[test]
+            fn a_crash_is_a_timeout_and_leaves_the_address_on_two_nodes() -> Result<()> {
+                row($mode, |_, stage| stage.trio.daemon(1)?.kill_both(), ("timeout", &[], &[1, 2]))
+            }
+
+            #[test]
+            fn a_hang_is_a_timeout_and_leaves_the_address_on_two_nodes() -> Result<()> {
+                row($mode, |_, stage| stage.trio.daemon(1)?.stop_child(), ("timeout", &[], &[1, 2]))
+            }
+
+            #[test]
+            fn a_device_that_is_set_down_is_silence_at_the_others() -> Result<()> {
+                row($mode, |lab, _| lab.node(1)?.ip("link set eth0 down"), ("timeout", &[1], &[2]))
+            }
+
+            #[test]
+            fn a_port_that_is_set_down_is_silence_at_the_others() -> Result<()> {
+                row($mode, |lab, _| lab.plug(lab.node(1)?, false), ("timeout", &[1], &[2]))
+            }
+
+            #[test]
+            fn backups_that_do_not_hear_are_owners_as_well() -> Result<()> {
+                deaf($mode)
+            }
+
+            #[test]
+            fn an_address_that_is_deleted_comes_back_to_its_owner() -> Result<()> {
+                deleted($mode)
+            }
+        }
+    )*};
+}
+
+rows! {
+    version2: Mode::Version2;
+    version3: Mode::Version3;
+    unicast: Mode::Unicast;
+}
