@@ -23,8 +23,6 @@ const _: () = assert!(size_of::<Watched>() == 48);
 
 /// Bit of [`ServedRecord::flags`]: the packet leaves this node.
 pub const TRANSMITTED: u32 = 1;
-/// Bit of [`ServedRecord::flags`]: the packet before it left this node.
-pub const PREVIOUS_TRANSMITTED: u32 = 1 << 1;
 
 /// Who served an address last; all zero before anybody has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -53,13 +51,11 @@ pub struct ServedRecord {
     pub address: [u8; 16],
     /// The station that sent the packet.
     pub mac: [u8; 6],
-    /// The station that sent the one before it.
-    pub previous_mac: [u8; 6],
+    /// Zero.
+    pub padding: u16,
     /// Interface index of the uplink.
     pub device: u32,
-    /// [`TRANSMITTED`] and [`PREVIOUS_TRANSMITTED`].
+    /// [`TRANSMITTED`].
     pub flags: u32,
-    /// Zero.
-    pub padding: u32,
 }
-const _: () = assert!(size_of::<ServedRecord>() == 56);
+const _: () = assert!(size_of::<ServedRecord>() == 48);

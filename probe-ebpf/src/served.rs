@@ -4,7 +4,7 @@
 
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::bpf_ktime_get_ns;
-use probe_common::served::{PREVIOUS_TRANSMITTED, ServedRecord, Server, TRANSMITTED};
+use probe_common::served::{ServedRecord, Server, TRANSMITTED};
 
 use crate::frame::load;
 use crate::maps::{SERVED, SERVERS, WATCHED, count_loss};
@@ -46,18 +46,8 @@ pub(crate) unsafe fn note(skb: *mut __sk_buff, egress: bool) {
     if is_other || now - before.last > PAUSE || before.last < announced {
         // SAFETY: a field of the context.
         let device = unsafe { (*skb).ifindex };
-        let flags = u32::from(egress) * TRANSMITTED + u32::from(before.transmitted) * PREVIOUS_TRANSMITTED;
-        let previous = before.last;
-        let record = ServedRecord {
-            time: now,
-            previous,
-            address,
-            mac,
-            previous_mac: before.mac,
-            device,
-            flags,
-            padding: 0,
-        };
+        let (flags, previous) = (u32::from(egress) * TRANSMITTED, before.last);
+        let record = ServedRecord { time: now, previous, address, mac, padding: 0, device, flags };
         match SERVED.reserve::<ServedRecord>(0) {
             Some(mut entry) => {
                 entry.write(record);

@@ -30,7 +30,7 @@ mod worker;
 pub use error::KernelError;
 pub use listener::Listener;
 pub use record::CgroupEvent;
-pub use served::{Before, Served};
+pub use served::Served;
 pub use slots::Slots;
 pub use tap::{Frame, Uplink};
 pub use thread::{KernelHandle, KernelOptions, OverlayTarget};

@@ -219,7 +219,7 @@ impl Listener {
             time: served.time,
             station: MacAddress(served.mac),
             local: served.transmitted,
-            previous: served.previous.map(|before| before.time),
+            previous: served.previous,
         };
         let notice = self.heard.lock().served(served.address, packet);
         self.record(notice.as_slice());

@@ -4,9 +4,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr};
 
 use aya::maps::{Array, HashMap, MapData};
-use probe_common::served::{
-    FILTER_WORDS, PREVIOUS_TRANSMITTED, ServedRecord, Server, TRANSMITTED, WATCHED_MAX, Watched,
-};
+use probe_common::served::{FILTER_WORDS, ServedRecord, Server, TRANSMITTED, WATCHED_MAX, Watched};
 use zerocopy::FromBytes as _;
 
 use super::error::KernelError;
@@ -29,36 +27,20 @@ pub struct Served {
     pub transmitted: bool,
     /// Interface index of the uplink.
     pub device: u32,
-    /// The packet of the address before it; `None` for the first one.
-    pub previous: Option<Before>,
-}
-
-/// The packet before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Before {
-    /// `CLOCK_MONOTONIC` nanoseconds.
-    pub time: u64,
-    /// The station that sent it.
-    pub mac: [u8; 6],
-    /// Sent by this node, else received.
-    pub transmitted: bool,
+    /// The same of the packet of the address before it; `None` for the first one.
+    pub previous: Option<u64>,
 }
 
 /// Decodes one record; `None` for one that is none of ours, which the caller counts.
 pub(super) fn decode(bytes: &[u8]) -> Option<Served> {
     let (record, _) = ServedRecord::read_from_prefix(bytes).ok()?;
-    let before = Before {
-        time: record.previous,
-        mac: record.previous_mac,
-        transmitted: record.flags & PREVIOUS_TRANSMITTED != 0,
-    };
     Some(Served {
         time: record.time,
         address: Ipv6Addr::from(record.address).to_canonical(),
         mac: record.mac,
         transmitted: record.flags & TRANSMITTED != 0,
         device: record.device,
-        previous: (before.time != 0).then_some(before),
+        previous: (record.previous != 0).then_some(record.previous),
     })
 }
 
@@ -129,26 +111,24 @@ mod tests {
             previous,
             address: key("192.168.56.50".parse().unwrap()),
             mac: [2, 0, 0, 0, 0, 1],
-            previous_mac: [2, 0, 0, 0, 0, 2],
-            device: 3,
-            flags: PREVIOUS_TRANSMITTED,
             padding: 0,
+            device: 3,
+            flags: TRANSMITTED,
         }
     }
 
     #[test]
     fn a_record_keeps_both_packets() {
         let served = decode(record(5).as_bytes()).unwrap();
-        assert_eq!((served.time, served.device, served.transmitted), (9, 3, false));
+        assert_eq!((served.time, served.device, served.transmitted), (9, 3, true));
         assert_eq!(served.address.to_string(), "192.168.56.50");
-        let before = Before { time: 5, mac: [2, 0, 0, 0, 0, 2], transmitted: true };
-        assert_eq!(served.previous, Some(before));
+        assert_eq!(served.previous, Some(5));
     }
 
     #[test]
     fn the_first_packet_has_none_before_it() {
         assert_eq!(decode(record(0).as_bytes()).unwrap().previous, None);
-        assert_eq!(decode(&record(0).as_bytes()[..55]), None);
+        assert_eq!(decode(&record(0).as_bytes()[..47]), None);
     }
 
     #[test]

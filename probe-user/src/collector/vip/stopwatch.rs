@@ -86,12 +86,6 @@ impl Stopwatch {
         }
     }
 
-    /// Whether a failover waits for its service.
-    #[must_use]
-    pub const fn is_running(&self) -> bool {
-        self.running.is_some()
-    }
-
     fn stop(&mut self) -> Option<Service> {
         let running = self.running.as_ref()?;
         let is_service = |packet: &&Packet| packet.time >= running.first && running.owner.sends(packet);
@@ -171,7 +165,7 @@ mod tests {
         assert_eq!(watch.served(packet(230, 11, Some(150))), None);
         let own = Packet { local: true, ..packet(240, 12, Some(230)) };
         assert_eq!(watch.served(own), None);
-        assert!(watch.is_running());
+        assert!(watch.running.is_some());
     }
 
     #[test]
@@ -179,7 +173,7 @@ mod tests {
         let mut watch = Stopwatch::default();
         watch.moved(&failover(), owner());
         watch.tick(PATIENCE + 201);
-        assert!(!watch.is_running());
+        assert!(watch.running.is_none());
         assert_eq!(watch.served(packet(PATIENCE + 300, 12, None)), None);
     }
 }

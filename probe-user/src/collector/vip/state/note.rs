@@ -27,12 +27,6 @@ impl State {
         }
     }
 
-    /// Whether a failover of this address still waits for its service.
-    #[must_use]
-    pub fn awaits_service(&self, address: IpAddr) -> bool {
-        self.watches.get(&address).is_some_and(|(watch, _)| watch.is_running())
-    }
-
     pub(super) fn note_contest(&mut self, router: &VirtualRouter, happenings: Vec<Happening>) -> Vec<Notice> {
         if happenings.is_empty() {
             return Vec::new();
