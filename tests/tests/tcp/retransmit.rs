@@ -84,9 +84,10 @@ fn retransmits_are_those_of_the_kernel() -> Result<()> {
     far.check_but_syn_acks()?;
     println!("{lost} frames lost, iperf3 saw {:?} retransmits", result.retransmits());
     ensure!(lost > 100 && segments > 100, "{lost} lost, {segments} sent again: too few to tell");
-    // iperf3 reads the data connection only.
+    // iperf3 reads the data connection only, and when it has handed over its last byte: of the 64 MiB up to 4 are in the
+    // send buffer then, and what is sent again of those it does not see. Twice that share is what chance may make of it.
     let seen = result.retransmits().context("no retransmits in the report")?;
-    assert!(seen <= segments && segments - seen < 10, "{seen} of {segments}");
+    assert!(seen <= segments && segments - seen <= segments / 8, "{seen} of {segments}");
     Ok(())
 }
 
