@@ -3,6 +3,7 @@
 //! Order matters twice. The kernel thread is started first, while this thread still has capabilities; every thread
 //! that is created afterwards inherits that it has none. And what feeds a collector runs before the agent is ready.
 
+mod etcd;
 mod event_file;
 mod haproxy;
 mod kernel_side;
@@ -26,6 +27,7 @@ use tokio::sync::watch;
 
 use self::kernel_side::{KernelSide, NOT_LOADED};
 use self::serve::{Chosen, supervise};
+use crate::collector;
 use crate::collector::agent_self::{AgentSelf, Build, EventSource, SelfMetrics};
 use crate::collector::dependent::Dependent;
 use crate::collector::haproxy::{Haproxy, Known};
@@ -130,6 +132,7 @@ impl<'a> Agent<'a> {
         agent.observe_listeners(&network, is_heard.then(|| heard.clone()), &mut chosen)?;
         agent.probe_vips(&network, registry, heard, probes, &mut chosen)?;
         agent.observe_haproxy(&mut chosen).await?;
+        agent.observe_etcd(&mut chosen).await?;
         agent.observe_node(tree, &network, &mut chosen)?;
         chosen.add(Mode::Auto, Arc::new(kernel.collector()))?;
         chosen.add(config.collector.self_, Arc::new(AgentSelf::new(agent.metrics.clone())))?;
@@ -213,6 +216,21 @@ impl<'a> Agent<'a> {
         chosen.add(mode, Arc::new(Haproxy::new(known)))?;
         if mode != Mode::Off {
             supervise("haproxy", self.ended.clone(), asker.run());
+        }
+        Ok(())
+    }
+
+    /// etcd, where this node has one. As above, only who insists on it waits for the first look.
+    async fn observe_etcd(&self, chosen: &mut Chosen) -> Result<()> {
+        let (mode, known) = (self.config.collector.etcd, collector::etcd::Known::default());
+        let timeline = Arc::clone(&self.timeline);
+        let mut watcher = etcd::Watcher::new("/".into(), self.config.etcd.clone(), known.clone(), timeline);
+        if mode == Mode::On {
+            watcher.round().await;
+        }
+        chosen.add(mode, Arc::new(collector::etcd::Etcd::new(known)))?;
+        if mode != Mode::Off {
+            supervise("etcd", self.ended.clone(), watcher.run());
         }
         Ok(())
     }

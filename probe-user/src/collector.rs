@@ -3,6 +3,7 @@
 
 pub mod agent_self;
 pub mod dependent;
+pub mod etcd;
 pub mod haproxy;
 pub mod overlay;
 pub mod program;
@@ -31,6 +32,7 @@ pub static CATALOGUE: &[(&str, &[&Descriptor])] = &[
     ("vip_probe", vip_probe::DESCRIPTORS),
     ("tap", tap::DESCRIPTORS),
     ("haproxy", haproxy::DESCRIPTORS),
+    ("etcd", etcd::DESCRIPTORS),
     ("program", program::DESCRIPTORS),
     ("self", agent_self::DESCRIPTORS),
     ("runner", runner::DESCRIPTORS),

@@ -4,6 +4,7 @@
 //! flags are read by `cli`, which overlays them on what [`Config::load`] gives.
 
 mod error;
+mod etcd;
 mod haproxy;
 mod service;
 mod value;
@@ -21,6 +22,7 @@ use probe_common::traffic::{SLOTS_MAX, SLOTS_MIN};
 use serde::Deserialize;
 
 pub use error::{ConfigError, nearest};
+pub use etcd::{Etcd, EtcdCredentials, election_timeout, etcd_credentials, etcd_endpoint, etcd_timeout};
 pub use haproxy::{Haproxy, MetricsUrl, StatsSocket, metrics_url, stats_socket};
 pub use service::{API_PORT, ProbeKind, Service, service};
 pub use value::{listen_address, log_level, network, node, probe_interval, retention};
@@ -86,6 +88,9 @@ pub struct Config {
     /// Where HAProxy tells about itself.
     #[serde(deserialize_with = "value::section")]
     pub haproxy: Haproxy,
+    /// How etcd is asked.
+    #[serde(deserialize_with = "value::section")]
+    pub etcd: Etcd,
     /// Pairs of owner and peer that are counted at once in the kernel. Default: 4096.
     #[serde(deserialize_with = "value::read_slots")]
     pub slots: u32,
@@ -170,6 +175,8 @@ pub struct Collectors {
     pub vip_probe: Mode,
     /// HAProxy. Default: auto.
     pub haproxy: Mode,
+    /// etcd. Default: auto.
+    pub etcd: Mode,
     /// The agent itself. Default: auto.
     #[serde(rename = "self")]
     pub self_: Mode,
@@ -238,6 +245,7 @@ impl Default for Config {
             vip: Vip::default(),
             events: Events::default(),
             haproxy: Haproxy::default(),
+            etcd: Etcd::default(),
             slots: 4096,
             series_limit: 10_000,
         }
@@ -280,6 +288,7 @@ impl Collectors {
             "vip_listener" => Some(self.vip_listener),
             "vip_probe" => Some(self.vip_probe),
             "haproxy" => Some(self.haproxy),
+            "etcd" => Some(self.etcd),
             "self" => Some(self.self_),
             _ => None,
         }
@@ -344,6 +353,7 @@ mod tests {
             .replace("vip_listener: auto", "vip_listener: off")
             .replace("vip_probe: auto", "vip_probe: off")
             .replace("haproxy: auto", "haproxy: on")
+            .replace("etcd: auto", "etcd: off")
             .replace("self: auto", "self: off")
             .replace("profile: standard", "profile: minimal")
             .replace("pod_retention: 5m", "pod_retention: 1h30m")
@@ -358,7 +368,13 @@ mod tests {
             .replace("probe_interval: 1s", "probe_interval: 500ms")
             .replace("join_groups: true", "join_groups: false")
             .replace("stats_socket: null", "stats_socket: /run/h.sock")
-            .replace("metrics_url: null", "metrics_url: http://127.0.0.1:8405/own")
+            .replace("\n  metrics_url: null\n", "\n  metrics_url: http://127.0.0.1:8405/own\n")
+            .replace("  endpoints: []", "  endpoints: ['https://192.0.2.1:2379']")
+            .replace("credentials: null", "credentials: {ca: /e/ca, certificate: /e/crt, key: /e/key}")
+            .replace("  metrics_url: null #", "  metrics_url: http://127.0.0.1:2382/m #")
+            .replace("election_timeout: null", "election_timeout: 5s")
+            .replace("poll_interval: 1s", "poll_interval: 2s")
+            .replace("\n  timeout: 500ms", "\n  timeout: 250ms")
             .replace("slots: 4096", "slots: 64")
             .replace("series_limit: 10000", "series_limit: 500")
     }
@@ -376,6 +392,7 @@ mod tests {
                 vip_listener: Mode::Off,
                 vip_probe: Mode::Off,
                 haproxy: Mode::On,
+                etcd: Mode::Off,
                 self_: Mode::Off,
             },
             profile: Profile::Minimal,
@@ -407,6 +424,21 @@ mod tests {
                     authority: "127.0.0.1:8405".to_owned(),
                     path: "/own".to_owned(),
                 }),
+            },
+            etcd: Etcd {
+                endpoints: vec!["https://192.0.2.1:2379".to_owned()],
+                credentials: Some(EtcdCredentials {
+                    ca: "/e/ca".into(),
+                    certificate: "/e/crt".into(),
+                    key: "/e/key".into(),
+                }),
+                metrics_url: Some(MetricsUrl {
+                    authority: "127.0.0.1:2382".to_owned(),
+                    path: "/m".to_owned(),
+                }),
+                election_timeout: Some(Duration::from_secs(5)),
+                poll_interval: Duration::from_secs(2),
+                timeout: Duration::from_millis(250),
             },
             slots: 64,
             series_limit: 500,

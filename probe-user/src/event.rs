@@ -79,6 +79,26 @@ pub enum Kind {
     HaproxyBackendDown,
     /// It has one again.
     HaproxyBackendUp,
+    /// Another member of etcd leads.
+    EtcdLeaderChanged,
+    /// A member of etcd does not answer any more.
+    EtcdMemberLost,
+    /// It answers again.
+    EtcdMemberBack,
+    /// A member joined etcd.
+    EtcdMemberAdded,
+    /// A member left the list of etcd.
+    EtcdMemberRemoved,
+    /// A learner of etcd votes now.
+    EtcdMemberPromoted,
+    /// Too few members of etcd are left to decide anything.
+    EtcdQuorumLost,
+    /// Enough of them are there again.
+    EtcdQuorumBack,
+    /// etcd has raised an alarm, which stands until somebody disarms it.
+    EtcdAlarmRaised,
+    /// The alarm of etcd was disarmed.
+    EtcdAlarmCleared,
     /// A netlink socket overran and the state was read again.
     NetlinkResynced,
     /// Links, addresses, routes and neighbours can no longer be followed.

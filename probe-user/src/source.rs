@@ -1,6 +1,9 @@
 //! Readers of the world, each with an injectable root or address.
 
 pub mod cgroupfs;
+pub mod etcd;
+pub mod exposition;
+pub mod fetch;
 pub mod flannel;
 pub mod haproxy;
 pub mod multicast;

@@ -11,10 +11,7 @@ mod system;
 
 use anyhow::{Result, bail};
 
-use crate::{
-    process::find,
-    progress::{Step, heading},
-};
+use crate::progress::{Step, heading};
 use need::{NEEDS, Need};
 use system::System;
 
@@ -35,7 +32,7 @@ pub(crate) fn run() -> Result<()> {
 /// The programs that tests and builds call.
 fn packages(system: &System) -> Result<()> {
     let step = Step::silent("programs");
-    let missing: Vec<&Need> = NEEDS.iter().filter(|need| find(need.program).is_none()).collect();
+    let missing: Vec<&Need> = NEEDS.iter().filter(|need| !need.is_here()).collect();
     if missing.is_empty() {
         step.done(format!("all {} are here", NEEDS.len()));
         return Ok(());

@@ -8,8 +8,9 @@ use ipnet::IpNet;
 
 use super::Cli;
 use crate::config::{
-    self, Collectors, Config, ConfigError, Events, Haproxy, Log, LogFormat, MAX_CONNECTIONS, MetricsUrl,
-    Mode, NodeAddresses, Peers, Profile, SERIES_LIMIT, SLOTS, Service, StatsSocket, Vip, Web, nearest,
+    self, Collectors, Config, ConfigError, Etcd, EtcdCredentials, Events, Haproxy, Log, LogFormat,
+    MAX_CONNECTIONS, MetricsUrl, Mode, NodeAddresses, Peers, Profile, SERIES_LIMIT, SLOTS, Service,
+    StatsSocket, Vip, Web, nearest,
 };
 
 const PREFIX: &str = "LEADLINE_";
@@ -75,6 +76,9 @@ pub struct Flags {
     /// HAProxy on this node: states and checks of its servers, and how many are left [default: auto]
     #[arg(long = "collector.haproxy", env = "LEADLINE_COLLECTOR_HAPROXY", value_name = "MODE")]
     pub collector_haproxy: Option<Mode>,
+    /// etcd: its members, leader and quorum margin [default: auto]
+    #[arg(long = "collector.etcd", env = "LEADLINE_COLLECTOR_ETCD", value_name = "MODE")]
+    pub collector_etcd: Option<Mode>,
 
     /// The agent itself [default: auto]
     #[arg(long = "collector.self", env = "LEADLINE_COLLECTOR_SELF", value_name = "MODE")]
@@ -142,6 +146,36 @@ pub struct Flags {
     #[arg(value_parser = config::metrics_url)]
     pub haproxy_metrics_url: Option<MetricsUrl>,
 
+    /// Begin with this endpoint of etcd; may be repeated [default: it is looked for]
+    #[arg(long = "etcd.endpoints", env = "LEADLINE_ETCD_ENDPOINTS", value_name = "URL")]
+    #[arg(value_delimiter = ',', value_parser = config::etcd_endpoint)]
+    pub etcd_endpoints: Option<Vec<String>>,
+
+    /// The client certificate for etcd [default: it is looked for]
+    #[arg(long = "etcd.credentials", env = "LEADLINE_ETCD_CREDENTIALS", value_name = "CA,CERTIFICATE,KEY")]
+    #[arg(value_parser = config::etcd_credentials)]
+    pub etcd_credentials: Option<EtcdCredentials>,
+
+    /// The page of metrics of etcd [default: http://127.0.0.1:2381/metrics]
+    #[arg(long = "etcd.metrics-url", env = "LEADLINE_ETCD_METRICS_URL", value_name = "URL")]
+    #[arg(value_parser = config::metrics_url)]
+    pub etcd_metrics_url: Option<MetricsUrl>,
+
+    /// The election timeout of etcd [default: it is read where it can be]
+    #[arg(long = "etcd.election-timeout", env = "LEADLINE_ETCD_ELECTION_TIMEOUT", value_name = "DURATION")]
+    #[arg(value_parser = config::election_timeout)]
+    pub etcd_election_timeout: Option<Duration>,
+
+    /// Ask etcd this often, 100ms to 1m [default: 1s]
+    #[arg(long = "etcd.poll-interval", env = "LEADLINE_ETCD_POLL_INTERVAL", value_name = "DURATION")]
+    #[arg(value_parser = config::probe_interval)]
+    pub etcd_poll_interval: Option<Duration>,
+
+    /// Wait so long for an answer of etcd, 10ms to 10s [default: 500ms]
+    #[arg(long = "etcd.timeout", env = "LEADLINE_ETCD_TIMEOUT", value_name = "DURATION")]
+    #[arg(value_parser = config::etcd_timeout)]
+    pub etcd_timeout: Option<Duration>,
+
     /// Count this many pairs of owner and peer at once in the kernel [default: 4096]
     #[arg(long, env = "LEADLINE_SLOTS", value_name = "N", value_parser = value_parser!(u32).range(bounds(&SLOTS)))]
     pub slots: Option<u32>,
@@ -186,6 +220,7 @@ impl Flags {
                 vip_listener: given.collector_vip_listener.unwrap_or(base.collector.vip_listener),
                 vip_probe: given.collector_vip_probe.unwrap_or(base.collector.vip_probe),
                 haproxy: given.collector_haproxy.unwrap_or(base.collector.haproxy),
+                etcd: given.collector_etcd.unwrap_or(base.collector.etcd),
                 self_: given.collector_self.unwrap_or(base.collector.self_),
             },
             profile: given.profile.unwrap_or(base.profile),
@@ -207,6 +242,14 @@ impl Flags {
             haproxy: Haproxy {
                 stats_socket: given.haproxy_stats_socket.or(base.haproxy.stats_socket),
                 metrics_url: given.haproxy_metrics_url.or(base.haproxy.metrics_url),
+            },
+            etcd: Etcd {
+                endpoints: given.etcd_endpoints.unwrap_or(base.etcd.endpoints),
+                credentials: given.etcd_credentials.or(base.etcd.credentials),
+                metrics_url: given.etcd_metrics_url.or(base.etcd.metrics_url),
+                election_timeout: given.etcd_election_timeout.or(base.etcd.election_timeout),
+                poll_interval: given.etcd_poll_interval.unwrap_or(base.etcd.poll_interval),
+                timeout: given.etcd_timeout.unwrap_or(base.etcd.timeout),
             },
             slots: given.slots.unwrap_or(base.slots),
             series_limit: given.series_limit.unwrap_or(base.series_limit),
@@ -290,6 +333,7 @@ mod tests {
             "--collector.vip-listener=off",
             "--collector.vip-probe=on",
             "--collector.haproxy=on",
+            "--collector.etcd=on",
             "--collector.self=off",
             "--profile=detailed",
             "--pod-retention=90s",
@@ -306,13 +350,19 @@ mod tests {
             "--vip.join-groups=false",
             "--haproxy.stats-socket=127.0.0.1:9999",
             "--haproxy.metrics-url=http://127.0.0.1:8405",
+            "--etcd.endpoints=https://192.0.2.1:2379,https://192.0.2.2:2379",
+            "--etcd.credentials=/e/ca,/e/crt,/e/key",
+            "--etcd.metrics-url=http://127.0.0.1:2382",
+            "--etcd.election-timeout=5s",
+            "--etcd.poll-interval=2s",
+            "--etcd.timeout=250ms",
             "--slots=64",
             "--series-limit=9",
         ]);
         let text = "
 web: {listen_address: ['127.0.0.1:1', '[::1]:2'], max_connections: 3}
 log: {level: debug, format: json}
-collector: {traffic: on, tcp: off, overlay: on, vip: on, vip_listener: off, vip_probe: on, haproxy: on, self: off}
+collector: {traffic: on, tcp: off, overlay: on, vip: on, vip_listener: off, vip_probe: on, haproxy: on, etcd: on, self: off}
 profile: detailed
 pod_retention: 90s
 pod_log_directory: /logs
@@ -330,6 +380,13 @@ vip:
   probe_interval: 2s
   join_groups: false
 haproxy: {stats_socket: '127.0.0.1:9999', metrics_url: 'http://127.0.0.1:8405/metrics'}
+etcd:
+  endpoints: ['https://192.0.2.1:2379', 'https://192.0.2.2:2379']
+  credentials: {ca: /e/ca, certificate: /e/crt, key: /e/key}
+  metrics_url: http://127.0.0.1:2382/metrics
+  election_timeout: 5s
+  poll_interval: 2s
+  timeout: 250ms
 slots: 64
 series_limit: 9
 ";

@@ -101,7 +101,7 @@ fn read_stats_socket<'de, D: Deserializer<'de>>(from: D) -> Result<Option<StatsS
     read(from, stats_socket)
 }
 
-fn read_metrics_url<'de, D: Deserializer<'de>>(from: D) -> Result<Option<MetricsUrl>, D::Error> {
+pub(super) fn read_metrics_url<'de, D: Deserializer<'de>>(from: D) -> Result<Option<MetricsUrl>, D::Error> {
     read(from, metrics_url)
 }
 

@@ -80,6 +80,15 @@ pub fn probe_interval(text: &str) -> Result<Duration, String> {
     Ok(length)
 }
 
+/// A duration between two others, of which the smaller is milliseconds and the greater whole seconds.
+pub(super) fn within(text: &str, [least, most]: [Duration; 2]) -> Result<Duration, String> {
+    let length = duration(text)?;
+    if length < least || length > most {
+        return Err(format!("`{text}` is not within {}ms to {}s", least.as_millis(), most.as_secs()));
+    }
+    Ok(length)
+}
+
 /// A duration such as 5m, 1h30m or 500ms.
 fn duration(text: &str) -> Result<Duration, String> {
     let mut rest = text;

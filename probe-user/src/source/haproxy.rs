@@ -7,7 +7,6 @@
 mod ask;
 mod fault;
 mod find;
-mod http;
 mod page;
 mod stat;
 mod word;

@@ -1,16 +1,29 @@
 //! The programs that building and testing call, and where they come from.
 
-use std::iter;
+use std::{iter, path::Path};
+
+use crate::process::find;
 
 /// A program that must be there.
 #[derive(Debug)]
 pub(super) struct Need {
-    /// Its name in `PATH`.
+    /// Its name in `PATH`, or the path of a file.
     pub(super) program: &'static str,
     /// Debian packages that bring it; the first one that this release has is taken.
     pub(super) packages: &'static [&'static str],
     /// What it is for.
     pub(super) purpose: &'static str,
+}
+
+impl Need {
+    /// Whether it is there.
+    pub(super) fn is_here(&self) -> bool {
+        if self.program.starts_with('/') {
+            Path::new(self.program).exists()
+        } else {
+            find(self.program).is_some()
+        }
+    }
 }
 
 const fn need(program: &'static str, packages: &'static [&'static str], purpose: &'static str) -> Need {
@@ -20,6 +33,8 @@ const fn need(program: &'static str, packages: &'static [&'static str], purpose:
 /// All of them.
 pub(super) const NEEDS: &[Need] = &[
     need("cc", &["gcc"], "links Rust and the C parts of Go components"),
+    need("protoc", &["protobuf-compiler"], "generates the client of etcd"),
+    need("/usr/include/google/protobuf/descriptor.proto", &["libprotobuf-dev"], "what protoc includes"),
     need("ip", &["iproute2"], "the lab's witness for links, addresses and routes"),
     need("ss", &["iproute2"], "the lab's witness for TCP state"),
     need("ping", &["iputils-ping"], "ICMP traffic in the lab"),
@@ -65,6 +80,15 @@ mod tests {
             text.ends_with("\n  promtool  checks metrics (on Debian in promtool or prometheus)"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_need_is_a_program_or_a_file() {
+        assert!(
+            need("sh", &["dash"], "a shell").is_here() && need("/etc/passwd", &["x"], "a file").is_here()
+        );
+        assert!(!need("no-such-program-at-all", &["x"], "x").is_here());
+        assert!(!need("/no/such/file", &["x"], "x").is_here());
     }
 
     #[test]

@@ -7,8 +7,9 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
-use super::{Address, AskError, Cause, ParseError, Reading, http, page, stat};
+use super::{Address, AskError, Cause, ParseError, Reading, page, stat};
 use crate::config::StatsSocket;
+use crate::source::fetch;
 
 /// The time for a whole answer.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
@@ -34,7 +35,10 @@ async fn ask(address: &Address) -> Result<Vec<u8>, Cause> {
         Address::Socket(StatsSocket::Tcp(address)) => {
             exchange(TcpStream::connect(address).await?, "show stat\n").await
         }
-        Address::Page(url) => exchange(TcpStream::connect(&url.authority).await?, &http::request(url)).await,
+        Address::Page(url) => {
+            let response = fetch::get(&url.authority, &url.path, PATIENCE, LONGEST).await?;
+            if response.status == 200 { Ok(response.body) } else { Err(Cause::Status(response.status)) }
+        }
     }
 }
 
@@ -56,7 +60,7 @@ fn parse(address: &Address, answer: &[u8]) -> Result<Reading, Cause> {
     let text = |bytes| String::from_utf8(bytes).ok().ok_or(ParseError::Encoding);
     match address {
         Address::Socket(_) => Ok(stat::parse(&text(answer.to_vec())?)?),
-        Address::Page(_) => Ok(page::parse(&text(http::body(answer)?)?)?),
+        Address::Page(_) => Ok(page::parse(&text(answer.to_vec())?)?),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::io;
 
 use super::Address;
+use crate::source::fetch::FetchError;
 
 /// Why there is no reading: where was asked, and what happened.
 #[derive(Debug, thiserror::Error)]
@@ -40,8 +41,8 @@ pub enum Cause {
     #[error("the answer has more than {} bytes", super::ask::LONGEST)]
     TooLong,
     /// An HTTP answer that is no success.
-    #[error("it answered `{0}`")]
-    Status(String),
+    #[error("it answered with status {0}")]
+    Status(u16),
     /// An answer of somebody else, or a broken one.
     #[error("the answer is none of HAProxy")]
     Parse(#[from] ParseError),
@@ -56,6 +57,19 @@ impl From<io::Error> for Cause {
             // The queue of a socket in the file system is full: whoever listens takes nobody.
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Self::Late,
             _ => Self::Io(error),
+        }
+    }
+}
+
+impl From<FetchError> for Cause {
+    fn from(error: FetchError) -> Self {
+        match error {
+            FetchError::Refused => Self::Refused,
+            FetchError::Late => Self::Late,
+            FetchError::TooLong => Self::TooLong,
+            FetchError::NoHttp => Self::Parse(ParseError::NoHttp),
+            FetchError::Truncated => Self::Parse(ParseError::Truncated),
+            FetchError::Io(error) => error.into(),
         }
     }
 }

@@ -2,11 +2,9 @@
 //!
 //! It says less: a server that is not checked is `UP` there like any other.
 
-use std::borrow::Cow;
-use std::num::ParseFloatError;
-
 use super::fault::beginning;
 use super::{CheckResult, ParseError, Reading, ServerName, ServerState};
+use crate::source::exposition::Sample;
 
 /// Reads a page.
 ///
@@ -28,75 +26,9 @@ pub(super) fn parse(text: &str) -> Result<Reading, ParseError> {
     if is_haproxy { Ok(reading) } else { Err(ParseError::NoMetric) }
 }
 
-/// One line, without the first word of its name.
-struct Sample<'a> {
-    name: &'a str,
-    labels: Vec<(&'a str, Cow<'a, str>)>,
-    /// None for NaN, which stands for a number that HAProxy does not have.
-    value: Option<u64>,
-}
-
-impl<'a> Sample<'a> {
-    fn parse(line: &'a str) -> Option<Self> {
-        let (name, rest) = line.split_once('{')?;
-        let mut labels = Vec::new();
-        let mut rest = rest;
-        loop {
-            if let Some(after) = rest.strip_prefix('}') {
-                let value = read_value(after.split_whitespace().next()?).ok()?;
-                return Some(Self { name, labels, value });
-            }
-            let (label, quoted) = rest.split_once("=\"")?;
-            let end = closing_quote(quoted)?;
-            labels.push((label, unescape(&quoted[..end])));
-            rest = quoted[end + 1..].trim_start_matches(',');
-        }
-    }
-
-    fn label(&self, name: &str) -> Option<&str> {
-        self.labels.iter().find(|(label, _)| *label == name).map(|(_, value)| value.as_ref())
-    }
-
-    /// The state of a family that has one series for each, where it is this one.
-    fn state(&self) -> Option<&str> {
-        (self.value == Some(1)).then(|| self.label("state")).flatten()
-    }
-}
-
-/// The value as a whole number, where HAProxy has one.
-fn read_value(text: &str) -> Result<Option<u64>, ParseFloatError> {
-    if let Ok(whole) = text.parse() {
-        return Ok(Some(whole));
-    }
-    let number: f64 = text.parse()?;
-    Ok((number >= 0.0 && number.is_finite()).then(|| format!("{number:.0}").parse().ok()).flatten())
-}
-
-fn closing_quote(text: &str) -> Option<usize> {
-    let mut is_escaped = false;
-    text.char_indices().find_map(|(at, c)| {
-        let closes = c == '"' && !is_escaped;
-        is_escaped = c == '\\' && !is_escaped;
-        closes.then_some(at)
-    })
-}
-
-fn unescape(text: &str) -> Cow<'_, str> {
-    if !text.contains('\\') {
-        return Cow::Borrowed(text);
-    }
-    let mut plain = String::with_capacity(text.len());
-    let mut chars = text.chars();
-    while let Some(c) = chars.next() {
-        match (c, chars.clone().next()) {
-            ('\\', Some(next)) => {
-                plain.push(if next == 'n' { '\n' } else { next });
-                chars.next();
-            }
-            _ => plain.push(c),
-        }
-    }
-    Cow::Owned(plain)
+/// The state of a family that has one series for each, where it is this one.
+fn state<'a>(sample: &'a Sample<'_>) -> Option<&'a str> {
+    (sample.integer() == Some(1)).then(|| sample.label("state")).flatten()
 }
 
 fn add(sample: &Sample<'_>, reading: &mut Reading) {
@@ -122,8 +54,8 @@ fn add_frontend(sample: &Sample<'_>, name: &str, proxy: &str, reading: &mut Read
     };
     match name {
         "status" => frontend.is_up = is_up(sample).or(frontend.is_up),
-        "current_sessions" => frontend.current_sessions = sample.value,
-        _ => frontend.sessions = sample.value,
+        "current_sessions" => frontend.current_sessions = sample.integer(),
+        _ => frontend.sessions = sample.integer(),
     }
 }
 
@@ -140,10 +72,10 @@ fn add_backend(sample: &Sample<'_>, name: &str, proxy: &str, reading: &mut Readi
     };
     match name {
         "status" => backend.is_up = is_up(sample).or(backend.is_up),
-        "active_servers" => backend.active_servers = sample.value,
-        "current_sessions" => backend.current_sessions = sample.value,
-        "sessions_total" => backend.sessions = sample.value,
-        _ => backend.changed_ago = sample.value,
+        "active_servers" => backend.active_servers = sample.integer(),
+        "current_sessions" => backend.current_sessions = sample.integer(),
+        "sessions_total" => backend.sessions = sample.integer(),
+        _ => backend.changed_ago = sample.integer(),
     }
 }
 
@@ -160,19 +92,19 @@ fn add_server(sample: &Sample<'_>, name: &str, server: ServerName, reading: &mut
     };
     match name {
         "status" => {
-            if let Some(state) = sample.state() {
+            if let Some(state) = state(sample) {
                 server.state = ServerState::parse(state);
             }
         }
-        "check_status" => server.check = sample.state().and_then(CheckResult::parse).or(server.check),
-        "check_code" => server.check_code = sample.value.filter(|code| *code > 0),
-        "check_up_down_total" => server.downs = sample.value,
-        _ => server.changed_ago = sample.value,
+        "check_status" => server.check = state(sample).and_then(CheckResult::parse).or(server.check),
+        "check_code" => server.check_code = sample.integer().filter(|code| *code > 0),
+        "check_up_down_total" => server.downs = sample.integer(),
+        _ => server.changed_ago = sample.integer(),
     }
 }
 
 fn is_up(sample: &Sample<'_>) -> Option<bool> {
-    match sample.state()? {
+    match state(sample)? {
         "UP" => Some(true),
         "DOWN" => Some(false),
         _ => None,
@@ -212,15 +144,6 @@ mod tests {
         let name = ServerName { backend: "a\"}\\".to_owned(), server: "b\nc".to_owned() };
         let down = Server { state: ServerState::Down, ..Server::default() };
         assert_eq!(reading.servers.get(&name), Some(&down));
-    }
-
-    #[test]
-    fn numbers_that_haproxy_does_not_have_are_absent() {
-        assert_eq!(read_value("7"), Ok(Some(7)));
-        assert_eq!(read_value("1e3"), Ok(Some(1000)));
-        assert_eq!(read_value("NaN"), Ok(None));
-        assert_eq!(read_value("-1"), Ok(None));
-        assert!(read_value("many").is_err());
     }
 
     #[test]
