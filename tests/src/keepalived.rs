@@ -145,14 +145,14 @@ impl Keepalived {
         let (parent, child) = (self.parent()?, self.child()?);
         // A parent that sees the end of its child starts another one, a child that sees the end of its parent says
         // farewell.
-        stop(parent)?;
+        process::freeze(parent)?;
         self.kill_process(child)?;
         self.service_mut()?.kill().map(drop)
     }
 
     /// Stops the child in its tracks, as if it hung.
     pub fn stop_child(&self) -> Result<()> {
-        stop(self.child()?)
+        process::freeze(self.child()?)
     }
 
     /// Lets a stopped child go on.
@@ -212,15 +212,4 @@ impl Drop for Keepalived {
 pub fn wait_master(node: &Node, address: IpAddr, limit: Duration) -> Result<()> {
     let what = format!("{} to have {address}", node.name());
     process::wait_for(&what, limit, || node.holding(address).map(|held| held.map(drop)).transpose())?
-}
-
-/// Stops a process and waits until it does stand still.
-fn stop(pid: u32) -> Result<()> {
-    process::signal(pid, Signal::SIGSTOP)?;
-    process::wait_until(&format!("process {pid} to stand still"), LIMIT, || state(pid) == Some('T'))
-}
-
-fn state(pid: u32) -> Option<char> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(") ")?.1.chars().next()
 }

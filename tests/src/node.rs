@@ -14,6 +14,7 @@ use crate::flannel::Subnet;
 use crate::machine::{Machine, Plan, Starting};
 use crate::place::{Namespaces, Place};
 use crate::pod::{Pod, PodSpec};
+use crate::process;
 use crate::service::Service;
 
 /// The holder's view of the file system. sysfs is mounted afresh to show the devices of the network namespace; the
@@ -44,6 +45,14 @@ for scope in all default; do
     echo 0 > ipv6/conf/$scope/accept_dad
     echo 1 > ipv6/conf/$scope/forwarding
 done
+"#;
+
+/// Makes `/etc` writable on top of the machine's. What lies on it as a mount of its own would be hidden.
+const OWN_ETC: &str = r#"
+mountpoint -q /etc && exit
+mkdir -p /run/etc/upper /run/etc/work
+mount -t overlay -o lowerdir=/etc,upperdir=/run/etc/upper,workdir=/run/etc/work overlay /etc
+[ ! -d /etc/haproxy ] || mount --bind "$scratch/etc-haproxy" /etc/haproxy
 "#;
 
 /// A node of the lab. Clones are handles to the same node.
@@ -151,6 +160,19 @@ impl Node {
     #[must_use]
     pub fn var_log(&self) -> PathBuf {
         self.0.machine.scratch().join("var-log")
+    }
+
+    /// A file of the node, as the machine sees it.
+    #[must_use]
+    pub fn path(&self, absolute: &str) -> PathBuf {
+        format!("/proc/{}/root{absolute}", self.machine().holder_pid()).into()
+    }
+
+    /// Gives the node an `/etc` of its own, with all that the machine's has. Once is enough.
+    pub fn own_etc(&self) -> Result<()> {
+        let mut command = self.command("sh")?;
+        command.args(["-euc", OWN_ETC]).env("scratch", self.machine().scratch());
+        process::run(&mut command).with_context(|| format!("give {} an /etc", self.name())).map(drop)
     }
 
     /// The MAC address of `eth0`.

@@ -1,5 +1,6 @@
 //! Processes and conditions with a time limit: nothing in the lab waits for ever.
 
+use std::fs;
 use std::io::Write as _;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc;
@@ -102,6 +103,17 @@ pub fn signal(pid: u32, signal: Signal) -> Result<()> {
         Ok(()) | Err(Errno::ESRCH) => Ok(()),
         Err(error) => Err(error).with_context(|| format!("send {signal} to process {pid}")),
     }
+}
+
+/// Stops a process of ours in its tracks and waits until it does stand still.
+pub fn freeze(pid: u32) -> Result<()> {
+    signal(pid, Signal::SIGSTOP)?;
+    wait_until(&format!("process {pid} to stand still"), SHORT, || state(pid) == Some('T'))
+}
+
+fn state(pid: u32) -> Option<char> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.chars().next()
 }
 
 /// Waits for the exit of a child.

@@ -17,7 +17,7 @@ use crate::{process, tools};
 /// The time to begin to listen.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// A key and a certificate that it has signed itself.
+/// A certificate and its key.
 #[derive(Clone, Debug)]
 pub struct Certificate {
     certificate: PathBuf,
@@ -25,7 +25,12 @@ pub struct Certificate {
 }
 
 impl Certificate {
-    /// Makes one for a server of that node, good from now on for that many days.
+    /// Files that are there.
+    pub(crate) fn at(certificate: PathBuf, key: PathBuf) -> Self {
+        Self { certificate, key }
+    }
+
+    /// Makes one that signs itself, for a server of that node, good from now on for that many days.
     pub fn new(node: &Node, days: u32) -> Result<Self> {
         let scratch = node.machine().scratch();
         let [certificate, key] = ["pem", "key"].map(|end| scratch.join(format!("server-{days}.{end}")));

@@ -40,10 +40,21 @@ struct GoTool {
     module: &'static str,
     package: &'static str,
     binary: &'static str,
+    /// Whether it has parts in C.
+    cgo: bool,
 }
 
 const FLANNELD: GoTool =
-    GoTool { module: "flannel", package: "github.com/flannel-io/flannel", binary: "flanneld" };
+    GoTool { module: "flannel", package: "github.com/flannel-io/flannel", binary: "flanneld", cgo: true };
+
+const ETCD: GoTool =
+    GoTool { module: "etcd", package: "go.etcd.io/etcd/server/v3", binary: "etcd", cgo: false };
+
+const ETCDCTL: GoTool =
+    GoTool { module: "etcd", package: "go.etcd.io/etcd/etcdctl/v3", binary: "etcdctl", cgo: false };
+
+/// All that is built.
+const BUILT: [&GoTool; 3] = [&FLANNELD, &ETCD, &ETCDCTL];
 
 /// The root of the workspace.
 #[must_use]
@@ -60,12 +71,22 @@ pub fn target_dir() -> PathBuf {
 
 /// Builds everything that is built and not there yet, telling what it does.
 pub fn prepare(progress: &mut dyn FnMut(&str)) -> Result<()> {
-    build(&FLANNELD, progress).map(drop)
+    BUILT.iter().try_for_each(|tool| build(tool, progress).map(drop))
 }
 
 /// The path of flanneld, which is built if it is missing.
 pub fn flanneld() -> Result<PathBuf> {
     build(&FLANNELD, &mut |_| {})
+}
+
+/// The path of etcd 3.6, which is built if it is missing.
+pub fn etcd_3_6() -> Result<PathBuf> {
+    build(&ETCD, &mut |_| {})
+}
+
+/// The path of the etcdctl of etcd 3.6, which is built if it is missing.
+pub fn etcdctl_3_6() -> Result<PathBuf> {
+    build(&ETCDCTL, &mut |_| {})
 }
 
 /// The path of an installed program; the error names the package to install.
@@ -102,12 +123,14 @@ fn build(tool: &GoTool, progress: &mut dyn FnMut(&str)) -> Result<PathBuf> {
 }
 
 fn compile(tool: &GoTool, module: &Path, output: &Path, progress: &mut dyn FnMut(&str)) -> Result<()> {
-    let go = require("go")
-        .context("flanneld is built from source; install Go 1.24 or newer (https://go.dev/dl)")?;
+    let go = require("go").with_context(|| {
+        format!("{} is built from source; install Go 1.24 or newer (https://go.dev/dl)", tool.binary)
+    })?;
     progress(&format!("{}: building (one or two minutes)", tool.binary));
     let mut command = Command::new(go);
     command.args(["build", "-v", "-ldflags=-s -w", "-o"]).arg(output).arg(tool.package).current_dir(module);
-    command.env("CGO_ENABLED", "1").env("GOTOOLCHAIN", "local").env("GOWORK", "off");
+    command.env("CGO_ENABLED", if tool.cgo { "1" } else { "0" });
+    command.env("GOTOOLCHAIN", "local").env("GOWORK", "off");
     command.env("GOFLAGS", "-trimpath -buildvcs=false -mod=readonly");
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = process::spawn(&mut command)?;
@@ -155,10 +178,12 @@ mod tests {
 
     #[test]
     fn the_pin_is_stable_and_fits_a_file_name() {
-        let module = workspace().join("tests/lab/tools/flannel");
-        let pin_once = pin(&module).unwrap();
-        assert_eq!(pin_once, pin(&module).unwrap());
-        assert_eq!(pin_once.len(), 16);
+        for tool in BUILT {
+            let module = workspace().join("tests/lab/tools").join(tool.module);
+            let pin_once = pin(&module).unwrap();
+            assert_eq!(pin_once, pin(&module).unwrap());
+            assert_eq!(pin_once.len(), 16);
+        }
     }
 
     #[test]

@@ -1,0 +1,24 @@
+//! Real etcd clusters.
+#![expect(clippy::print_stdout, reason = "a test shows what it measured")]
+
+use std::time::Duration;
+
+use anyhow::Result;
+use lab::etcd::Version;
+use lab::{Etcd, EtcdOptions, Lab, LabOptions};
+
+#[path = "etcd/lab.rs"]
+mod lab_itself;
+
+/// The time for what a cluster does by itself, such as to elect a leader.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// Both versions.
+const VERSIONS: [Version; 2] = [Version::V3_4, Version::V3_6];
+
+/// A lab without a pod network and a cluster on its first nodes.
+fn start(nodes: u8, options: &EtcdOptions) -> Result<(Lab, Etcd)> {
+    let lab = Lab::start(&LabOptions { nodes, flannel: None })?;
+    let etcd = Etcd::start(&lab, options)?;
+    Ok((lab, etcd))
+}
