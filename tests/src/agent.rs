@@ -6,8 +6,10 @@ use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
 
 use crate::node::Node;
+use crate::process;
 use crate::scrape::{self, Response, Samples};
 use crate::service::Service;
 use crate::tools;
@@ -87,6 +89,33 @@ impl Agent {
         let response = self.get("/metrics", &[])?;
         ensure!(response.status == 200, "/metrics answered {}", response.status);
         scrape::parse(response.text()?).context("scrape the agent")
+    }
+
+    /// Level and reason of a collector's support.
+    pub fn support(&self, collector: &str) -> Result<(String, String)> {
+        let page = self.scrape()?;
+        let sample = page.only("leadline_collector_support", &[("collector", collector)]);
+        let sample = sample.with_context(|| format!("no support of the collector {collector}"))?;
+        let label = |name: &str| sample.label(name).unwrap_or_default().to_owned();
+        Ok((label("level"), label("reason")))
+    }
+
+    /// Waits until a collector says that much of itself.
+    pub fn wait_support(&self, collector: &str, level: &str, reason: &str, limit: Duration) -> Result<()> {
+        let mut last = None;
+        let waited = process::wait_until(&format!("{collector} {level}: {reason}"), limit, || {
+            last = self.support(collector).ok();
+            last.as_ref().is_some_and(|(now, why)| now == level && why.contains(reason))
+        });
+        waited.with_context(|| format!("last seen: {last:?}"))
+    }
+
+    /// The events of a kind, the oldest first.
+    pub fn events(&self, kind: &str) -> Result<Vec<Value>> {
+        let page = self.get("/api/v1/events?limit=4096", &[])?;
+        let page: Value = serde_json::from_str(page.text()?).context("the events are no JSON")?;
+        let events = page["events"].as_array().context("no list of events")?;
+        Ok(events.iter().filter(|event| event["kind"] == kind).cloned().collect())
     }
 
     /// The service, for its process id and log.

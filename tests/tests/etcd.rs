@@ -7,14 +7,26 @@ use anyhow::Result;
 use lab::etcd::Version;
 use lab::{Etcd, EtcdOptions, Lab, LabOptions};
 
+#[path = "etcd/access.rs"]
+mod access;
+#[path = "etcd/failure.rs"]
+mod failure;
 #[path = "etcd/lab.rs"]
 mod lab_itself;
+#[path = "etcd/membership.rs"]
+mod membership;
+#[path = "etcd/stage.rs"]
+mod stage;
 
 /// The time for what a cluster does by itself, such as to elect a leader.
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// Both versions.
 const VERSIONS: [Version; 2] = [Version::V3_4, Version::V3_6];
+
+fn of(version: Version) -> EtcdOptions {
+    EtcdOptions { version, ..EtcdOptions::default() }
+}
 
 /// A lab without a pod network and a cluster on its first nodes.
 fn start(nodes: u8, options: &EtcdOptions) -> Result<(Lab, Etcd)> {

@@ -119,7 +119,7 @@ impl Etcd {
     pub fn add_learner(&mut self, node: &Node) -> Result<()> {
         let url = self.options.reach.advertise(node, PEER_PORT)?;
         self.furnish(node)?;
-        self.etcdctl(&["member", "add", node.name(), "--learner", &format!("--peer-urls={url}")])?;
+        self.list_learner(node.name(), &url)?;
         let known =
             self.members.values().filter(|member| !member.is_removed()).map(Member::node).chain([node]);
         let initial = known.map(|node| member::initial(node, &self.options)).collect::<Result<Vec<_>>>()?;
@@ -127,6 +127,17 @@ impl Etcd {
         self.members.insert(node.index(), member);
         let what = format!("the learner on {} to answer", node.name());
         process::wait_until(&what, LIMIT, || self.status(node.index()).is_ok_and(|status| status.is_learner))
+    }
+
+    /// Puts a learner into the list that nobody has started. A cluster whose members have not known each other for five
+    /// seconds refuses that.
+    pub fn list_learner(&self, name: &str, peer_url: &str) -> Result<()> {
+        let mut last = Ok(String::new());
+        let waited = process::wait_until(&format!("{name} to be listed"), LIMIT, || {
+            last = self.etcdctl(&["member", "add", name, "--learner", &format!("--peer-urls={peer_url}")]);
+            !last.as_ref().is_err_and(|error| format!("{error:#}").contains("unhealthy cluster"))
+        });
+        waited.and(last.map(drop))
     }
 
     /// Makes a learner vote, as soon as it has caught up with the leader.

@@ -3,14 +3,8 @@
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
-use lab::EtcdOptions;
-use lab::etcd::Version;
 
-use crate::{LIMIT, VERSIONS, start};
-
-fn of(version: Version) -> EtcdOptions {
-    EtcdOptions { version, ..EtcdOptions::default() }
-}
+use crate::{LIMIT, VERSIONS, of, start};
 
 #[test]
 fn a_cluster_becomes_healthy() -> Result<()> {

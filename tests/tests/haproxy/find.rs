@@ -5,7 +5,7 @@ use lab::Place as _;
 use lab::haproxy::{Haproxy, SOCKET, Spec};
 use lab::process::wait_until;
 
-use crate::stage::{LIMIT, agent, lab, series, support, wait_support};
+use crate::stage::{LIMIT, agent, lab, series, wait_support};
 
 fn through(agent: &lab::Agent) -> Option<String> {
     let page = agent.scrape().ok()?;
@@ -80,7 +80,7 @@ fn the_exporter_is_found_where_there_is_no_socket() -> Result<()> {
     let node = lab.node(1)?;
     let _haproxy = Haproxy::start(node, &Spec { socket: None, page: true, ..Spec::default() })?;
     let agent = agent(node, &["--collector.haproxy=on"])?;
-    ensure!(support(&agent)?.0 == "supported", "who insists on it waits for the first look");
+    ensure!(agent.support("haproxy")?.0 == "supported", "who insists on it waits for the first look");
     ensure!(through(&agent).as_deref() == Some("metrics_page"));
     Ok(())
 }

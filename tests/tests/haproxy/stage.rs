@@ -13,8 +13,6 @@ use crate::view::{self, Changes, View};
 /// Long enough for two checks, for the agent to ask, and for it to look again after it has long found nothing.
 pub(crate) const LIMIT: Duration = Duration::from_secs(25);
 
-pub(crate) const SUPPORT: &str = "leadline_collector_support";
-
 pub(crate) fn lab() -> Result<Lab> {
     Lab::start(&LabOptions { nodes: 1, flannel: None })
 }
@@ -25,23 +23,9 @@ pub(crate) fn agent(node: &Node, arguments: &[&str]) -> Result<Agent> {
     Agent::start(node, &options)
 }
 
-/// Level and reason of the collector.
-pub(crate) fn support(agent: &Agent) -> Result<(String, String)> {
-    let page = agent.scrape()?;
-    let mut of = page.of(SUPPORT, |sample| sample.label("collector") == Some("haproxy"));
-    let sample = of.next().context("no support of the collector")?;
-    let label = |name: &str| sample.label(name).unwrap_or_default().to_owned();
-    Ok((label("level"), label("reason")))
-}
-
-/// Waits until the collector says that much of itself, and returns why.
+/// Waits until the collector says that much of itself.
 pub(crate) fn wait_support(agent: &Agent, level: &str, reason: &str) -> Result<()> {
-    let mut last = None;
-    let waited = wait_for(&format!("{level}: {reason}"), LIMIT, || {
-        last = support(agent).ok();
-        last.as_ref().filter(|(now, why)| now == level && why.contains(reason)).map(drop)
-    });
-    waited.with_context(|| format!("last seen: {last:?}"))
+    agent.wait_support("haproxy", level, reason, LIMIT)
 }
 
 /// Series of the agent about HAProxy.
@@ -117,10 +101,7 @@ impl Stage {
 
     /// The events of a kind about a subject, the oldest first.
     pub(crate) fn events(&self, kind: &str, subject: &str) -> Result<Vec<Value>> {
-        let page = self.agent.get("/api/v1/events?limit=4096", &[])?;
-        let page: Value = serde_json::from_str(page.text()?).context("the events are no JSON")?;
-        let events = page["events"].as_array().context("no list of events")?;
-        let wanted = |event: &&Value| event["kind"] == kind && event["subject"] == subject;
-        Ok(events.iter().filter(wanted).cloned().collect())
+        let events = self.agent.events(kind)?;
+        Ok(events.into_iter().filter(|event| event["subject"] == subject).collect())
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use etcd_client::Error as ClientError;
-use rustls::{AlertDescription, CertificateError};
+use rustls::CertificateError;
 
 use super::CredentialError;
 
@@ -18,6 +18,9 @@ const PERMISSION_DENIED: i32 = 7;
 const UNAVAILABLE: i32 = 14;
 /// gRPC's code of a call without a user (`UNAUTHENTICATED`).
 const UNAUTHENTICATED: i32 = 16;
+
+/// How the TLS library begins when the other side ends a connection with an alert.
+const ALERT: &str = "received fatal alert: ";
 
 /// Why there is no answer: who was asked, and what happened.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -52,8 +55,8 @@ pub enum Cause {
     #[error("its certificate has expired or is not valid yet")]
     ServerExpired,
     /// It does not accept the client certificate.
-    #[error("it refuses the agent's client certificate ({0:?}): it has expired, or another CA has signed it")]
-    ClientRefused(AlertDescription),
+    #[error("it refuses the agent's client certificate ({0}): it has expired, or another CA has signed it")]
+    ClientRefused(String),
     /// It closes the connection: it has just ended, or it does not take the client certificate and says no more.
     #[error("it closes the connection")]
     Closed,
@@ -112,8 +115,17 @@ impl Cause {
         }
         Some(match error.kind() {
             io::ErrorKind::TimedOut => Self::Late(patience),
+            // Below HTTP/2 only the words of the error are left.
+            io::ErrorKind::InvalidData => Self::of_words(&error.to_string()),
             _ => Self::of_io(error),
         })
+    }
+
+    fn of_words(words: &str) -> Self {
+        match words.split_once(ALERT) {
+            Some((_, alert)) => Self::ClientRefused(alert.to_owned()),
+            None => Self::Other(words.to_owned()),
+        }
     }
 
     fn of_io(error: &io::Error) -> Self {
@@ -146,7 +158,7 @@ impl Cause {
                 | CertificateError::NotValidYet
                 | CertificateError::NotValidYetContext { .. },
             ) => Self::ServerExpired,
-            Tls::AlertReceived(alert) => Self::ClientRefused(*alert),
+            Tls::AlertReceived(alert) => Self::ClientRefused(format!("{alert:?}")),
             other => Self::Tls(other.clone()),
         }
     }
@@ -212,6 +224,8 @@ fn causes<'a>(root: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn 
 
 #[cfg(test)]
 mod tests {
+    use rustls::AlertDescription;
+
     use super::*;
 
     const PATIENCE: Duration = Duration::from_millis(500);
@@ -228,7 +242,11 @@ mod tests {
         assert_eq!(cause(Tls::InvalidCertificate(CertificateError::NotValidForName)), "other_name");
         assert_eq!(cause(Tls::InvalidCertificate(CertificateError::Expired)), "server_certificate_expired");
         let alert = Tls::AlertReceived(AlertDescription::CertificateExpired);
-        assert_eq!(cause(alert), "client_certificate_refused");
+        assert_eq!(cause(alert.clone()), "client_certificate_refused");
+        // As it comes through HTTP/2: what the library writes must still be what is looked for.
+        let words = io::Error::new(io::ErrorKind::InvalidData, alert.to_string());
+        assert_eq!(of(words).as_str(), "client_certificate_refused");
+        assert_eq!(of(io::Error::new(io::ErrorKind::InvalidData, "x")).as_str(), "other");
         assert_eq!(cause(Tls::DecryptError), "tls");
     }
 
