@@ -1,5 +1,4 @@
 //! Real etcd clusters.
-#![expect(clippy::print_stdout, reason = "a test shows what it measured")]
 
 use std::time::Duration;
 
@@ -9,12 +8,18 @@ use lab::{Etcd, EtcdOptions, Lab, LabOptions};
 
 #[path = "etcd/lab.rs"]
 mod lab_itself;
+#[path = "etcd/wire.rs"]
+mod wire;
 
 /// The time for what a cluster does by itself, such as to elect a leader.
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// Both versions.
 const VERSIONS: [Version; 2] = [Version::V3_4, Version::V3_6];
+
+fn of(version: Version) -> EtcdOptions {
+    EtcdOptions { version, ..EtcdOptions::default() }
+}
 
 /// A lab without a pod network and a cluster on its first nodes.
 fn start(nodes: u8, options: &EtcdOptions) -> Result<(Lab, Etcd)> {

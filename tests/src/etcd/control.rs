@@ -57,6 +57,7 @@ impl Etcd {
     }
 
     /// The working member that takes itself for the leader; of several that with the highest term.
+    #[must_use]
     pub fn leader(&self) -> Option<u8> {
         let working = self.working().into_iter();
         // A member that does not answer leads nobody.
@@ -119,7 +120,9 @@ impl Etcd {
     pub fn add_learner(&mut self, node: &Node) -> Result<()> {
         let url = self.options.reach.advertise(node, PEER_PORT)?;
         self.furnish(node)?;
-        self.etcdctl(&["member", "add", node.name(), "--learner", &format!("--peer-urls={url}")])?;
+        let add = ["member", "add", node.name(), "--learner", &format!("--peer-urls={url}")];
+        // Refused until all members have been connected for five seconds.
+        insist(&format!("{} to be added", node.name()), || self.etcdctl(&add))?;
         let known =
             self.members.values().filter(|member| !member.is_removed()).map(Member::node).chain([node]);
         let initial = known.map(|node| member::initial(node, &self.options)).collect::<Result<Vec<_>>>()?;
@@ -132,14 +135,11 @@ impl Etcd {
     /// Makes a learner vote, as soon as it has caught up with the leader.
     pub fn promote(&self, member: u8) -> Result<()> {
         let id = self.status(member)?.id;
-        let mut last = Ok(String::new());
         // Only voting members take the order.
         let voter = self.wait_leader(LIMIT)?;
-        let waited = process::wait_until(&format!("node{member} to be promoted"), LIMIT, || {
-            last = self.etcdctl_at(voter, &["member", "promote", &id]);
-            last.is_ok()
-        });
-        waited.with_context(|| last.err().map(|error| format!("{error:#}")).unwrap_or_default())
+        insist(&format!("node{member} to be promoted"), || {
+            self.etcdctl_at(voter, &["member", "promote", &id])
+        })
     }
 
     /// Takes a member out of the list while it runs; etcd then ends by itself. Returns the id it had.
@@ -151,4 +151,14 @@ impl Etcd {
         self.member_mut(member)?.set_removed();
         Ok(id)
     }
+}
+
+/// Repeats an order until it is carried out; the error carries what was said last.
+fn insist(what: &str, mut order: impl FnMut() -> Result<String>) -> Result<()> {
+    let mut last = Ok(String::new());
+    let waited = process::wait_until(what, LIMIT, || {
+        last = order();
+        last.is_ok()
+    });
+    waited.with_context(|| last.err().map(|error| format!("{error:#}")).unwrap_or_default())
 }
