@@ -147,7 +147,10 @@ impl Etcd {
         let id = self.status(member)?.id;
         let others: Vec<u8> = self.working().into_iter().filter(|other| *other != member).collect();
         let first = *others.first().context("the only member cannot be removed")?;
-        self.etcdctl_from(self.node(first)?, &others, &["member", "remove", &id])?;
+        let remove = ["member", "remove", &id];
+        // Refused like the adding until the members have been connected for five seconds.
+        let order = || self.etcdctl_from(self.node(first)?, &others, &remove);
+        insist(&format!("node{member} to be removed"), order)?;
         self.member_mut(member)?.set_removed();
         Ok(id)
     }
