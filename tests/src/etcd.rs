@@ -39,7 +39,7 @@ pub use reading::{Listed, Status};
 pub const PAGE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 2381);
 
 /// The time for what a cluster does by itself, such as to elect a leader, on a busy machine.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// A running cluster. Dropping it kills its members.
 #[derive(Debug)]

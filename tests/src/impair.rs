@@ -3,6 +3,8 @@
 
 mod relay;
 
+use std::fmt::Write as _;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -51,6 +53,11 @@ impl<'lab> Delay<'lab> {
     /// Holds every frame from and to the node for `one_way`. Segmentation and checksum offloads of the underlay
     /// devices go off for good.
     pub fn insert(lab: &'lab Lab, node: &Node, one_way: Duration) -> Result<Self> {
+        Self::insert_asymmetric(lab, node, [one_way; 2])
+    }
+
+    /// The same with a delay of its own for the frames from the node, and another one for those to it.
+    pub fn insert_asymmetric(lab: &'lab Lab, node: &Node, delays: [Duration; 2]) -> Result<Self> {
         let switch = lab.switch()?;
         for other in lab.nodes() {
             offloads_off(other, "eth0")?;
@@ -58,24 +65,25 @@ impl<'lab> Delay<'lab> {
         }
         let port = node.name().to_owned();
         let mut delay = Self { switch, port, relay: None };
-        delay.build(one_way).with_context(|| format!("delay the frames of {}", node.name()))?;
+        delay.build(delays).with_context(|| format!("delay the frames of {}", node.name()))?;
         Ok(delay)
     }
 
-    fn build(&mut self, one_way: Duration) -> Result<()> {
+    fn build(&mut self, delays: [Duration; 2]) -> Result<()> {
         let port = &self.port;
+        let [outer, inner] = ends(port);
         // Neither end of the relay may answer ARP or announce itself: the switch has addresses on its bridge.
         self.switch.ip(&format!(
-            "link add delay type veth peer name delayed\n\
-             link set delay addrgenmode none\nlink set delayed addrgenmode none\n\
-             link set delayed arp off\nlink set {port} arp off\n\
-             link set delay master br0 up\nlink set delayed up\nlink set {port} nomaster\n"
+            "link add {outer} type veth peer name {inner}\n\
+             link set {outer} addrgenmode none\nlink set {inner} addrgenmode none\n\
+             link set {inner} arp off\nlink set {port} arp off\n\
+             link set {outer} master br0 up\nlink set {inner} up\nlink set {port} nomaster\n"
         ))?;
-        for device in ["delay", "delayed"] {
+        for device in [&outer, &inner] {
             offloads_off(self.switch, device)?;
         }
         let index = |device: &str| if_nametoindex(device).with_context(|| format!("find device {device}"));
-        let start = || Relay::start(index(port)?, index("delayed")?, one_way);
+        let start = || Relay::start(index(port)?, index(&inner)?, delays);
         self.relay = Some(self.switch.net(start)??);
         Ok(())
     }
@@ -91,13 +99,38 @@ impl Drop for Delay<'_> {
     fn drop(&mut self) {
         self.relay = None;
         // Nobody can be told here; the lab takes the rest with it.
-        drop(self.switch.ip(&format!("link del delay\nlink set {} arp on master br0\n", self.port)));
+        let [outer, _] = ends(&self.port);
+        drop(self.switch.ip(&format!("link del {outer}\nlink set {} arp on master br0\n", self.port)));
     }
+}
+
+/// The device that takes the place of the port at the bridge, and its peer behind which the relay is.
+fn ends(port: &str) -> [String; 2] {
+    [format!("delay-{port}"), format!("delayed-{port}")]
 }
 
 fn offloads_off(place: &impl Place, device: &str) -> Result<()> {
     let arguments: Vec<&str> = ["ethtool", "-K", device].into_iter().chain(OFFLOADS).collect();
     place.run(&arguments).with_context(|| format!("switch the offloads of {device} off")).map(drop)
+}
+
+/// A one-way cut: what one node sends to or from a range of TCP ports does not reach another one, while the other
+/// direction stays. It is made where the switch hands frames to the receiver, whose devices never see what is lost.
+pub fn cut_tcp<'lab>(
+    lab: &'lab Lab,
+    from: &Node,
+    to: &Node,
+    ports: RangeInclusive<u16>,
+) -> Result<Firewall<'lab, Machine>> {
+    let (device, low, high) = (to.name(), ports.start(), ports.end());
+    let mut body = format!("chain cut {{ type filter hook egress device \"{device}\" priority 0;\n");
+    for (family, address) in [("ip", from.address(false)?), ("ip6", from.address(true)?)] {
+        for side in ["sport", "dport"] {
+            writeln!(body, "{family} saddr {address} tcp {side} {low}-{high} counter drop")?;
+        }
+    }
+    body += "}\n";
+    Firewall::add(lab.switch()?, "netdev", &format!("cut_{}_{device}", from.name()), &body)
 }
 
 /// An nftables table in a place. Dropping it removes it.

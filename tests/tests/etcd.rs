@@ -1,5 +1,4 @@
 //! Real etcd clusters.
-#![expect(clippy::print_stdout, reason = "a test shows what it measured")]
 
 use std::time::Duration;
 
@@ -17,6 +16,8 @@ mod lab_itself;
 mod membership;
 #[path = "etcd/stage.rs"]
 mod stage;
+#[path = "etcd/wire.rs"]
+mod wire;
 
 /// The time for what a cluster does by itself, such as to elect a leader.
 const LIMIT: Duration = Duration::from_secs(30);

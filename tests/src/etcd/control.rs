@@ -57,6 +57,7 @@ impl Etcd {
     }
 
     /// The working member that takes itself for the leader; of several that with the highest term.
+    #[must_use]
     pub fn leader(&self) -> Option<u8> {
         let working = self.working().into_iter();
         // A member that does not answer leads nobody.
@@ -129,28 +130,21 @@ impl Etcd {
         process::wait_until(&what, LIMIT, || self.status(node.index()).is_ok_and(|status| status.is_learner))
     }
 
-    /// Puts a learner into the list that nobody has started. A cluster whose members have not known each other for five
-    /// seconds refuses that.
+    /// Puts a learner into the list that nobody has started.
     pub fn list_learner(&self, name: &str, peer_url: &str) -> Result<()> {
-        let mut last = Ok(String::new());
-        let waited = process::wait_until(&format!("{name} to be listed"), LIMIT, || {
-            last = self.etcdctl(&["member", "add", name, "--learner", &format!("--peer-urls={peer_url}")]);
-            !last.as_ref().is_err_and(|error| format!("{error:#}").contains("unhealthy cluster"))
-        });
-        waited.and(last.map(drop))
+        let add = ["member", "add", name, "--learner", &format!("--peer-urls={peer_url}")];
+        // Refused until all members have been connected for five seconds.
+        insist(&format!("{name} to be added"), || self.etcdctl(&add))
     }
 
     /// Makes a learner vote, as soon as it has caught up with the leader.
     pub fn promote(&self, member: u8) -> Result<()> {
         let id = self.status(member)?.id;
-        let mut last = Ok(String::new());
         // Only voting members take the order.
         let voter = self.wait_leader(LIMIT)?;
-        let waited = process::wait_until(&format!("node{member} to be promoted"), LIMIT, || {
-            last = self.etcdctl_at(voter, &["member", "promote", &id]);
-            last.is_ok()
-        });
-        waited.with_context(|| last.err().map(|error| format!("{error:#}")).unwrap_or_default())
+        insist(&format!("node{member} to be promoted"), || {
+            self.etcdctl_at(voter, &["member", "promote", &id])
+        })
     }
 
     /// Takes a member out of the list while it runs; etcd then ends by itself. Returns the id it had.
@@ -158,8 +152,21 @@ impl Etcd {
         let id = self.status(member)?.id;
         let others: Vec<u8> = self.working().into_iter().filter(|other| *other != member).collect();
         let first = *others.first().context("the only member cannot be removed")?;
-        self.etcdctl_from(self.node(first)?, &others, &["member", "remove", &id])?;
+        let remove = ["member", "remove", &id];
+        // Refused like the adding until the members have been connected for five seconds.
+        let order = || self.etcdctl_from(self.node(first)?, &others, &remove);
+        insist(&format!("node{member} to be removed"), order)?;
         self.member_mut(member)?.set_removed();
         Ok(id)
     }
+}
+
+/// Repeats an order until it is carried out; the error carries what was said last.
+fn insist(what: &str, mut order: impl FnMut() -> Result<String>) -> Result<()> {
+    let mut last = Ok(String::new());
+    let waited = process::wait_until(what, LIMIT, || {
+        last = order();
+        last.is_ok()
+    });
+    waited.with_context(|| last.err().map(|error| format!("{error:#}")).unwrap_or_default())
 }

@@ -30,14 +30,16 @@ pub(super) struct Relay {
 }
 
 impl Relay {
-    /// Joins two devices, given by index, of the calling thread's network namespace.
-    pub(super) fn start(first: u32, second: u32, delay: Duration) -> Result<Self> {
+    /// Joins two devices, given by index, of the calling thread's network namespace. The delays are those of the
+    /// frames from the first and from the second.
+    pub(super) fn start(first: u32, second: u32, delays: [Duration; 2]) -> Result<Self> {
         let (first, second) = (packet_socket(first)?, packet_socket(second)?);
         let (end, stop) = io::pipe().context("make a pipe")?;
         let passed = [Arc::default(), Arc::default()];
         let mut relay = Self { stop: Some(stop), threads: Vec::new(), passed };
         let (first, second) = (Arc::new(first), Arc::new(second));
-        for ((from, to), passed) in [(&first, &second), (&second, &first)].into_iter().zip(&relay.passed) {
+        let ways = [(&first, &second), (&second, &first)].into_iter().zip(delays);
+        for (((from, to), delay), passed) in ways.zip(&relay.passed) {
             let direction = Direction {
                 from: Arc::clone(from),
                 to: Arc::clone(to),
