@@ -379,6 +379,21 @@ mod tests {
             .replace("series_limit: 10000", "series_limit: 500")
     }
 
+    fn expected_etcd() -> Etcd {
+        Etcd {
+            endpoints: vec!["https://192.0.2.1:2379".to_owned()],
+            credentials: Some(EtcdCredentials {
+                ca: "/e/ca".into(),
+                certificate: "/e/crt".into(),
+                key: "/e/key".into(),
+            }),
+            metrics_url: Some(MetricsUrl { authority: "127.0.0.1:2382".to_owned(), path: "/m".to_owned() }),
+            election_timeout: Some(Duration::from_secs(5)),
+            poll_interval: Duration::from_secs(2),
+            timeout: Duration::from_millis(250),
+        }
+    }
+
     /// What they say.
     fn expected() -> Config {
         Config {
@@ -425,21 +440,7 @@ mod tests {
                     path: "/own".to_owned(),
                 }),
             },
-            etcd: Etcd {
-                endpoints: vec!["https://192.0.2.1:2379".to_owned()],
-                credentials: Some(EtcdCredentials {
-                    ca: "/e/ca".into(),
-                    certificate: "/e/crt".into(),
-                    key: "/e/key".into(),
-                }),
-                metrics_url: Some(MetricsUrl {
-                    authority: "127.0.0.1:2382".to_owned(),
-                    path: "/m".to_owned(),
-                }),
-                election_timeout: Some(Duration::from_secs(5)),
-                poll_interval: Duration::from_secs(2),
-                timeout: Duration::from_millis(250),
-            },
+            etcd: expected_etcd(),
             slots: 64,
             series_limit: 500,
         }

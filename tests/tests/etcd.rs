@@ -12,8 +12,12 @@ mod access;
 mod failure;
 #[path = "etcd/lab.rs"]
 mod lab_itself;
+#[path = "etcd/load.rs"]
+mod load;
 #[path = "etcd/membership.rs"]
 mod membership;
+#[path = "etcd/partition.rs"]
+mod partition;
 #[path = "etcd/stage.rs"]
 mod stage;
 #[path = "etcd/wire.rs"]

@@ -2,7 +2,6 @@
 //! what changed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::error::Error;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,6 +18,7 @@ use crate::source::etcd::{
     Answer, AskError, Asker, Cause, Consistency, Found, Material, Member, MemberId, Page, Read, find,
     read_page,
 };
+use crate::telemetry::with_causes;
 
 /// How often files are looked at, and how long is waited where only a file or a certificate can change anything.
 const RARELY: Duration = Duration::from_secs(10);
@@ -261,12 +261,11 @@ impl Watcher {
         if self.told.insert(endpoint.to_owned(), what) == Some(what) {
             return;
         }
-        match cause {
-            Some(cause) => {
-                let cause = chain(cause);
-                tracing::warn!(collector = "etcd", endpoint, reason = what, cause, "etcd does not answer");
-            }
-            None => tracing::info!(collector = "etcd", endpoint, state = what, "etcd is watched"),
+        if let Some(cause) = cause {
+            let cause = with_causes(cause);
+            tracing::warn!(collector = "etcd", endpoint, reason = what, cause, "etcd does not answer");
+        } else {
+            tracing::info!(collector = "etcd", endpoint, state = what, "etcd is watched");
         }
     }
 }
@@ -285,7 +284,7 @@ async fn ask(mut target: Target, material: Option<&Material>, patience: Duration
     let answer = asker.ask(material, patience).await;
     let reads = match (target.reads, &answer.status) {
         (false, _) => BTreeMap::new(),
-        (true, Ok(_)) => asker.read(material, patience).await,
+        (true, Ok(_)) => Box::pin(asker.read(material, patience)).await,
         // Who does not say who it is does not read either.
         (true, Err(error)) => {
             Consistency::ALL.map(|consistency| (consistency, Read { outcome: Err(error.clone()) })).into()
@@ -302,10 +301,4 @@ fn of_etcd(page: Page) -> Result<Page, &'static str> {
 fn is_loopback(endpoint: &str) -> bool {
     let host = endpoint.split_once("://").map_or(endpoint, |(_, rest)| rest);
     ["127.", "localhost:", "[::1]:"].iter().any(|local| host.starts_with(local))
-}
-
-/// An error with all that lies behind it.
-fn chain(error: &dyn Error) -> String {
-    let causes = std::iter::successors(error.source(), |&error| error.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

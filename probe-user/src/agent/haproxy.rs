@@ -1,6 +1,5 @@
 //! Asks HAProxy once a second, looks for it where it is not known, and tells the timeline and the log what changed.
 
-use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,6 +13,7 @@ use crate::collector::haproxy::{Known, judge, reason};
 use crate::config;
 use crate::event::{Timeline, Timestamp};
 use crate::source::haproxy::{Address, AskError, Candidates, ConfigFile, Reading, candidates, read};
+use crate::telemetry::with_causes;
 
 /// How often HAProxy is asked.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -107,7 +107,7 @@ impl Asker {
         let address = &fault.address;
         // Not by the whole cause: a broken answer may be broken elsewhere every time.
         if self.is_news(format!("{address} {}", reason(&fault.cause))) {
-            let cause = chain(&fault.cause);
+            let cause = with_causes(&fault.cause);
             tracing::warn!(collector = "haproxy", %address, cause, "HAProxy cannot be read");
         }
     }
@@ -130,12 +130,6 @@ impl Asker {
         self.told = said;
         is_news
     }
-}
-
-/// An error with all that lies behind it.
-fn chain(error: &dyn Error) -> String {
-    let causes = std::iter::successors(error.source(), |&error| error.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 #[cfg(test)]
@@ -195,6 +189,6 @@ mod tests {
     #[test]
     fn a_cause_comes_with_what_lies_behind_it() {
         let cause = crate::source::haproxy::Cause::Parse(crate::source::haproxy::ParseError::NoMetric);
-        assert_eq!(chain(&cause), "the answer is none of HAProxy: it has no metric of HAProxy");
+        assert_eq!(with_causes(&cause), "the answer is none of HAProxy: it has no metric of HAProxy");
     }
 }

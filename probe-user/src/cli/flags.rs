@@ -156,7 +156,7 @@ pub struct Flags {
     #[arg(value_parser = config::etcd_credentials)]
     pub etcd_credentials: Option<EtcdCredentials>,
 
-    /// The page of metrics of etcd [default: http://127.0.0.1:2381/metrics]
+    /// The page of metrics of etcd [default: that of 127.0.0.1:2381]
     #[arg(long = "etcd.metrics-url", env = "LEADLINE_ETCD_METRICS_URL", value_name = "URL")]
     #[arg(value_parser = config::metrics_url)]
     pub etcd_metrics_url: Option<MetricsUrl>,
@@ -318,48 +318,49 @@ mod tests {
         assert_eq!(Flags::default().overlay(base.clone()), base);
     }
 
-    #[test]
-    fn every_flag_lands_in_its_field() {
-        let given = flags(&[
-            "--web.listen-address=127.0.0.1:1",
-            "--web.listen-address=[::1]:2",
-            "--web.max-connections=3",
-            "--log.level=debug",
-            "--log.format=json",
-            "--collector.traffic=on",
-            "--collector.tcp=off",
-            "--collector.overlay=on",
-            "--collector.vip=on",
-            "--collector.vip-listener=off",
-            "--collector.vip-probe=on",
-            "--collector.haproxy=on",
-            "--collector.etcd=on",
-            "--collector.self=off",
-            "--profile=detailed",
-            "--pod-retention=90s",
-            "--pod-log-directory=/logs",
-            "--cgroup-root=/cg",
-            "--peers.pod-cidrs=10.42.0.0/16,10.52.0.0/16",
-            "--peers.service-cidrs=10.43.0.0/16",
-            "--peers.nodes=b=192.0.2.7,2001:db8::7",
-            "--peers.nodes=c=192.0.2.8",
-            "--events.file=/events",
-            "--vip.ports=6443,9345",
-            "--vip.addresses=https://192.0.2.1:6443,tcp://[2001:db8::1]:443",
-            "--vip.probe-interval=2s",
-            "--vip.join-groups=false",
-            "--haproxy.stats-socket=127.0.0.1:9999",
-            "--haproxy.metrics-url=http://127.0.0.1:8405",
-            "--etcd.endpoints=https://192.0.2.1:2379,https://192.0.2.2:2379",
-            "--etcd.credentials=/e/ca,/e/crt,/e/key",
-            "--etcd.metrics-url=http://127.0.0.1:2382",
-            "--etcd.election-timeout=5s",
-            "--etcd.poll-interval=2s",
-            "--etcd.timeout=250ms",
-            "--slots=64",
-            "--series-limit=9",
-        ]);
-        let text = "
+    /// Every flag once.
+    const EVERY: &[&str] = &[
+        "--web.listen-address=127.0.0.1:1",
+        "--web.listen-address=[::1]:2",
+        "--web.max-connections=3",
+        "--log.level=debug",
+        "--log.format=json",
+        "--collector.traffic=on",
+        "--collector.tcp=off",
+        "--collector.overlay=on",
+        "--collector.vip=on",
+        "--collector.vip-listener=off",
+        "--collector.vip-probe=on",
+        "--collector.haproxy=on",
+        "--collector.etcd=on",
+        "--collector.self=off",
+        "--profile=detailed",
+        "--pod-retention=90s",
+        "--pod-log-directory=/logs",
+        "--cgroup-root=/cg",
+        "--peers.pod-cidrs=10.42.0.0/16,10.52.0.0/16",
+        "--peers.service-cidrs=10.43.0.0/16",
+        "--peers.nodes=b=192.0.2.7,2001:db8::7",
+        "--peers.nodes=c=192.0.2.8",
+        "--events.file=/events",
+        "--vip.ports=6443,9345",
+        "--vip.addresses=https://192.0.2.1:6443,tcp://[2001:db8::1]:443",
+        "--vip.probe-interval=2s",
+        "--vip.join-groups=false",
+        "--haproxy.stats-socket=127.0.0.1:9999",
+        "--haproxy.metrics-url=http://127.0.0.1:8405",
+        "--etcd.endpoints=https://192.0.2.1:2379,https://192.0.2.2:2379",
+        "--etcd.credentials=/e/ca,/e/crt,/e/key",
+        "--etcd.metrics-url=http://127.0.0.1:2382",
+        "--etcd.election-timeout=5s",
+        "--etcd.poll-interval=2s",
+        "--etcd.timeout=250ms",
+        "--slots=64",
+        "--series-limit=9",
+    ];
+
+    /// What they say, as a file.
+    const EVERY_FIELD: &str = "
 web: {listen_address: ['127.0.0.1:1', '[::1]:2'], max_connections: 3}
 log: {level: debug, format: json}
 collector: {traffic: on, tcp: off, overlay: on, vip: on, vip_listener: off, vip_probe: on, haproxy: on, etcd: on, self: off}
@@ -390,6 +391,10 @@ etcd:
 slots: 64
 series_limit: 9
 ";
+
+    #[test]
+    fn every_flag_lands_in_its_field() {
+        let (given, text) = (flags(EVERY), EVERY_FIELD);
         let expected = Config::parse(std::path::Path::new("x"), text).unwrap();
         assert_eq!(given.overlay(Config::default()), expected);
     }

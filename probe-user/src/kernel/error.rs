@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::telemetry::with_causes;
+
 /// An error of the kernel side.
 #[derive(Debug, thiserror::Error)]
 pub enum KernelError {
@@ -16,7 +18,7 @@ pub enum KernelError {
         program: &'static str,
     },
     /// The verifier or the kernel's configuration refused a program.
-    #[error("program {program} could not be loaded: {}", chain(source))]
+    #[error("program {program} could not be loaded: {}", with_causes(source))]
     Program {
         /// Name of the program.
         program: &'static str,
@@ -24,7 +26,7 @@ pub enum KernelError {
         source: aya::programs::ProgramError,
     },
     /// An attachment was refused.
-    #[error("program {program} could not be attached to {target}: {}", chain(source))]
+    #[error("program {program} could not be attached to {target}: {}", with_causes(source))]
     Attach {
         /// Name of the program.
         program: &'static str,
@@ -52,7 +54,7 @@ pub enum KernelError {
         source: io::Error,
     },
     /// A map operation failed.
-    #[error("map {map}: {}", chain(source))]
+    #[error("map {map}: {}", with_causes(source))]
     Map {
         /// Name of the map.
         map: &'static str,
@@ -90,19 +92,4 @@ pub enum KernelError {
     /// The kernel thread ended without an answer.
     #[error("the kernel thread ended without an answer")]
     ThreadGone,
-}
-
-/// An error with all its causes in one line: aya's own text often says only "system call failed".
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.ends_with(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text
 }

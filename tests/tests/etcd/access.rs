@@ -119,13 +119,15 @@ fn the_histograms_are_those_of_the_page() -> Result<()> {
     lab.shutdown()
 }
 
+/// Spoils a file of a node.
+type Fault = fn(&Pki, &Node) -> Result<()>;
+
 #[test]
 fn what_is_wrong_with_a_certificate_is_said_and_asked_rarely() -> Result<()> {
     let (lab, etcd) = start(1, &single(Version::V3_6))?;
     let node = lab.node(1)?;
     let mut observer = agent(node, &[])?;
     wait_support(&observer, "supported", "")?;
-    type Fault = fn(&Pki, &Node) -> Result<()>;
     let faults: [(&str, Fault); 4] = [
         ("etcd refuses the client certificate", |pki, node| {
             pki.reissue(node, Role::Client, Validity::EXPIRED)

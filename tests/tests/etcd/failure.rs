@@ -16,6 +16,11 @@ fn failure(page: &lab::scrape::Samples, member: &str) -> Option<String> {
     found.next()?.label("reason").map(str::to_owned)
 }
 
+/// Whether a read was answered.
+fn read(page: &lab::scrape::Samples, consistency: &str) -> Option<u64> {
+    page.count("leadline_etcd_read_success", &[("consistency", consistency)])
+}
+
 #[test]
 fn the_margin_falls_with_each_member_that_is_killed_and_comes_back() -> Result<()> {
     for version in VERSIONS {
@@ -46,13 +51,8 @@ fn the_margin_falls_with_each_member_that_is_killed_and_comes_back() -> Result<(
         let (page, took) = wait_page(&observer, "a margin of -1", |page| has_margin(page, -1))?;
         ensure!(of_cluster(&page, "has_quorum") == Some(0.0));
         println!("{version:?}: second kill: margin -1 after {took:?}");
-        let reads = |consistency| {
-            move |page: &lab::scrape::Samples| {
-                page.count("leadline_etcd_read_success", &[("consistency", consistency)])
-            }
-        };
         let (_, took) = wait_page(&observer, "linearizable reads to fail", |page| {
-            reads("linearizable")(page) == Some(0) && reads("serializable")(page) == Some(1)
+            read(page, "linearizable") == Some(0) && read(page, "serializable") == Some(1)
         })?;
         println!("{version:?}: linearizable reads fail after another {took:?}");
         ensure!(etcd.etcdctl_at(followers[0], &["get", "a"]).is_err());
@@ -71,19 +71,25 @@ fn the_margin_falls_with_each_member_that_is_killed_and_comes_back() -> Result<(
         ensure!(failure(&page, &lost).is_none());
         etcd.wait_healthy(LIMIT)?;
         wait_agreement(&observer, &etcd)?;
-        for (kind, least) in [
-            ("etcd_member_lost", 2),
-            ("etcd_member_back", 2),
-            ("etcd_quorum_lost", 1),
-            ("etcd_quorum_back", 1),
-            ("etcd_leader_changed", 1),
-        ] {
-            let events = observer.events(kind)?;
-            ensure!(events.len() >= least, "{kind}: {events:#?}");
-        }
-        ensure!(observer.events("etcd_quorum_lost")?.len() == 1, "an election was told as a loss");
+        check_told(&observer)?;
         lab.shutdown()?;
     }
+    Ok(())
+}
+
+/// Whether two losses and the way back are on the timeline.
+fn check_told(observer: &lab::Agent) -> Result<()> {
+    for (kind, least) in [
+        ("etcd_member_lost", 2),
+        ("etcd_member_back", 2),
+        ("etcd_quorum_lost", 1),
+        ("etcd_quorum_back", 1),
+        ("etcd_leader_changed", 1),
+    ] {
+        let events = observer.events(kind)?;
+        ensure!(events.len() >= least, "{kind}: {events:#?}");
+    }
+    ensure!(observer.events("etcd_quorum_lost")?.len() == 1, "an election was told as a loss");
     Ok(())
 }
 

@@ -30,13 +30,12 @@ pub(crate) fn wait_page(
         is_so.then_some((page, begun.elapsed()))
     });
     waited.with_context(|| {
-        let lines = last
-            .iter()
-            .flat_map(|page| page.all())
-            .filter(|sample| sample.name.starts_with("leadline_etcd_"));
-        let lines =
-            lines.filter(|sample| !sample.name.contains("seconds") && !sample.name.contains("failure"));
-        lines.map(|sample| format!("{sample:?}\n")).collect::<String>()
+        let samples = last.iter().flat_map(Samples::all);
+        let is_shown = |name: &str| {
+            name.starts_with("leadline_etcd_") && !name.contains("seconds") && !name.contains("failure")
+        };
+        let shown: Vec<_> = samples.filter(|sample| is_shown(&sample.name)).collect();
+        format!("{shown:#?}")
     })
 }
 

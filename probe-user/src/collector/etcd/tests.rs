@@ -12,7 +12,8 @@ use crate::event::{Kind, Timestamp};
 use crate::metric::Format;
 use crate::metric::sink::Sink;
 use crate::source::etcd::{
-    Alarm, Answer, AskError, Cause, CredentialError, ElectionTimeout, Member, MemberId, Origin, Page, Peer, Status,
+    Alarm, Answer, AskError, Cause, CredentialError, ElectionTimeout, Member, MemberId, Origin, Page, Peer,
+    Status,
 };
 
 /// What a member does in a round.
@@ -67,7 +68,10 @@ impl Replay {
             strangers: Vec::new(),
             reads: BTreeMap::new(),
             is_client: true,
-            election_timeout: Some(ElectionTimeout { length: Duration::from_secs(1), origin: Origin::Manifest }),
+            election_timeout: Some(ElectionTimeout {
+                length: Duration::from_secs(1),
+                origin: Origin::Manifest,
+            }),
         }
     }
 
@@ -75,7 +79,8 @@ impl Replay {
     fn step(&mut self, does: &[Does]) -> Vec<(Kind, String)> {
         self.seconds += 1;
         let answers = self.list.iter().zip(does);
-        let answers = answers.map(|(member, does)| (member.id, answer(member.id.0, does, &self.list))).collect();
+        let answers =
+            answers.map(|(member, does)| (member.id, answer(member.id.0, does, &self.list))).collect();
         self.take(self.round(answers))
     }
 
@@ -95,7 +100,9 @@ impl Replay {
     /// The value of a series, as text.
     fn value(&self, series: &str) -> Option<String> {
         let page = self.page();
-        page.lines().find_map(|line| line.strip_prefix("leadline_etcd_")?.strip_prefix(series)?.strip_prefix(' ').map(str::to_owned))
+        page.lines().find_map(|line| {
+            line.strip_prefix("leadline_etcd_")?.strip_prefix(series)?.strip_prefix(' ').map(str::to_owned)
+        })
     }
 
     fn margin(&self) -> String {
@@ -144,8 +151,7 @@ fn one_late_answer_shows_and_is_not_told() {
     assert_eq!((replay.margin().as_str(), replay.has_quorum()), ("-1", false));
     assert_eq!(replay.step(&[Follow(1), Follow(1), Follow(1)]), []);
     replay.step(&[Follow(1), Hang, Hang]);
-    let kinds: Vec<Kind> =
-        replay.step(&[Follow(1), Hang, Hang]).into_iter().map(|(kind, _)| kind).collect();
+    let kinds: Vec<Kind> = replay.step(&[Follow(1), Hang, Hang]).into_iter().map(|(kind, _)| kind).collect();
     assert_eq!(kinds, [Kind::EtcdMemberLost, Kind::EtcdMemberLost, Kind::EtcdQuorumLost]);
 }
 
@@ -211,7 +217,10 @@ fn who_joins_is_promoted_and_leaves_is_told() {
     replay.list.push(Member { is_learner: true, name: String::new(), ..member(4) });
     let well = [Follow(1), Follow(1), Follow(1), Refuse];
     assert_eq!(replay.step(&well), told(Kind::EtcdMemberAdded, "4"));
-    assert_eq!((replay.margin().as_str(), replay.value("members{role=\"learner\"}").unwrap().as_str()), ("1", "1"));
+    assert_eq!(
+        (replay.margin().as_str(), replay.value("members{role=\"learner\"}").unwrap().as_str()),
+        ("1", "1")
+    );
     assert_eq!(replay.value("member_learner_since_timestamp_seconds{member=\"4\"}").unwrap(), "1700000002");
     // What has never answered is not lost.
     assert_eq!(replay.step(&well), []);
@@ -244,7 +253,8 @@ fn the_page_alone_tells_of_a_leader_and_not_of_a_margin() {
     let mut replay = Replay::new(0);
     let mut look = |has_leader, changes| {
         replay.seconds += 1;
-        let peers = [(MemberId(2), Peer { is_active: Some(true), send_failures: None, round_trips: Some((3, 0.3)) })];
+        let peers =
+            [(MemberId(2), Peer { is_active: Some(true), send_failures: None, round_trips: Some((3, 0.3)) })];
         let page = Page {
             member: Some(MemberId(1)),
             has_leader: Some(has_leader),
@@ -303,7 +313,9 @@ fn what_keeps_the_agent_out_is_the_reason() {
     }
     let page = Page { member: Some(MemberId(1)), ..Page::default() };
     let alone = Round { page: Ok(page), is_client: false, ..replay.round(BTreeMap::new()) };
-    assert!(matches!(support(alone), Support::Degraded(reason) if reason.starts_with("no client certificate")));
+    assert!(
+        matches!(support(alone), Support::Degraded(reason) if reason.starts_with("no client certificate"))
+    );
     let answers = [(MemberId(1), answer(1, &Follow(1), &replay.list))].into();
     assert_eq!(support(replay.round(answers)), Support::Degraded("no page"));
 }

@@ -27,6 +27,9 @@ pub(super) fn write(state: &State, round: &Round, sink: &mut Sink<'_>) {
     write_budget(state, round, sink);
 }
 
+/// A family, and which part of a `T` it shows.
+type Column<T, V> = (&'static Descriptor, fn(&T) -> V);
+
 fn one(sink: &mut Sink<'_>, descriptor: &'static Descriptor, labels: &[&str], value: Value) {
     sink.family(descriptor).value(labels, value);
 }
@@ -133,7 +136,7 @@ fn write_statuses(state: &State, round: &Round, sink: &mut Sink<'_>) {
     {
         family.value(&[&id.to_string()], flag(*has));
     }
-    let columns: [(&Descriptor, fn(&Status) -> u64); 3] =
+    let columns: [Column<Status, u64>; 3] =
         [(&of::TERM, |of| of.term), (&of::INDEX, |of| of.index), (&of::APPLIED, |of| of.applied)];
     for (descriptor, read) in columns {
         let mut family = sink.family(descriptor);
@@ -186,7 +189,7 @@ fn sizes(round: &Round) -> Vec<Sizes> {
 
 fn write_sizes(state: &State, round: &Round, sink: &mut Sink<'_>) {
     let all = sizes(round);
-    let columns: [(&Descriptor, fn(&Sizes) -> Option<u64>); 3] =
+    let columns: [Column<Sizes, Option<u64>>; 3] =
         [(&of::DATABASE, |of| of.database), (&of::IN_USE, |of| of.in_use), (&of::QUOTA, |of| of.quota)];
     for (descriptor, read) in columns {
         let mut family = sink.family(descriptor);

@@ -230,8 +230,8 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_millis(500);
 
-    fn of(error: io::Error) -> Cause {
-        Cause::of_cause(&error, PATIENCE).unwrap()
+    fn of(error: impl Into<io::Error>) -> Cause {
+        Cause::of_cause(&error.into(), PATIENCE).unwrap()
     }
 
     #[test]
@@ -252,7 +252,7 @@ mod tests {
 
     #[test]
     fn what_the_system_says_is_told_apart() {
-        let cause = |kind: io::ErrorKind| of(kind.into()).as_str();
+        let cause = |kind: io::ErrorKind| of(kind).as_str();
         assert_eq!(cause(io::ErrorKind::ConnectionRefused), "refused");
         assert_eq!(cause(io::ErrorKind::TimedOut), "late");
         assert_eq!(cause(io::ErrorKind::BrokenPipe), "closed");
