@@ -2,6 +2,7 @@
 //! else: it does not log its own failure, time itself, know HTTP, sleep, or invent a value. The runner does those.
 
 pub mod agent_self;
+pub mod certificate;
 pub mod dependent;
 pub mod haproxy;
 pub mod overlay;
@@ -31,6 +32,7 @@ pub static CATALOGUE: &[(&str, &[&Descriptor])] = &[
     ("vip_probe", vip_probe::DESCRIPTORS),
     ("tap", tap::DESCRIPTORS),
     ("haproxy", haproxy::DESCRIPTORS),
+    ("certificate", certificate::DESCRIPTORS),
     ("program", program::DESCRIPTORS),
     ("self", agent_self::DESCRIPTORS),
     ("runner", runner::DESCRIPTORS),

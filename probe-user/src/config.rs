@@ -3,6 +3,7 @@
 //! Values are checked where they are read, so that an error can name file, line and column. The environment and the
 //! flags are read by `cli`, which overlays them on what [`Config::load`] gives.
 
+mod certificate;
 mod error;
 mod haproxy;
 mod service;
@@ -20,6 +21,7 @@ use ipnet::IpNet;
 use probe_common::traffic::{SLOTS_MAX, SLOTS_MIN};
 use serde::Deserialize;
 
+pub use certificate::{Certificate, certificate_path};
 pub use error::{ConfigError, nearest};
 pub use haproxy::{Haproxy, MetricsUrl, StatsSocket, metrics_url, stats_socket};
 pub use service::{API_PORT, ProbeKind, Service, service};
@@ -86,6 +88,9 @@ pub struct Config {
     /// Where HAProxy tells about itself.
     #[serde(deserialize_with = "value::section")]
     pub haproxy: Haproxy,
+    /// Which certificates are looked at.
+    #[serde(deserialize_with = "value::section")]
+    pub certificate: Certificate,
     /// Pairs of owner and peer that are counted at once in the kernel. Default: 4096.
     #[serde(deserialize_with = "value::read_slots")]
     pub slots: u32,
@@ -170,6 +175,8 @@ pub struct Collectors {
     pub vip_probe: Mode,
     /// HAProxy. Default: auto.
     pub haproxy: Mode,
+    /// Certificates in files, and those that servers show. Default: auto.
+    pub certificate: Mode,
     /// The agent itself. Default: auto.
     #[serde(rename = "self")]
     pub self_: Mode,
@@ -238,6 +245,7 @@ impl Default for Config {
             vip: Vip::default(),
             events: Events::default(),
             haproxy: Haproxy::default(),
+            certificate: Certificate::default(),
             slots: 4096,
             series_limit: 10_000,
         }
@@ -280,6 +288,7 @@ impl Collectors {
             "vip_listener" => Some(self.vip_listener),
             "vip_probe" => Some(self.vip_probe),
             "haproxy" => Some(self.haproxy),
+            "certificate" => Some(self.certificate),
             "self" => Some(self.self_),
             _ => None,
         }
@@ -344,6 +353,7 @@ mod tests {
             .replace("vip_listener: auto", "vip_listener: off")
             .replace("vip_probe: auto", "vip_probe: off")
             .replace("haproxy: auto", "haproxy: on")
+            .replace("certificate: auto", "certificate: on")
             .replace("self: auto", "self: off")
             .replace("profile: standard", "profile: minimal")
             .replace("pod_retention: 5m", "pod_retention: 1h30m")
@@ -359,6 +369,8 @@ mod tests {
             .replace("join_groups: true", "join_groups: false")
             .replace("stats_socket: null", "stats_socket: /run/h.sock")
             .replace("metrics_url: null", "metrics_url: http://127.0.0.1:8405/own")
+            .replace("paths: []", "paths: [/srv/own.pem]")
+            .replace("ports: [2379, 2380, 6443, 10250, 10257, 10259]", "ports: [9345]")
             .replace("slots: 4096", "slots: 64")
             .replace("series_limit: 10000", "series_limit: 500")
     }
@@ -376,6 +388,7 @@ mod tests {
                 vip_listener: Mode::Off,
                 vip_probe: Mode::Off,
                 haproxy: Mode::On,
+                certificate: Mode::On,
                 self_: Mode::Off,
             },
             profile: Profile::Minimal,
@@ -408,6 +421,7 @@ mod tests {
                     path: "/own".to_owned(),
                 }),
             },
+            certificate: Certificate { paths: vec![PathBuf::from("/srv/own.pem")], ports: vec![9345] },
             slots: 64,
             series_limit: 500,
         }
@@ -523,6 +537,17 @@ mod tests {
             ),
         ] {
             assert_eq!(refused(text), format!("agent.yaml:{expected}"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_path_or_port_that_does_not_fit_names_its_place() {
+        for (text, expected) in [
+            ("paths: [own.pem]", "paths[0]: `own.pem` is no absolute path such as /etc/etcd/server.crt"),
+            ("ports: [99999]", "ports[0]: invalid value: integer `99999`, expected a port from 1 to 65535"),
+        ] {
+            let refused = refused(&format!("certificate:\n  {text}\n"));
+            assert_eq!(refused, format!("agent.yaml:2:11: certificate.{expected}"));
         }
     }
 

@@ -8,8 +8,9 @@ use ipnet::IpNet;
 
 use super::Cli;
 use crate::config::{
-    self, Collectors, Config, ConfigError, Events, Haproxy, Log, LogFormat, MAX_CONNECTIONS, MetricsUrl,
-    Mode, NodeAddresses, Peers, Profile, SERIES_LIMIT, SLOTS, Service, StatsSocket, Vip, Web, nearest,
+    self, Certificate, Collectors, Config, ConfigError, Events, Haproxy, Log, LogFormat, MAX_CONNECTIONS,
+    MetricsUrl, Mode, NodeAddresses, Peers, Profile, SERIES_LIMIT, SLOTS, Service, StatsSocket, Vip, Web,
+    nearest,
 };
 
 const PREFIX: &str = "LEADLINE_";
@@ -75,6 +76,10 @@ pub struct Flags {
     /// HAProxy on this node: states and checks of its servers, and how many are left [default: auto]
     #[arg(long = "collector.haproxy", env = "LEADLINE_COLLECTOR_HAPROXY", value_name = "MODE")]
     pub collector_haproxy: Option<Mode>,
+
+    /// Certificates of Kubernetes and etcd, in files and as servers show them [default: auto]
+    #[arg(long = "collector.certificate", env = "LEADLINE_COLLECTOR_CERTIFICATE", value_name = "MODE")]
+    pub collector_certificate: Option<Mode>,
 
     /// The agent itself [default: auto]
     #[arg(long = "collector.self", env = "LEADLINE_COLLECTOR_SELF", value_name = "MODE")]
@@ -142,6 +147,16 @@ pub struct Flags {
     #[arg(value_parser = config::metrics_url)]
     pub haproxy_metrics_url: Option<MetricsUrl>,
 
+    /// Read certificates of this file or directory, besides the usual ones; may be repeated
+    #[arg(long = "certificate.paths", env = "LEADLINE_CERTIFICATE_PATHS", value_name = "PATH")]
+    #[arg(value_delimiter = ',', value_parser = config::certificate_path)]
+    pub certificate_paths: Option<Vec<PathBuf>>,
+
+    /// Ask servers on these ports of this node for their certificate [default: 2379,2380,6443,10250,10257,10259]
+    #[arg(long = "certificate.ports", env = "LEADLINE_CERTIFICATE_PORTS", value_name = "PORT")]
+    #[arg(value_delimiter = ',', value_parser = value_parser!(u16).range(1..))]
+    pub certificate_ports: Option<Vec<u16>>,
+
     /// Count this many pairs of owner and peer at once in the kernel [default: 4096]
     #[arg(long, env = "LEADLINE_SLOTS", value_name = "N", value_parser = value_parser!(u32).range(bounds(&SLOTS)))]
     pub slots: Option<u32>,
@@ -186,6 +201,7 @@ impl Flags {
                 vip_listener: given.collector_vip_listener.unwrap_or(base.collector.vip_listener),
                 vip_probe: given.collector_vip_probe.unwrap_or(base.collector.vip_probe),
                 haproxy: given.collector_haproxy.unwrap_or(base.collector.haproxy),
+                certificate: given.collector_certificate.unwrap_or(base.collector.certificate),
                 self_: given.collector_self.unwrap_or(base.collector.self_),
             },
             profile: given.profile.unwrap_or(base.profile),
@@ -207,6 +223,10 @@ impl Flags {
             haproxy: Haproxy {
                 stats_socket: given.haproxy_stats_socket.or(base.haproxy.stats_socket),
                 metrics_url: given.haproxy_metrics_url.or(base.haproxy.metrics_url),
+            },
+            certificate: Certificate {
+                paths: given.certificate_paths.unwrap_or(base.certificate.paths),
+                ports: given.certificate_ports.unwrap_or(base.certificate.ports),
             },
             slots: given.slots.unwrap_or(base.slots),
             series_limit: given.series_limit.unwrap_or(base.series_limit),
@@ -275,44 +295,12 @@ mod tests {
         assert_eq!(Flags::default().overlay(base.clone()), base);
     }
 
-    #[test]
-    fn every_flag_lands_in_its_field() {
-        let given = flags(&[
-            "--web.listen-address=127.0.0.1:1",
-            "--web.listen-address=[::1]:2",
-            "--web.max-connections=3",
-            "--log.level=debug",
-            "--log.format=json",
-            "--collector.traffic=on",
-            "--collector.tcp=off",
-            "--collector.overlay=on",
-            "--collector.vip=on",
-            "--collector.vip-listener=off",
-            "--collector.vip-probe=on",
-            "--collector.haproxy=on",
-            "--collector.self=off",
-            "--profile=detailed",
-            "--pod-retention=90s",
-            "--pod-log-directory=/logs",
-            "--cgroup-root=/cg",
-            "--peers.pod-cidrs=10.42.0.0/16,10.52.0.0/16",
-            "--peers.service-cidrs=10.43.0.0/16",
-            "--peers.nodes=b=192.0.2.7,2001:db8::7",
-            "--peers.nodes=c=192.0.2.8",
-            "--events.file=/events",
-            "--vip.ports=6443,9345",
-            "--vip.addresses=https://192.0.2.1:6443,tcp://[2001:db8::1]:443",
-            "--vip.probe-interval=2s",
-            "--vip.join-groups=false",
-            "--haproxy.stats-socket=127.0.0.1:9999",
-            "--haproxy.metrics-url=http://127.0.0.1:8405",
-            "--slots=64",
-            "--series-limit=9",
-        ]);
-        let text = "
+    /// What the flags of the next test say, as a file.
+    const SAME: &str = "
 web: {listen_address: ['127.0.0.1:1', '[::1]:2'], max_connections: 3}
 log: {level: debug, format: json}
-collector: {traffic: on, tcp: off, overlay: on, vip: on, vip_listener: off, vip_probe: on, haproxy: on, self: off}
+collector: {traffic: on, tcp: off, overlay: on, vip: on, vip_listener: off, vip_probe: on, haproxy: on,
+  certificate: off, self: off}
 profile: detailed
 pod_retention: 90s
 pod_log_directory: /logs
@@ -330,10 +318,48 @@ vip:
   probe_interval: 2s
   join_groups: false
 haproxy: {stats_socket: '127.0.0.1:9999', metrics_url: 'http://127.0.0.1:8405/metrics'}
+certificate: {paths: [/a.pem, /b], ports: [2379, 9345]}
 slots: 64
 series_limit: 9
 ";
-        let expected = Config::parse(std::path::Path::new("x"), text).unwrap();
+    #[test]
+    fn every_flag_lands_in_its_field() {
+        let given = flags(&[
+            "--web.listen-address=127.0.0.1:1",
+            "--web.listen-address=[::1]:2",
+            "--web.max-connections=3",
+            "--log.level=debug",
+            "--log.format=json",
+            "--collector.traffic=on",
+            "--collector.tcp=off",
+            "--collector.overlay=on",
+            "--collector.vip=on",
+            "--collector.vip-listener=off",
+            "--collector.vip-probe=on",
+            "--collector.haproxy=on",
+            "--collector.certificate=off",
+            "--collector.self=off",
+            "--profile=detailed",
+            "--pod-retention=90s",
+            "--pod-log-directory=/logs",
+            "--cgroup-root=/cg",
+            "--peers.pod-cidrs=10.42.0.0/16,10.52.0.0/16",
+            "--peers.service-cidrs=10.43.0.0/16",
+            "--peers.nodes=b=192.0.2.7,2001:db8::7",
+            "--peers.nodes=c=192.0.2.8",
+            "--events.file=/events",
+            "--vip.ports=6443,9345",
+            "--vip.addresses=https://192.0.2.1:6443,tcp://[2001:db8::1]:443",
+            "--vip.probe-interval=2s",
+            "--vip.join-groups=false",
+            "--haproxy.stats-socket=127.0.0.1:9999",
+            "--haproxy.metrics-url=http://127.0.0.1:8405",
+            "--certificate.paths=/a.pem,/b",
+            "--certificate.ports=2379,9345",
+            "--slots=64",
+            "--series-limit=9",
+        ]);
+        let expected = Config::parse(std::path::Path::new("x"), SAME).unwrap();
         assert_eq!(given.overlay(Config::default()), expected);
     }
 
