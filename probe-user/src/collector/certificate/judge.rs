@@ -20,15 +20,32 @@ pub(super) enum Standing {
     },
 }
 
-/// Compares what is shown on a port with the files that it may come from.
+/// Compares what is shown on a port with the files for it; where there is none, with those of the same issuer of which
+/// nobody knows what they are for.
 pub(super) fn judge<'a>(
     port: u16,
     served: &Certificate,
     files: impl IntoIterator<Item = (&'a String, &'a OnDisk)>,
 ) -> Standing {
+    let expected = Purpose::of_port(port);
+    let files: Vec<_> =
+        files.into_iter().filter(|(_, file)| may_be_renewed(served, &file.certificate)).collect();
+    let for_port = files.iter().filter(|(_, file)| expected != Purpose::Other && file.purpose == expected);
+    let standing = compare(served, for_port.copied());
+    if standing != Standing::Unknown {
+        return standing;
+    }
+    let is_known = |purpose| expected != Purpose::Other && purpose != Purpose::Other;
+    let others = files.iter().filter(|(_, file)| {
+        !is_known(file.purpose) && holder(&file.certificate.issuer) == holder(&served.issuer)
+    });
+    compare(served, others.copied())
+}
+
+fn compare<'a>(served: &Certificate, candidates: impl Iterator<Item = (&'a String, &'a OnDisk)>) -> Standing {
     let mut standing = Standing::Unknown;
     let mut latest = served.not_before;
-    for (path, file) in files.into_iter().filter(|(_, file)| is_candidate(port, served, file)) {
+    for (path, file) in candidates {
         if file.certificate.is_same(served) {
             return Standing::Current;
         }
@@ -42,16 +59,10 @@ pub(super) fn judge<'a>(
     standing
 }
 
-/// Whether a file may be the one that the server on this port was started with. A load balancer shows the certificates of
-/// other nodes under the same subject, but not under the same names; a renewal may add names.
-fn is_candidate(port: u16, served: &Certificate, file: &OnDisk) -> bool {
-    let expected = Purpose::of_port(port);
-    let is_for_port = expected != Purpose::Other && file.purpose == expected;
-    let may_be = expected == Purpose::Other || file.purpose == Purpose::Other;
-    let certificate = &file.certificate;
-    (is_for_port || may_be && holder(&certificate.issuer) == holder(&served.issuer))
-        && holder(&certificate.subject) == holder(&served.subject)
-        && served.names.is_subset(&certificate.names)
+/// Whether a certificate may be the same server's. A load balancer shows the certificates of other nodes under the same
+/// subject, but not under the same names; a renewal may add names.
+fn may_be_renewed(served: &Certificate, certificate: &Certificate) -> bool {
+    holder(&certificate.subject) == holder(&served.subject) && served.names.is_subset(&certificate.names)
 }
 
 /// A name without the time at which a component that signs for itself did so: `CN=node1@1700000000`.
@@ -121,6 +132,10 @@ mod tests {
         assert_eq!(stands(9345, &old, std::slice::from_ref(&other)), superseded("/0", 300));
         assert_eq!(stands(6443, &old, &[other]), superseded("/0", 300));
         assert_eq!(stands(9345, &old, &[file(Purpose::Apiserver, new)]), superseded("/0", 300));
+        // What is known to be for the port goes before.
+        let known = file(Purpose::Apiserver, old.clone());
+        let later = file(Purpose::Other, crafted(4, "CN=a", "CN=ca", 160, 300));
+        assert_eq!(stands(6443, &old, &[later, known]), Standing::Current);
         let stranger = crafted(3, "CN=a", "CN=ca2", 150, 300);
         assert_eq!(stands(9345, &old, &[file(Purpose::Other, stranger)]), Standing::Unknown);
     }
