@@ -3,6 +3,7 @@
 //! Order matters twice. The kernel thread is started first, while this thread still has capabilities; every thread
 //! that is created afterwards inherits that it has none. And what feeds a collector runs before the agent is ready.
 
+mod certificate;
 mod etcd;
 mod event_file;
 mod haproxy;
@@ -29,6 +30,7 @@ use self::kernel_side::{KernelSide, NOT_LOADED};
 use self::serve::{Chosen, supervise};
 use crate::collector;
 use crate::collector::agent_self::{AgentSelf, Build, EventSource, SelfMetrics};
+use crate::collector::certificate::{Certificates, Known as KnownCertificates};
 use crate::collector::dependent::Dependent;
 use crate::collector::haproxy::{Haproxy, Known};
 use crate::collector::overlay::OverlayCollector;
@@ -45,6 +47,7 @@ use crate::http::Readiness;
 use crate::identity::{Census, LogDirectory, PodNames};
 use crate::kernel::memory::return_large_blocks;
 use crate::peer::{Peers, Registry, keep_peers};
+use crate::source::certificate::Reader;
 use crate::source::cgroupfs::CgroupTree;
 use crate::source::netlink::{NetworkFacts, NetworkFeed, NetworkState, keep_network};
 
@@ -133,6 +136,7 @@ impl<'a> Agent<'a> {
         agent.probe_vips(&network, registry, heard, probes, &mut chosen)?;
         agent.observe_haproxy(&mut chosen).await?;
         agent.observe_etcd(&mut chosen).await?;
+        agent.observe_certificates(&network, &mut chosen).await?;
         agent.observe_node(tree, &network, &mut chosen)?;
         chosen.add(Mode::Auto, Arc::new(kernel.collector()))?;
         chosen.add(config.collector.self_, Arc::new(AgentSelf::new(agent.metrics.clone())))?;
@@ -231,6 +235,27 @@ impl<'a> Agent<'a> {
         chosen.add(mode, Arc::new(collector::etcd::Etcd::new(known)))?;
         if mode != Mode::Off {
             supervise("etcd", self.ended.clone(), watcher.run());
+        }
+        Ok(())
+    }
+
+    /// Certificates of this node. They may come later as well.
+    async fn observe_certificates(&self, network: &NetworkState, chosen: &mut Chosen) -> Result<()> {
+        let (mode, known) = (self.config.collector.certificate, KnownCertificates::default());
+        let mut keeper = certificate::Keeper::new(certificate::Parts {
+            reader: Reader::new("/".into(), self.config.certificate.paths.clone()),
+            ports: self.config.certificate.ports.clone(),
+            known: known.clone(),
+            timeline: Arc::clone(&self.timeline),
+            prober: vip_probe::prober()?,
+            facts: network.facts(),
+        });
+        if mode == Mode::On {
+            keeper = keeper.round().await?;
+        }
+        chosen.add(mode, Arc::new(Certificates::new(known)))?;
+        if mode != Mode::Off {
+            supervise("certificate", self.ended.clone(), keeper.run());
         }
         Ok(())
     }

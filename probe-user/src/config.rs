@@ -3,6 +3,7 @@
 //! Values are checked where they are read, so that an error can name file, line and column. The environment and the
 //! flags are read by `cli`, which overlays them on what [`Config::load`] gives.
 
+mod certificate;
 mod error;
 mod etcd;
 mod haproxy;
@@ -21,6 +22,7 @@ use ipnet::IpNet;
 use probe_common::traffic::{SLOTS_MAX, SLOTS_MIN};
 use serde::Deserialize;
 
+pub use certificate::{Certificate, certificate_path};
 pub use error::{ConfigError, nearest};
 pub use etcd::{Etcd, EtcdCredentials, election_timeout, etcd_credentials, etcd_endpoint, etcd_timeout};
 pub use haproxy::{Haproxy, MetricsUrl, StatsSocket, metrics_url, stats_socket};
@@ -91,6 +93,9 @@ pub struct Config {
     /// How etcd is asked.
     #[serde(deserialize_with = "value::section")]
     pub etcd: Etcd,
+    /// Which certificates are looked at.
+    #[serde(deserialize_with = "value::section")]
+    pub certificate: Certificate,
     /// Pairs of owner and peer that are counted at once in the kernel. Default: 4096.
     #[serde(deserialize_with = "value::read_slots")]
     pub slots: u32,
@@ -177,6 +182,8 @@ pub struct Collectors {
     pub haproxy: Mode,
     /// etcd. Default: auto.
     pub etcd: Mode,
+    /// Certificates in files, and those that servers show. Default: auto.
+    pub certificate: Mode,
     /// The agent itself. Default: auto.
     #[serde(rename = "self")]
     pub self_: Mode,
@@ -246,6 +253,7 @@ impl Default for Config {
             events: Events::default(),
             haproxy: Haproxy::default(),
             etcd: Etcd::default(),
+            certificate: Certificate::default(),
             slots: 4096,
             series_limit: 10_000,
         }
@@ -289,6 +297,7 @@ impl Collectors {
             "vip_probe" => Some(self.vip_probe),
             "haproxy" => Some(self.haproxy),
             "etcd" => Some(self.etcd),
+            "certificate" => Some(self.certificate),
             "self" => Some(self.self_),
             _ => None,
         }
@@ -354,6 +363,7 @@ mod tests {
             .replace("vip_probe: auto", "vip_probe: off")
             .replace("haproxy: auto", "haproxy: on")
             .replace("etcd: auto", "etcd: off")
+            .replace("certificate: auto", "certificate: on")
             .replace("self: auto", "self: off")
             .replace("profile: standard", "profile: minimal")
             .replace("pod_retention: 5m", "pod_retention: 1h30m")
@@ -375,6 +385,8 @@ mod tests {
             .replace("election_timeout: null", "election_timeout: 5s")
             .replace("poll_interval: 1s", "poll_interval: 2s")
             .replace("\n  timeout: 500ms", "\n  timeout: 250ms")
+            .replace("paths: []", "paths: [/srv/own.pem]")
+            .replace("ports: [2379, 2380, 6443, 10250, 10257, 10259]", "ports: [9345]")
             .replace("slots: 4096", "slots: 64")
             .replace("series_limit: 10000", "series_limit: 500")
     }
@@ -408,6 +420,7 @@ mod tests {
                 vip_probe: Mode::Off,
                 haproxy: Mode::On,
                 etcd: Mode::Off,
+                certificate: Mode::On,
                 self_: Mode::Off,
             },
             profile: Profile::Minimal,
@@ -441,6 +454,7 @@ mod tests {
                 }),
             },
             etcd: expected_etcd(),
+            certificate: Certificate { paths: vec![PathBuf::from("/srv/own.pem")], ports: vec![9345] },
             slots: 64,
             series_limit: 500,
         }
@@ -556,6 +570,17 @@ mod tests {
             ),
         ] {
             assert_eq!(refused(text), format!("agent.yaml:{expected}"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_path_or_port_that_does_not_fit_names_its_place() {
+        for (text, expected) in [
+            ("paths: [own.pem]", "paths[0]: `own.pem` is no absolute path such as /etc/etcd/server.crt"),
+            ("ports: [99999]", "ports[0]: invalid value: integer `99999`, expected a port from 1 to 65535"),
+        ] {
+            let refused = refused(&format!("certificate:\n  {text}\n"));
+            assert_eq!(refused, format!("agent.yaml:2:11: certificate.{expected}"));
         }
     }
 

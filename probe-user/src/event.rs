@@ -99,6 +99,14 @@ pub enum Kind {
     EtcdAlarmRaised,
     /// The alarm of etcd was disarmed.
     EtcdAlarmCleared,
+    /// A file has another certificate than before.
+    CertificateRotated,
+    /// A server still shows an older certificate than its file has.
+    CertificateRenewedNotServed,
+    /// It shows the renewed one.
+    CertificateRenewedServed,
+    /// A certificate is not good any more.
+    CertificateExpired,
     /// A netlink socket overran and the state was read again.
     NetlinkResynced,
     /// Links, addresses, routes and neighbours can no longer be followed.

@@ -1,5 +1,6 @@
 //! Readers of the world, each with an injectable root or address.
 
+pub mod certificate;
 pub mod cgroupfs;
 pub mod etcd;
 pub mod exposition;

@@ -8,9 +8,9 @@ use ipnet::IpNet;
 
 use super::Cli;
 use crate::config::{
-    self, Collectors, Config, ConfigError, Etcd, EtcdCredentials, Events, Haproxy, Log, LogFormat,
-    MAX_CONNECTIONS, MetricsUrl, Mode, NodeAddresses, Peers, Profile, SERIES_LIMIT, SLOTS, Service,
-    StatsSocket, Vip, Web, nearest,
+    self, Certificate, Collectors, Config, ConfigError, Etcd, EtcdCredentials, Events, Haproxy, Log,
+    LogFormat, MAX_CONNECTIONS, MetricsUrl, Mode, NodeAddresses, Peers, Profile, SERIES_LIMIT, SLOTS,
+    Service, StatsSocket, Vip, Web, nearest,
 };
 
 const PREFIX: &str = "LEADLINE_";
@@ -79,6 +79,10 @@ pub struct Flags {
     /// etcd: its members, leader and quorum margin [default: auto]
     #[arg(long = "collector.etcd", env = "LEADLINE_COLLECTOR_ETCD", value_name = "MODE")]
     pub collector_etcd: Option<Mode>,
+
+    /// Certificates of Kubernetes and etcd, in files and as servers show them [default: auto]
+    #[arg(long = "collector.certificate", env = "LEADLINE_COLLECTOR_CERTIFICATE", value_name = "MODE")]
+    pub collector_certificate: Option<Mode>,
 
     /// The agent itself [default: auto]
     #[arg(long = "collector.self", env = "LEADLINE_COLLECTOR_SELF", value_name = "MODE")]
@@ -176,6 +180,16 @@ pub struct Flags {
     #[arg(value_parser = config::etcd_timeout)]
     pub etcd_timeout: Option<Duration>,
 
+    /// Read certificates of this file or directory, besides the usual ones; may be repeated
+    #[arg(long = "certificate.paths", env = "LEADLINE_CERTIFICATE_PATHS", value_name = "PATH")]
+    #[arg(value_delimiter = ',', value_parser = config::certificate_path)]
+    pub certificate_paths: Option<Vec<PathBuf>>,
+
+    /// Ask servers on these ports of this node for their certificate [default: 2379,2380,6443,10250,10257,10259]
+    #[arg(long = "certificate.ports", env = "LEADLINE_CERTIFICATE_PORTS", value_name = "PORT")]
+    #[arg(value_delimiter = ',', value_parser = value_parser!(u16).range(1..))]
+    pub certificate_ports: Option<Vec<u16>>,
+
     /// Count this many pairs of owner and peer at once in the kernel [default: 4096]
     #[arg(long, env = "LEADLINE_SLOTS", value_name = "N", value_parser = value_parser!(u32).range(bounds(&SLOTS)))]
     pub slots: Option<u32>,
@@ -221,6 +235,7 @@ impl Flags {
                 vip_probe: given.collector_vip_probe.unwrap_or(base.collector.vip_probe),
                 haproxy: given.collector_haproxy.unwrap_or(base.collector.haproxy),
                 etcd: given.collector_etcd.unwrap_or(base.collector.etcd),
+                certificate: given.collector_certificate.unwrap_or(base.collector.certificate),
                 self_: given.collector_self.unwrap_or(base.collector.self_),
             },
             profile: given.profile.unwrap_or(base.profile),
@@ -250,6 +265,10 @@ impl Flags {
                 election_timeout: given.etcd_election_timeout.or(base.etcd.election_timeout),
                 poll_interval: given.etcd_poll_interval.unwrap_or(base.etcd.poll_interval),
                 timeout: given.etcd_timeout.unwrap_or(base.etcd.timeout),
+            },
+            certificate: Certificate {
+                paths: given.certificate_paths.unwrap_or(base.certificate.paths),
+                ports: given.certificate_ports.unwrap_or(base.certificate.ports),
             },
             slots: given.slots.unwrap_or(base.slots),
             series_limit: given.series_limit.unwrap_or(base.series_limit),
@@ -333,6 +352,7 @@ mod tests {
         "--collector.vip-probe=on",
         "--collector.haproxy=on",
         "--collector.etcd=on",
+        "--collector.certificate=off",
         "--collector.self=off",
         "--profile=detailed",
         "--pod-retention=90s",
@@ -355,6 +375,8 @@ mod tests {
         "--etcd.election-timeout=5s",
         "--etcd.poll-interval=2s",
         "--etcd.timeout=250ms",
+        "--certificate.paths=/a.pem,/b",
+        "--certificate.ports=2379,9345",
         "--slots=64",
         "--series-limit=9",
     ];
@@ -363,7 +385,8 @@ mod tests {
     const EVERY_FIELD: &str = "
 web: {listen_address: ['127.0.0.1:1', '[::1]:2'], max_connections: 3}
 log: {level: debug, format: json}
-collector: {traffic: on, tcp: off, overlay: on, vip: on, vip_listener: off, vip_probe: on, haproxy: on, etcd: on, self: off}
+collector: {traffic: on, tcp: off, overlay: on, vip: on, vip_listener: off, vip_probe: on, haproxy: on,
+  etcd: on, certificate: off, self: off}
 profile: detailed
 pod_retention: 90s
 pod_log_directory: /logs
@@ -388,6 +411,7 @@ etcd:
   election_timeout: 5s
   poll_interval: 2s
   timeout: 250ms
+certificate: {paths: [/a.pem, /b], ports: [2379, 9345]}
 slots: 64
 series_limit: 9
 ";

@@ -1,6 +1,6 @@
 //! Values of the configuration: one parser each, for the file, the environment and the flags alike.
 
-use std::{net::IpAddr, net::SocketAddr, ops::RangeInclusive, time::Duration};
+use std::{net::IpAddr, net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use ipnet::IpNet;
 use serde::{
@@ -10,7 +10,7 @@ use serde::{
 
 use super::{
     MAX_CONNECTIONS, MAX_PROBE_INTERVAL, MAX_RETENTION, MIN_PROBE_INTERVAL, MIN_RETENTION, Mode,
-    NodeAddresses, SERIES_LIMIT, SLOTS, nearest,
+    NodeAddresses, SERIES_LIMIT, SLOTS, certificate_path, nearest,
 };
 
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
@@ -213,18 +213,30 @@ impl FromText for IpNet {
     }
 }
 
+impl FromText for PathBuf {
+    const EXPECTED: &'static str = "a path such as /etc/etcd/server.crt";
+    fn from_text(text: &str) -> Result<Self, String> {
+        certificate_path(text)
+    }
+}
+
 impl<'de, T: FromText> Deserialize<'de> for Item<T> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         from.deserialize_any(Text(T::from_text, T::EXPECTED)).map(Item)
     }
 }
 
+fn read_items<'de, D: Deserializer<'de>, T: FromText>(from: D) -> Result<Vec<T>, D::Error> {
+    let items = Option::<Vec<Item<T>>>::deserialize(from)?.unwrap_or_default();
+    Ok(items.into_iter().map(|item| item.0).collect())
+}
+
 pub(super) fn read_networks<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<IpNet>, D::Error> {
-    Ok(Option::<Vec<Item<IpNet>>>::deserialize(from)?
-        .unwrap_or_default()
-        .into_iter()
-        .map(|item| item.0)
-        .collect())
+    read_items(from)
+}
+
+pub(super) fn read_certificate_paths<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<PathBuf>, D::Error> {
+    read_items(from)
 }
 
 /// A port that something can listen on.

@@ -4,6 +4,7 @@
 //! reason to see nothing. Nothing secret is sent. The kernel chooses address and port of this end.
 
 mod http;
+mod shown;
 mod tls;
 
 use std::io;
@@ -126,7 +127,7 @@ impl Prober {
     /// # Errors
     /// When the TLS library refuses its own defaults.
     pub fn new(limit: Duration) -> Result<Self, rustls::Error> {
-        Ok(Self { connector: TlsConnector::from(Arc::new(tls::config()?)), limit })
+        Ok(Self { connector: TlsConnector::from(Arc::new(tls::config(None)?)), limit })
     }
 
     /// Probes a service once.
