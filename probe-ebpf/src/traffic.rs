@@ -9,7 +9,8 @@ use aya_ebpf::macros::cgroup_skb;
 use aya_ebpf::programs::SkBuffContext;
 use probe_common::traffic::{Protocol, SocketState};
 
-use crate::{atomic, maps, packet, slot, tcp};
+use crate::tcp::Slots;
+use crate::{atomic, maps, packet, slot, tcp, tcp_port};
 
 /// Let the packet pass: an observer never says anything else.
 const ALLOW: i32 = 1;
@@ -66,11 +67,14 @@ unsafe fn account(skb: *mut __sk_buff, egress: bool) {
     }
     if egress && !state.is_null() {
         // SAFETY: storage of the socket.
-        let (protocol, callbacks, handshake) =
-            unsafe { ((*state).protocol, (*state).callbacks, (*state).handshake) };
+        let (protocol, callbacks, handshake, port_slot) =
+            unsafe { ((*state).protocol, (*state).callbacks, (*state).handshake, (*state).port_slot) };
+        if port_slot != 0 {
+            tcp_port::transmitted(port_slot, size.packets);
+        }
         if protocol == Protocol::Tcp.number() && (callbacks == 0 || handshake != 0) {
             // SAFETY: non-null socket and its storage.
-            unsafe { tcp::sample_connection(socket, state, slot) };
+            unsafe { tcp::sample_connection(socket, state, Slots { own: slot, port: port_slot }) };
         }
     }
 }
