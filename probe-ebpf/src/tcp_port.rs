@@ -81,14 +81,15 @@ pub(crate) unsafe fn look_up(socket: *mut bpf_sock, class: u8) -> u16 {
 /// `socket` is a non-null socket pointer of this program run.
 #[inline(always)]
 unsafe fn peer_address(socket: *mut bpf_sock) -> [u8; 16] {
+    // All of them are read, one by one, whatever the family: the verifier takes no address that is computed.
     // SAFETY: the caller's promise; the words are in network order.
-    let words = unsafe {
-        if (*socket).family == AF_INET {
-            [0, 0, 0xffff_u32.to_be(), (*socket).dst_ip4]
-        } else {
-            [(*socket).dst_ip6[0], (*socket).dst_ip6[1], (*socket).dst_ip6[2], (*socket).dst_ip6[3]]
-        }
+    let (family, ipv4, ipv6) = unsafe {
+        let read = |word: *const u32| core::ptr::read_volatile(word);
+        let ipv6 = (&raw const (*socket).dst_ip6).cast::<u32>();
+        let ipv6 = [read(ipv6), read(ipv6.add(1)), read(ipv6.add(2)), read(ipv6.add(3))];
+        (read(&raw const (*socket).family), read(&raw const (*socket).dst_ip4), ipv6)
     };
+    let words = if family == AF_INET { [0, 0, 0xffff_u32.to_be(), ipv4] } else { ipv6 };
     // SAFETY: any bytes are an address.
     unsafe { core::mem::transmute::<[u32; 4], [u8; 16]>(words) }
 }

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use aya::Ebpf;
-use aya::maps::Queue;
+use aya::maps::{MapData, Queue};
 use probe_common::tcp::TcpCell;
 use probe_common::tcp_port::{PORT_SLOTS, PORTS_MAX, PortCell, PortKey, least};
 
@@ -50,17 +50,20 @@ pub(super) struct Ports {
     shards: u32,
     keys: Mapped<PortKey>,
     cells: Mapped<PortCell>,
+    /// Programs that are loaded later name the map by this descriptor.
+    _free: Queue<MapData, u32>,
 }
 
 impl Ports {
     /// Maps the counters and makes every slot free.
     pub(super) fn new(ebpf: &mut Ebpf, slots: u32, shards: u32) -> Result<Self, KernelError> {
-        let mut free: Queue<_, u32> = Queue::try_from(take(ebpf, FREE)?).map_err(map_error(FREE))?;
+        let mut free = Queue::try_from(take(ebpf, FREE)?).map_err(map_error(FREE))?;
         for slot in 0..slots {
             free.push(slot, 0).map_err(map_error(FREE))?;
         }
         let keys = mapped(ebpf, "leadline_pkeys", slots)?;
-        Ok(Self { slots, shards, keys, cells: mapped(ebpf, "leadline_pcells", slots * shards)? })
+        let cells = mapped(ebpf, "leadline_pcells", slots * shards)?;
+        Ok(Self { slots, shards, keys, cells, _free: free })
     }
 
     /// Every pair of port and peer that has counted something; `now` is `CLOCK_MONOTONIC` nanoseconds.
