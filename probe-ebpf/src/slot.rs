@@ -9,7 +9,7 @@ use probe_common::prefix::PrefixValue;
 use probe_common::traffic::{CGROUP_KERNEL, Protocol, SlotKey, SocketState};
 
 use crate::maps::{FREE, KEYS, PREFIXES, SLOT_OF, count_loss, socket_state};
-use crate::{packet, tcp_port};
+use crate::packet;
 
 const SOCK_STREAM: u32 = 1;
 const SOCK_RAW: u32 = 3;
@@ -218,8 +218,6 @@ pub(crate) unsafe fn look_up(
         (*state).cgroup = facts.cgroup;
         (*state).class = facts.class;
         (*state).protocol = facts.protocol;
-        (*state).port_slot =
-            if facts.protocol == Protocol::Tcp.number() { tcp_port::look_up(socket, facts.class) } else { 0 };
         (*state).peer = facts.peer;
         (*state).generation = generation;
     }

@@ -7,11 +7,15 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, Queue};
 use probe_common::peer::PeerClass;
 use probe_common::tcp_port::{PORTS_MAX, PortCell, PortKey, least_word, window};
+use probe_common::traffic::{Protocol, SocketState};
 
-use crate::maps::{TCP_SHARD_MASK, count_loss, processor};
+use crate::maps::{TCP_SHARD_MASK, count_loss, processor, socket_state};
 use crate::{atomic, tcp};
 
 const AF_INET: u32 = 2;
+/// `enum tcp_state`, which UDP sockets use too.
+const TCP_CLOSE: u32 = 7;
+const TCP_LISTEN: u32 = 10;
 
 /// What each slot counts; set at load.
 #[map(name = "leadline_pkeys")]
@@ -50,6 +54,33 @@ fn is_watched(port: u16) -> bool {
         found |= watched == port;
     }
     found && port != 0
+}
+
+/// Decides whether a connection is watched, when its slot was looked up for a packet that it sends; answers with the
+/// storage of its socket.
+///
+/// # Safety
+/// `socket` is a non-null socket pointer of this program run, `state` its storage or null.
+#[inline(always)]
+pub(crate) unsafe fn decide(socket: *mut bpf_sock, state: *mut SocketState) -> *mut SocketState {
+    // SAFETY: the caller's promise.
+    let kind = unsafe { (*socket).state };
+    if kind == TCP_CLOSE || kind == TCP_LISTEN {
+        // No connection, or a UDP socket without a peer, which comes here for each packet.
+        return state;
+    }
+    // The look-up may have made it.
+    // SAFETY: as above.
+    let state = unsafe { socket_state(socket, None) };
+    if !state.is_null() {
+        // SAFETY: storage of the socket, valid for this program run.
+        unsafe {
+            if (*state).protocol == Protocol::Tcp.number() {
+                (*state).port_slot = look_up(socket, (*state).class);
+            }
+        }
+    }
+    state
 }
 
 /// Slot plus 1 of a connection of a watched port; 0: it is none, its peer is of this node or not known yet, or there is

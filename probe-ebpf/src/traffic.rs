@@ -46,7 +46,7 @@ unsafe fn account(skb: *mut __sk_buff, egress: bool) {
     // SAFETY: a map value; the agent is its only writer.
     let generation = unsafe { core::ptr::read_volatile(&raw const (*control).generation) } as u32;
     // SAFETY: checked not to be null.
-    let state = unsafe { maps::socket_state(socket, None) };
+    let mut state = unsafe { maps::socket_state(socket, None) };
     // SAFETY: `state` is storage of `socket`, or null.
     let current = !state.is_null() && unsafe { is_current(state, socket, generation) };
     let slot = if current {
@@ -54,7 +54,13 @@ unsafe fn account(skb: *mut __sk_buff, egress: bool) {
         unsafe { (*state).slot }
     } else {
         // SAFETY: as the function asks.
-        unsafe { slot::look_up(skb, socket, state, egress) }
+        let slot = unsafe { slot::look_up(skb, socket, state, egress) };
+        if egress {
+            // Not in there: together they would need more stack than Linux 6.1 allows.
+            // SAFETY: checked not to be null.
+            state = unsafe { tcp_port::decide(socket, state) };
+        }
+        slot
     };
     if slot == slot::NONE {
         return;
