@@ -63,7 +63,6 @@ pub const fn least_word(window: u32, microseconds: u32) -> u64 {
 
 /// Number of the window of a time.
 #[must_use]
-#[expect(clippy::cast_possible_truncation, reason = "it would take 1,361 years")]
 pub const fn window(nanoseconds: u64) -> u32 {
     (nanoseconds / WINDOW) as u32
 }

@@ -323,8 +323,7 @@ mod tests {
             "--slots=64",
             "--series-limit=9",
         ]);
-        let text = "
-web: {listen_address: ['127.0.0.1:1', '[::1]:2'], max_connections: 3}
+        let text = "web: {listen_address: ['127.0.0.1:1', '[::1]:2'], max_connections: 3}
 log: {level: debug, format: json}
 collector: {traffic: on, tcp: off, tcp_port: off, overlay: on, vip: on, vip_listener: off, vip_probe: on, haproxy: on, self: off}
 profile: detailed

@@ -76,7 +76,9 @@ impl Ports {
         let cells: Vec<PortCell> = shards.collect::<Option<_>>()?;
         let least_microseconds = cells.iter().filter_map(|cell| least(cell.least, now)).min();
         let mut tcp = TcpCell::default();
-        cells.iter().for_each(|cell| add_tcp(&mut tcp, &cell.tcp));
+        for cell in &cells {
+            add_tcp(&mut tcp, &cell.tcp);
+        }
         let transmit_segments = cells.iter().map(|cell| cell.transmit_segments).sum();
         // The program writes the key before it counts: whoever sees a count sees the whole key.
         if tcp == TcpCell::default() && transmit_segments == 0 {

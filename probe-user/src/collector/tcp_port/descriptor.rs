@@ -104,7 +104,7 @@ pub(super) static COUNTERS: [Counter; 7] = [
             "leadline_tcp_port_resets_received_total",
             "Established connections of a watched port that a RST of the peer ended.",
             "BPF_SOCK_OPS_STATE_CB from ESTABLISHED or CLOSE_WAIT to CLOSE with sk_err ECONNRESET or EPIPE (tcp_reset)",
-            "connections that the peer of the test reset: difference 0",
+            "connections that the server of the test reset: difference 0",
         ),
         |count| count.tcp.resets_received,
     ),
