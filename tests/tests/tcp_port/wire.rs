@@ -104,7 +104,7 @@ pub(crate) fn answered(frames: &[Frame], end: End) -> Result<Answered> {
             }
         } else if segment.flags & ACK != 0 {
             let exact = waiting.get(&(segment.connection, segment.acknowledged)).copied().flatten();
-            round_trips.extend(exact.map(|sent| segment.time - sent));
+            round_trips.extend(exact.and_then(|sent| segment.time.checked_sub(sent)));
             // Half of all numbers are before another one.
             let is_behind = |end: u32| segment.acknowledged.wrapping_sub(end) > u32::MAX / 2;
             waiting.retain(|(connection, end), _| *connection != segment.connection || is_behind(*end));
