@@ -541,7 +541,7 @@ mod tests {
             ),
             (
                 "tcp_port:\n  ports: [1, 2, 3, 4, 5, 6, 7, 8, 9]\n",
-                "2:10: tcp_port.ports: 9 ports are more than can be watched: at most 8",
+                "2:3: tcp_port: 9 ports are more than can be watched: at most 8",
             ),
             (
                 "vip:\n  probe_interval: 50ms\n",
