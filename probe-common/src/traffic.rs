@@ -140,6 +140,8 @@ pub struct SocketState {
     pub handshake: u32,
     /// Peer address of a UDP socket folded into a word, to notice a second `connect(2)`.
     pub peer: u32,
+    /// Slot of a watched port plus 1 ([`crate::tcp_port`]), valid where `generation` is not 0; 0: not watched.
+    pub port_slot: u16,
     /// [`Protocol`] number.
     pub protocol: u8,
     /// [`crate::peer::PeerClass`] number.
@@ -147,9 +149,10 @@ pub struct SocketState {
     /// 1 when `sock_ops` callbacks are on for the socket.
     pub callbacks: u8,
     /// Zero.
-    pub padding: u8,
+    pub padding: [u8; 7],
 }
-const _: () = assert!(size_of::<SocketState>() == 48);
+// With what the kernel puts before it the storage fills 128 bytes.
+const _: () = assert!(size_of::<SocketState>() == 56);
 
 #[cfg(test)]
 mod tests {

@@ -32,6 +32,7 @@ mod served;
 mod slot;
 mod tap;
 mod tcp;
+mod tcp_port;
 mod traffic;
 
 #[cfg(not(target_arch = "bpf"))]

@@ -20,7 +20,7 @@ use aya_ebpf::programs::SockOpsContext;
 use probe_common::tcp::{BOUNDS_MICROSECONDS, BUCKETS, ConnectFailure, Durations, TcpCell};
 use probe_common::traffic::{HANDSHAKE_PENDING, SocketState};
 
-use crate::{atomic, maps, slot};
+use crate::{atomic, maps, slot, tcp_port};
 
 /// A connection's minimum is sampled this often at most.
 const SAMPLE_INTERVAL: u64 = 1_000_000_000;
@@ -50,7 +50,7 @@ static OFFSET_SK_ERR: Global<u32> = Global::new(NO_OFFSET);
 /// # Safety
 /// `histogram` points into a map value.
 #[inline(always)]
-unsafe fn observe(histogram: *mut Durations, microseconds: u32) {
+pub(crate) unsafe fn observe(histogram: *mut Durations, microseconds: u32) {
     let mut bucket = 0usize;
     for bound in BOUNDS_MICROSECONDS {
         if microseconds > bound {
@@ -66,12 +66,38 @@ unsafe fn observe(histogram: *mut Durations, microseconds: u32) {
     }
 }
 
-/// Adds one to the counter that `field` chooses in the slot's cell.
+/// Where a connection is counted.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct Slots {
+    /// That of its owner and the class of its peer.
+    pub(crate) own: u32,
+    /// That of its watched port, as in a socket's storage.
+    pub(crate) port: u16,
+}
+
+/// Adds to the counter that `field` chooses in the cells of the slots.
 #[inline(always)]
-fn bump(slot: u32, amount: u64, field: impl FnOnce(*mut TcpCell) -> *mut u64) {
-    if let Some(cell) = maps::tcp_cell(slot) {
+fn bump(slots: Slots, amount: u64, field: impl Fn(*mut TcpCell) -> *mut u64) {
+    if let Some(cell) = maps::tcp_cell(slots.own) {
         // SAFETY: `field` projects into the map value.
         unsafe { atomic::add(field(cell), amount) };
+    }
+    if let Some(cell) = tcp_port::cell(slots.port) {
+        // SAFETY: as above.
+        unsafe { atomic::add(field(&raw mut (*cell).tcp), amount) };
+    }
+}
+
+/// Adds a round trip in microseconds.
+#[inline(always)]
+fn observe_round_trip(slots: Slots, microseconds: u32, now: u64) {
+    if let Some(cell) = maps::tcp_cell(slots.own) {
+        // SAFETY: a histogram in a map value.
+        unsafe { observe(&raw mut (*cell).rtt, microseconds) };
+    }
+    if slots.port != 0 {
+        tcp_port::round_trip(slots.port, microseconds, now);
     }
 }
 
@@ -80,23 +106,22 @@ fn bump(slot: u32, amount: u64, field: impl FnOnce(*mut TcpCell) -> *mut u64) {
 /// # Safety
 /// `socket` is a non-null socket of this run, `state` its storage.
 #[inline(never)]
-pub(crate) unsafe fn sample_connection(socket: *mut bpf_sock, state: *mut SocketState, slot: u32) {
-    let Some(cell) = maps::tcp_cell(slot) else { return };
-    // SAFETY: storage of the socket; the histogram is in a map value.
+pub(crate) unsafe fn sample_connection(socket: *mut bpf_sock, state: *mut SocketState, slots: Slots) {
+    // SAFETY: storage of the socket; projections into map values.
     unsafe {
+        let now = bpf_ktime_get_ns();
         let handshake = (*state).handshake;
         if handshake != 0 {
             (*state).handshake = 0;
             let round_trip = handshake & !HANDSHAKE_PENDING;
             if round_trip != 0 {
-                observe(&raw mut (*cell).rtt, round_trip);
+                observe_round_trip(slots, round_trip, now);
             }
-            atomic::add(&raw mut (*cell).accepts, 1);
+            bump(slots, 1, |cell| &raw mut (*cell).accepts);
         }
         if (*state).callbacks != 0 {
             return;
         }
-        let now = bpf_ktime_get_ns();
         if now - (*state).sampled < SAMPLE_INTERVAL {
             return;
         }
@@ -109,14 +134,12 @@ pub(crate) unsafe fn sample_connection(socket: *mut bpf_sock, state: *mut Socket
         let (minimum, retransmits) = ((*tcp).rtt_min, (*tcp).total_retrans);
         // ~0 is the kernel's word for "no sample yet" (tcp_init_sock).
         if minimum != 0 && minimum != u32::MAX {
-            observe(&raw mut (*cell).rtt, minimum);
+            observe_round_trip(slots, minimum, now);
         }
         // What was sent again before the agent saw the connection is not counted.
         if !first {
-            atomic::add(
-                &raw mut (*cell).retransmit_segments,
-                u64::from(retransmits.wrapping_sub((*state).retransmits)),
-            );
+            let more = u64::from(retransmits.wrapping_sub((*state).retransmits));
+            bump(slots, more, |cell| &raw mut (*cell).retransmit_segments);
         }
         (*state).retransmits = retransmits;
     }
@@ -203,12 +226,12 @@ fn handshake(ctx: &SockOpsContext) -> u32 {
     if retransmits == 0 { smoothed >> 3 } else { 0 }
 }
 
-/// Slot of a socket in a callback; `None` before its first packet.
+/// Slots of a socket in a callback; `None` before its first packet.
 ///
 /// # Safety
-/// `state` is storage of a socket.
+/// `socket` is the non-null socket of the context, `state` its storage.
 #[inline(always)]
-unsafe fn slot_in_callback(state: *mut SocketState) -> Option<u32> {
+unsafe fn slots_in_callback(socket: *mut bpf_sock, state: *mut SocketState) -> Option<Slots> {
     let control = maps::control()?;
     // SAFETY: storage and map value; the agent is the only writer of the generation.
     let (current, known) =
@@ -218,12 +241,14 @@ unsafe fn slot_in_callback(state: *mut SocketState) -> Option<u32> {
         unsafe { atomic::add(&raw mut (*control).tcp_unattributed, 1) };
         return None;
     }
-    // SAFETY: storage of the socket.
+    // SAFETY: the caller's promise.
     unsafe {
         if known == current {
-            Some((*state).slot)
+            Some(Slots { own: (*state).slot, port: (*state).port_slot })
         } else {
-            Some(slot::slot_of((*state).cgroup, (*state).class, (*state).protocol))
+            let class = (*state).class;
+            let own = slot::slot_of((*state).cgroup, class, (*state).protocol);
+            Some(Slots { own, port: tcp_port::look_up(socket, class) })
         }
     }
 }
@@ -234,16 +259,16 @@ unsafe fn slot_in_callback(state: *mut SocketState) -> Option<u32> {
 unsafe fn active_established(ctx: &SockOpsContext, socket: *mut bpf_sock) {
     // SAFETY: the caller's promise.
     let Some(state) = (unsafe { watch(ctx, socket) }) else { return };
-    // SAFETY: storage of the socket.
-    let Some(slot) = (unsafe { slot_in_callback(state) }) else { return };
-    let Some(cell) = maps::tcp_cell(slot) else { return };
+    // SAFETY: the socket and its storage.
+    let Some(slots) = (unsafe { slots_in_callback(socket, state) }) else { return };
+    let Some(cell) = maps::tcp_cell(slots.own) else { return };
     // SAFETY: storage of the socket, fields of the context, a map value.
     unsafe {
-        atomic::add(&raw mut (*cell).connects, 1);
+        bump(slots, 1, |cell| &raw mut (*cell).connects);
         let round_trip = handshake(ctx);
         let now = bpf_ktime_get_ns();
         if round_trip != 0 {
-            observe(&raw mut (*cell).rtt, round_trip);
+            observe_round_trip(slots, round_trip, now);
             (*state).sampled = now;
         }
         if (*state).connect_started != 0 {
@@ -267,26 +292,26 @@ unsafe fn callback(ctx: &SockOpsContext, op: u32, socket: *mut bpf_sock, state: 
         return;
     }
     // SAFETY: the caller's promise.
-    let Some(slot) = (unsafe { slot_in_callback(state) }) else { return };
+    let Some(slots) = (unsafe { slots_in_callback(socket, state) }) else { return };
     match op {
         // SAFETY: as above.
-        BPF_SOCK_OPS_RTT_CB => unsafe { round_trip(ctx, state, slot) },
+        BPF_SOCK_OPS_RTT_CB => unsafe { round_trip(ctx, state, slots) },
         BPF_SOCK_OPS_RETRANS_CB => {
             // SAFETY: a projection into a map value.
-            bump(slot, u64::from(ctx.arg(1)), |cell| unsafe { &raw mut (*cell).retransmit_segments });
+            bump(slots, u64::from(ctx.arg(1)), |cell| unsafe { &raw mut (*cell).retransmit_segments });
         }
         // SAFETY: as above.
-        BPF_SOCK_OPS_RTO_CB => bump(slot, 1, |cell| unsafe { &raw mut (*cell).retransmit_timeouts }),
+        BPF_SOCK_OPS_RTO_CB => bump(slots, 1, |cell| unsafe { &raw mut (*cell).retransmit_timeouts }),
         // SAFETY: as above.
-        _ => unsafe { closed(ctx, socket, slot) },
+        _ => unsafe { closed(ctx, socket, slots) },
     }
 }
 
 /// # Safety
 /// `state` is storage of the context's socket.
 #[inline(always)]
-unsafe fn round_trip(ctx: &SockOpsContext, state: *mut SocketState, slot: u32) {
-    let Some(cell) = maps::tcp_cell(slot) else { return };
+unsafe fn round_trip(ctx: &SockOpsContext, state: *mut SocketState, slots: Slots) {
+    let Some(cell) = maps::tcp_cell(slots.own) else { return };
     // SAFETY: a map value, storage of the socket, fields of the context.
     unsafe {
         // args[0] is this sample in microseconds (tcp_rtt_estimator). Older kernels pass no arguments: the smoothed
@@ -302,7 +327,7 @@ unsafe fn round_trip(ctx: &SockOpsContext, state: *mut SocketState, slot: u32) {
         (*state).sampled = now;
         let minimum = (*ctx.ops).rtt_min;
         if minimum != 0 && minimum != u32::MAX {
-            observe(&raw mut (*cell).rtt, minimum);
+            observe_round_trip(slots, minimum, now);
         }
     }
 }
@@ -310,7 +335,7 @@ unsafe fn round_trip(ctx: &SockOpsContext, state: *mut SocketState, slot: u32) {
 /// # Safety
 /// `socket` is the non-null socket of the context.
 #[inline(always)]
-unsafe fn closed(ctx: &SockOpsContext, socket: *mut bpf_sock, slot: u32) {
+unsafe fn closed(ctx: &SockOpsContext, socket: *mut bpf_sock, slots: Slots) {
     let from = ctx.arg(0);
     // SAFETY: the caller's promise.
     let error = unsafe { socket_error(socket) };
@@ -325,7 +350,7 @@ unsafe fn closed(ctx: &SockOpsContext, socket: *mut bpf_sock, slot: u32) {
             _ => ConnectFailure::Other,
         };
         // SAFETY: a projection into the map value; reasons index the array by definition.
-        bump(slot, 1, |cell| unsafe {
+        bump(slots, 1, |cell| unsafe {
             (&raw mut (*cell).connect_failures).cast::<u64>().add(reason as usize)
         });
         return;
@@ -337,10 +362,10 @@ unsafe fn closed(ctx: &SockOpsContext, socket: *mut bpf_sock, slot: u32) {
     }
     match error {
         // SAFETY: projections into the map value.
-        Some(ECONNRESET | EPIPE) => bump(slot, 1, |cell| unsafe { &raw mut (*cell).resets_received }),
+        Some(ECONNRESET | EPIPE) => bump(slots, 1, |cell| unsafe { &raw mut (*cell).resets_received }),
         Some(0) => {
             // SAFETY: a projection into the map value.
-            bump(slot, 1, |cell| unsafe { &raw mut (*cell).resets_sent });
+            bump(slots, 1, |cell| unsafe { &raw mut (*cell).resets_sent });
         }
         _ => {}
     }

@@ -9,7 +9,8 @@ use aya_ebpf::macros::cgroup_skb;
 use aya_ebpf::programs::SkBuffContext;
 use probe_common::traffic::{Protocol, SocketState};
 
-use crate::{atomic, maps, packet, slot, tcp};
+use crate::tcp::Slots;
+use crate::{atomic, maps, packet, slot, tcp, tcp_port};
 
 /// Let the packet pass: an observer never says anything else.
 const ALLOW: i32 = 1;
@@ -45,7 +46,7 @@ unsafe fn account(skb: *mut __sk_buff, egress: bool) {
     // SAFETY: a map value; the agent is its only writer.
     let generation = unsafe { core::ptr::read_volatile(&raw const (*control).generation) } as u32;
     // SAFETY: checked not to be null.
-    let state = unsafe { maps::socket_state(socket, None) };
+    let mut state = unsafe { maps::socket_state(socket, None) };
     // SAFETY: `state` is storage of `socket`, or null.
     let current = !state.is_null() && unsafe { is_current(state, socket, generation) };
     let slot = if current {
@@ -53,7 +54,13 @@ unsafe fn account(skb: *mut __sk_buff, egress: bool) {
         unsafe { (*state).slot }
     } else {
         // SAFETY: as the function asks.
-        unsafe { slot::look_up(skb, socket, state, egress) }
+        let slot = unsafe { slot::look_up(skb, socket, state, egress) };
+        if egress {
+            // Not in there: together they would need more stack than Linux 6.1 allows.
+            // SAFETY: checked not to be null.
+            state = unsafe { tcp_port::decide(socket, state) };
+        }
+        slot
     };
     if slot == slot::NONE {
         return;
@@ -66,11 +73,14 @@ unsafe fn account(skb: *mut __sk_buff, egress: bool) {
     }
     if egress && !state.is_null() {
         // SAFETY: storage of the socket.
-        let (protocol, callbacks, handshake) =
-            unsafe { ((*state).protocol, (*state).callbacks, (*state).handshake) };
+        let (protocol, callbacks, handshake, port_slot) =
+            unsafe { ((*state).protocol, (*state).callbacks, (*state).handshake, (*state).port_slot) };
+        if port_slot != 0 {
+            tcp_port::transmitted(port_slot, size.packets);
+        }
         if protocol == Protocol::Tcp.number() && (callbacks == 0 || handshake != 0) {
             // SAFETY: non-null socket and its storage.
-            unsafe { tcp::sample_connection(socket, state, slot) };
+            unsafe { tcp::sample_connection(socket, state, Slots { own: slot, port: port_slot }) };
         }
     }
 }

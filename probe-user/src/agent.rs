@@ -36,6 +36,7 @@ use crate::collector::haproxy::{Haproxy, Known};
 use crate::collector::overlay::OverlayCollector;
 use crate::collector::tap::Tap;
 use crate::collector::tcp::Tcp;
+use crate::collector::tcp_port::TcpPort;
 use crate::collector::traffic::Traffic;
 use crate::collector::unavailable::Unavailable;
 use crate::collector::vip::{Heard, Vip};
@@ -138,6 +139,7 @@ impl<'a> Agent<'a> {
         agent.observe_etcd(&mut chosen).await?;
         agent.observe_certificates(&network, &mut chosen).await?;
         agent.observe_node(tree, &network, &mut chosen)?;
+        agent.observe_ports(&network, &mut chosen)?;
         chosen.add(Mode::Auto, Arc::new(kernel.collector()))?;
         chosen.add(config.collector.self_, Arc::new(AgentSelf::new(agent.metrics.clone())))?;
         serve::listen(&agent, chosen.into_collectors(), ended).await
@@ -292,6 +294,16 @@ impl<'a> Agent<'a> {
         supervise("vip_probe", self.ended.clone(), observer.run());
         // As above: that there is nothing to probe yet is no failure.
         chosen.add(Mode::Auto, Arc::new(VipProbe::new(probes, network)))
+    }
+
+    /// Connections of watched ports.
+    fn observe_ports(&self, network: &NetworkState, chosen: &mut Chosen) -> Result<()> {
+        let mode = self.config.collector.tcp_port;
+        let Some(read) = self.kernel.ports() else {
+            return chosen.add(mode, Arc::new(Unavailable::new("tcp_port", NOT_LOADED)));
+        };
+        let ports = TcpPort::new(read, &self.config.tcp_port.ports, self.kernel.tcp_support());
+        chosen.add(mode, Arc::new(Dependent::new(ports, network.current(), network::OLD_CLASSES)))
     }
 
     fn keep_registry(&self, facts: watch::Receiver<Arc<NetworkFacts>>) -> Nodes {

@@ -12,6 +12,7 @@ mod rows;
 pub mod runner;
 pub mod tap;
 pub mod tcp;
+pub mod tcp_port;
 pub mod traffic;
 pub mod unavailable;
 pub mod vip;
@@ -27,6 +28,7 @@ use crate::metric::{Descriptor, sink::Sink};
 pub static CATALOGUE: &[(&str, &[&Descriptor])] = &[
     ("traffic", traffic::DESCRIPTORS),
     ("tcp", tcp::DESCRIPTORS),
+    ("tcp_port", tcp_port::DESCRIPTORS),
     ("overlay", overlay::DESCRIPTORS),
     ("vip", vip::DESCRIPTORS),
     ("vip_listener", vip_listener::DESCRIPTORS),

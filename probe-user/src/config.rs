@@ -19,6 +19,7 @@ use std::{
 };
 
 use ipnet::IpNet;
+use probe_common::tcp_port::PORTS_MAX;
 use probe_common::traffic::{SLOTS_MAX, SLOTS_MIN};
 use serde::Deserialize;
 
@@ -27,7 +28,9 @@ pub use error::{ConfigError, nearest};
 pub use etcd::{Etcd, EtcdCredentials, election_timeout, etcd_credentials, etcd_endpoint, etcd_timeout};
 pub use haproxy::{Haproxy, MetricsUrl, StatsSocket, metrics_url, stats_socket};
 pub use service::{API_PORT, ProbeKind, Service, service};
-pub use value::{listen_address, log_level, network, node, probe_interval, retention};
+pub use value::{
+    WatchedPorts, listen_address, log_level, network, node, probe_interval, retention, watched_ports,
+};
 
 /// The documented defaults: the text that `leadline config default` prints.
 pub const DEFAULT_TEXT: &str = include_str!("config/default.yaml");
@@ -43,6 +46,12 @@ pub const SLOTS: RangeInclusive<u32> = SLOTS_MIN..=SLOTS_MAX;
 
 /// What `series_limit` may be.
 pub const SERIES_LIMIT: RangeInclusive<u32> = 1..=1_000_000;
+
+/// The ports of etcd: clients and peers (IANA).
+pub const ETCD_PORTS: [u16; 2] = [2379, 2380];
+
+/// Ports that `tcp_port.ports` may have at most.
+pub const WATCHED_PORTS: usize = PORTS_MAX;
 
 /// The shortest `pod_retention`: by then what a pod that is gone had counted has been carried over.
 pub const MIN_RETENTION: Duration = Duration::from_secs(10);
@@ -90,6 +99,9 @@ pub struct Config {
     /// Where HAProxy tells about itself.
     #[serde(deserialize_with = "value::section")]
     pub haproxy: Haproxy,
+    /// Ports whose TCP connections are watched by peer.
+    #[serde(deserialize_with = "value::section")]
+    pub tcp_port: TcpPort,
     /// How etcd is asked.
     #[serde(deserialize_with = "value::section")]
     pub etcd: Etcd,
@@ -132,6 +144,15 @@ pub struct Vip {
     pub probe_interval: Duration,
 }
 
+/// Ports whose TCP connections are watched by peer.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TcpPort {
+    /// The ports, of this end or of the peer, 8 at most. Default: those of etcd, 2379 and 2380.
+    #[serde(deserialize_with = "value::read_watched_ports")]
+    pub ports: Vec<u16>,
+}
+
 /// The agent's log.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -170,6 +191,8 @@ pub struct Collectors {
     pub traffic: Mode,
     /// TCP health. Default: auto.
     pub tcp: Mode,
+    /// TCP health of watched ports. Default: auto.
+    pub tcp_port: Mode,
     /// The overlay network. Default: auto.
     pub overlay: Mode,
     /// Virtual addresses. Default: auto.
@@ -252,6 +275,7 @@ impl Default for Config {
             vip: Vip::default(),
             events: Events::default(),
             haproxy: Haproxy::default(),
+            tcp_port: TcpPort::default(),
             etcd: Etcd::default(),
             certificate: Certificate::default(),
             slots: 4096,
@@ -284,6 +308,12 @@ impl Default for Vip {
     }
 }
 
+impl Default for TcpPort {
+    fn default() -> Self {
+        Self { ports: ETCD_PORTS.to_vec() }
+    }
+}
+
 impl Collectors {
     /// The mode of a collector by its name; `None` where no collector has that name.
     #[must_use]
@@ -291,6 +321,7 @@ impl Collectors {
         match name {
             "traffic" => Some(self.traffic),
             "tcp" => Some(self.tcp),
+            "tcp_port" => Some(self.tcp_port),
             "overlay" => Some(self.overlay),
             "vip" => Some(self.vip),
             "vip_listener" => Some(self.vip_listener),
@@ -357,6 +388,7 @@ mod tests {
             .replace("format: logfmt", "format: json")
             .replace("traffic: auto", "traffic: on")
             .replace("tcp: auto", "tcp: off")
+            .replace("tcp_port: auto", "tcp_port: on")
             .replace("overlay: auto", "overlay: on")
             .replace("  vip: auto", "  vip: on")
             .replace("vip_listener: auto", "vip_listener: off")
@@ -374,6 +406,7 @@ mod tests {
             .replace("nodes: []", "nodes: [{name: b, addresses: [192.0.2.7]}]")
             .replace("file: null", "file: /var/lib/leadline/events.jsonl")
             .replace("ports: [6443]", "ports: [6443, 9345]")
+            .replace("ports: [2379, 2380]", "ports: [12379]")
             .replace("\n  addresses: []", "\n  addresses: [{address: 192.0.2.1, port: 443, kind: tls}]")
             .replace("probe_interval: 1s", "probe_interval: 500ms")
             .replace("join_groups: true", "join_groups: false")
@@ -414,6 +447,7 @@ mod tests {
             collector: Collectors {
                 traffic: Mode::On,
                 tcp: Mode::Off,
+                tcp_port: Mode::On,
                 overlay: Mode::On,
                 vip: Mode::On,
                 vip_listener: Mode::Off,
@@ -453,6 +487,7 @@ mod tests {
                     path: "/own".to_owned(),
                 }),
             },
+            tcp_port: TcpPort { ports: vec![12379] },
             etcd: expected_etcd(),
             certificate: Certificate { paths: vec![PathBuf::from("/srv/own.pem")], ports: vec![9345] },
             slots: 64,
@@ -550,6 +585,10 @@ mod tests {
             (
                 "vip:\n  ports: [0]\n",
                 "2:11: vip.ports[0]: invalid value: integer `0`, expected a port from 1 to 65535",
+            ),
+            (
+                "tcp_port:\n  ports: [1, 2, 3, 4, 5, 6, 7, 8, 9]\n",
+                "2:3: tcp_port: 9 ports are more than can be watched: at most 8",
             ),
             (
                 "vip:\n  probe_interval: 50ms\n",

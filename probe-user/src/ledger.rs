@@ -132,7 +132,7 @@ pub fn add_durations(sum: &mut Durations, more: &Durations) {
 }
 
 /// Adds the TCP health of one to another.
-fn add_tcp(sum: &mut TcpCell, more: &TcpCell) {
+pub fn add_tcp(sum: &mut TcpCell, more: &TcpCell) {
     add_durations(&mut sum.rtt, &more.rtt);
     add_durations(&mut sum.ack, &more.ack);
     add_durations(&mut sum.connect, &more.connect);

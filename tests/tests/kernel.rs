@@ -57,7 +57,7 @@ fn it_runs(stage: &mut Stage) -> Result<()> {
         );
     }
     let support = stage.metrics("leadline_collector_support")?;
-    for collector in ["overlay", "tap", "traffic", "tcp", "program", "self"] {
+    for collector in ["overlay", "tap", "traffic", "tcp", "tcp_port", "program", "self"] {
         let expected = format!("{{collector=\"{collector}\",level=\"supported\",reason=\"\"}} 1");
         ensure!(support.contains(&expected), "no {expected} in\n{support}");
     }

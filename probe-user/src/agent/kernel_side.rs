@@ -5,9 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{Result, bail};
 use tokio::sync::mpsc::{Receiver, channel};
 
+use super::vip::monotonic;
 use crate::collector::Support;
 use crate::collector::overlay::{OverlayCount, OverlayCounters};
 use crate::collector::program::{Program, ProgramFacts};
+use crate::collector::tcp_port::PortFacts;
 use crate::config::{self, Config, Mode};
 use crate::kernel::thread::{EVENTS_WAITING, FRAMES_WAITING, SERVED_WAITING};
 use crate::kernel::{CgroupEvent, Frame, KernelHandle, KernelOptions, Served, Slots};
@@ -51,16 +53,25 @@ impl KernelSide {
             cgroup_root: tree.root().to_owned(),
             slots: config.slots,
             log_level: log_level(&config.log.level),
+            ports: if config.collector.tcp_port == Mode::Off {
+                Vec::new()
+            } else {
+                config.tcp_port.ports.clone()
+            },
             listeners: config.collector.vip_listener != Mode::Off && config.collector.vip != Mode::Off,
         };
         let handle = match KernelHandle::start(options, sender, tapped, serving) {
             Ok(handle) => Some(Arc::new(handle)),
             Err(error) => {
-                let collectors = [("traffic", config.collector.traffic), ("tcp", config.collector.tcp)];
+                let collectors = [
+                    ("traffic", config.collector.traffic),
+                    ("tcp", config.collector.tcp),
+                    ("tcp_port", config.collector.tcp_port),
+                ];
                 if let Some((name, _)) = collectors.iter().find(|(_, mode)| *mode == Mode::On) {
                     bail!("collector {name} must run but cannot: {error}");
                 }
-                tracing::error!(%error, "kernel programs are not running: traffic and tcp are left out");
+                tracing::error!(%error, "kernel programs are not running: traffic, tcp and tcp_port are left out");
                 None
             }
         };
@@ -104,6 +115,15 @@ impl KernelSide {
             Some(status) if !status.socket_errors => Support::Degraded(NO_SOCKET_ERRORS),
             Some(_) => Support::Yes,
         }
+    }
+
+    /// What watched ports have counted, whenever asked; `None` without the programs.
+    pub(super) fn ports(&self) -> Option<impl Fn() -> PortFacts + Send + Sync + use<>> {
+        let slots = self.handle()?.slots();
+        Some(move || PortFacts {
+            counts: slots.ports(monotonic()),
+            slots_exhausted: slots.control().port_slots_exhausted,
+        })
     }
 
     pub(super) fn overlay_counters(&self) -> Arc<dyn OverlayCounters> {

@@ -10,7 +10,7 @@ use super::Cli;
 use crate::config::{
     self, Certificate, Collectors, Config, ConfigError, Etcd, EtcdCredentials, Events, Haproxy, Log,
     LogFormat, MAX_CONNECTIONS, MetricsUrl, Mode, NodeAddresses, Peers, Profile, SERIES_LIMIT, SLOTS,
-    Service, StatsSocket, Vip, Web, nearest,
+    Service, StatsSocket, TcpPort, Vip, WatchedPorts, Web, nearest,
 };
 
 const PREFIX: &str = "LEADLINE_";
@@ -58,6 +58,10 @@ pub struct Flags {
     /// Round trips, retransmits, connects and resets per pod [default: auto]
     #[arg(long = "collector.tcp", env = "LEADLINE_COLLECTOR_TCP", value_name = "MODE")]
     pub collector_tcp: Option<Mode>,
+
+    /// The same of the connections of a few ports, by port and peer address [default: auto]
+    #[arg(long = "collector.tcp-port", env = "LEADLINE_COLLECTOR_TCP_PORT", value_name = "MODE")]
+    pub collector_tcp_port: Option<Mode>,
 
     /// Devices, MTU and per-node bytes of the overlay network [default: auto]
     #[arg(long = "collector.overlay", env = "LEADLINE_COLLECTOR_OVERLAY", value_name = "MODE")]
@@ -150,6 +154,11 @@ pub struct Flags {
     #[arg(value_parser = config::metrics_url)]
     pub haproxy_metrics_url: Option<MetricsUrl>,
 
+    /// Watch the TCP connections of these ports by peer, 8 at most [default: 2379,2380]
+    #[arg(long = "tcp-port.ports", env = "LEADLINE_TCP_PORT_PORTS", value_name = "PORT,PORT")]
+    #[arg(value_parser = config::watched_ports)]
+    pub tcp_port_ports: Option<WatchedPorts>,
+
     /// Begin with this endpoint of etcd; may be repeated [default: it is looked for]
     #[arg(long = "etcd.endpoints", env = "LEADLINE_ETCD_ENDPOINTS", value_name = "URL")]
     #[arg(value_delimiter = ',', value_parser = config::etcd_endpoint)]
@@ -229,6 +238,7 @@ impl Flags {
             collector: Collectors {
                 traffic: given.collector_traffic.unwrap_or(base.collector.traffic),
                 tcp: given.collector_tcp.unwrap_or(base.collector.tcp),
+                tcp_port: given.collector_tcp_port.unwrap_or(base.collector.tcp_port),
                 overlay: given.collector_overlay.unwrap_or(base.collector.overlay),
                 vip: given.collector_vip.unwrap_or(base.collector.vip),
                 vip_listener: given.collector_vip_listener.unwrap_or(base.collector.vip_listener),
@@ -258,6 +268,7 @@ impl Flags {
                 stats_socket: given.haproxy_stats_socket.or(base.haproxy.stats_socket),
                 metrics_url: given.haproxy_metrics_url.or(base.haproxy.metrics_url),
             },
+            tcp_port: TcpPort { ports: given.tcp_port_ports.map_or(base.tcp_port.ports, |given| given.0) },
             etcd: Etcd {
                 endpoints: given.etcd_endpoints.unwrap_or(base.etcd.endpoints),
                 credentials: given.etcd_credentials.or(base.etcd.credentials),
@@ -346,6 +357,7 @@ mod tests {
         "--log.format=json",
         "--collector.traffic=on",
         "--collector.tcp=off",
+        "--collector.tcp-port=off",
         "--collector.overlay=on",
         "--collector.vip=on",
         "--collector.vip-listener=off",
@@ -369,6 +381,7 @@ mod tests {
         "--vip.join-groups=false",
         "--haproxy.stats-socket=127.0.0.1:9999",
         "--haproxy.metrics-url=http://127.0.0.1:8405",
+        "--tcp-port.ports=2379,12380",
         "--etcd.endpoints=https://192.0.2.1:2379,https://192.0.2.2:2379",
         "--etcd.credentials=/e/ca,/e/crt,/e/key",
         "--etcd.metrics-url=http://127.0.0.1:2382",
@@ -385,8 +398,8 @@ mod tests {
     const EVERY_FIELD: &str = "
 web: {listen_address: ['127.0.0.1:1', '[::1]:2'], max_connections: 3}
 log: {level: debug, format: json}
-collector: {traffic: on, tcp: off, overlay: on, vip: on, vip_listener: off, vip_probe: on, haproxy: on,
-  etcd: on, certificate: off, self: off}
+collector: {traffic: on, tcp: off, tcp_port: off, overlay: on, vip: on, vip_listener: off, vip_probe: on,
+  haproxy: on, etcd: on, certificate: off, self: off}
 profile: detailed
 pod_retention: 90s
 pod_log_directory: /logs
@@ -404,6 +417,7 @@ vip:
   probe_interval: 2s
   join_groups: false
 haproxy: {stats_socket: '127.0.0.1:9999', metrics_url: 'http://127.0.0.1:8405/metrics'}
+tcp_port: {ports: [2379, 12380]}
 etcd:
   endpoints: ['https://192.0.2.1:2379', 'https://192.0.2.2:2379']
   credentials: {ca: /e/ca, certificate: /e/crt, key: /e/key}
@@ -459,6 +473,7 @@ series_limit: 9
         for stated in [
             format!("[default: {}, which", default.web.listen_address[0]),
             format!("[default: {}]", default.web.max_connections),
+            format!("[default: {},{}]", default.tcp_port.ports[0], default.tcp_port.ports[1]),
             format!("[default: {}]", default.slots),
             format!("[default: {}]", default.series_limit),
             format!("[default: {}]", default.pod_log_directory.display()),

@@ -21,7 +21,7 @@ pub use self::descriptor::DESCRIPTORS;
 
 /// Upper bounds in seconds: powers of two, 2^-14 … 2^2 by 4. The kernel side compares whole microseconds with the
 /// floor of these, which is the same.
-const BOUNDS: [f64; BUCKETS - 1] =
+pub(super) const BOUNDS: [f64; BUCKETS - 1] =
     [1.0 / 16_384.0, 1.0 / 4_096.0, 1.0 / 1_024.0, 1.0 / 256.0, 1.0 / 64.0, 1.0 / 16.0, 0.25, 1.0, 4.0];
 
 /// The collector.
@@ -63,7 +63,7 @@ impl<'o> Series<'o> {
     }
 }
 
-fn buckets(durations: &Durations) -> Buckets<'_> {
+pub(super) fn buckets(durations: &Durations) -> Buckets<'_> {
     #[expect(clippy::cast_precision_loss, reason = "a sum of microseconds is exact up to 285 years")]
     let sum = durations.sum as f64 / 1e6;
     Buckets { bounds: &BOUNDS, counts: &durations.buckets, sum }

@@ -10,7 +10,7 @@ use serde::{
 
 use super::{
     MAX_CONNECTIONS, MAX_PROBE_INTERVAL, MAX_RETENTION, MIN_PROBE_INTERVAL, MIN_RETENTION, Mode,
-    NodeAddresses, SERIES_LIMIT, SLOTS, certificate_path, nearest,
+    NodeAddresses, SERIES_LIMIT, SLOTS, WATCHED_PORTS, certificate_path, nearest,
 };
 
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
@@ -272,6 +272,32 @@ pub(super) fn read_ports<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u16>,
     Ok(ports.into_iter().map(|port| port.0).collect())
 }
 
+/// Ports that are watched, in one word: `PORT,PORT`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WatchedPorts(pub Vec<u16>);
+
+/// A list of ports to watch.
+///
+/// # Errors
+/// When a part of it is no port, or there are too many.
+pub fn watched_ports(text: &str) -> Result<WatchedPorts, String> {
+    let port = |text: &str| text.parse().ok().filter(|port| *port > 0);
+    let ports =
+        text.split(',').map(|text| port(text).ok_or_else(|| format!("`{text}` is no port from 1 to 65535")));
+    not_too_many(ports.collect::<Result<_, _>>()?).map(WatchedPorts)
+}
+
+fn not_too_many(ports: Vec<u16>) -> Result<Vec<u16>, String> {
+    if ports.len() > WATCHED_PORTS {
+        return Err(format!("{} ports are more than can be watched: at most {WATCHED_PORTS}", ports.len()));
+    }
+    Ok(ports)
+}
+
+pub(super) fn read_watched_ports<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u16>, D::Error> {
+    not_too_many(read_ports(from)?).map_err(D::Error::custom)
+}
+
 /// One address, or a list of them.
 struct ListenAddresses;
 
@@ -408,6 +434,17 @@ mod tests {
         assert_eq!(listen_address(":9843"), Ok("[::]:9843".parse().unwrap()));
         assert_eq!(listen_address("192.0.2.1:80"), Ok("192.0.2.1:80".parse().unwrap()));
         assert!(listen_address("9843").is_err());
+    }
+
+    #[test]
+    fn ports_to_watch_are_at_most_eight() {
+        assert_eq!(watched_ports("2379,2380"), Ok(WatchedPorts(vec![2379, 2380])));
+        let eight = "1,2,3,4,5,6,7,8";
+        assert_eq!(watched_ports(eight).map(|ports| ports.0.len()), Ok(8));
+        assert!(watched_ports(&format!("{eight},9")).unwrap_err().ends_with("at most 8"));
+        for text in ["", "0", "65536", "a", "1, 2"] {
+            assert!(watched_ports(text).unwrap_err().ends_with("is no port from 1 to 65535"), "{text}");
+        }
     }
 
     #[test]

@@ -20,6 +20,7 @@ use super::error::KernelError;
 use super::mapped::Mapped;
 use super::served::{self, Servers};
 use super::slots::{Shape, Slots};
+use super::tcp_port::{self, Ports};
 use super::thread::KernelOptions;
 use super::wire::Wire;
 use super::{listener, older};
@@ -103,8 +104,8 @@ fn shards(processors: usize, limit: u32) -> u32 {
 
 /// Loads everything and attaches what belongs to the cgroup root.
 pub(super) fn load(options: &KernelOptions) -> Result<Loaded, KernelError> {
-    let KernelOptions { cgroup_root, slots, log_level, listeners } = options;
-    let (slots, log_level) = (*slots, *log_level);
+    let KernelOptions { cgroup_root, slots, listeners, ports, .. } = options;
+    let slots = *slots;
     let root_error = |source| KernelError::CgroupRoot { path: cgroup_root.clone(), source };
     let root = File::open(cgroup_root).map_err(root_error)?;
     let root_id = root.metadata().map_err(root_error)?.ino();
@@ -115,8 +116,8 @@ pub(super) fn load(options: &KernelOptions) -> Result<Loaded, KernelError> {
         tcp_shards: shards(processors, probe_common::tcp::TCP_SHARDS_MAX),
     };
     let offsets = Offsets::read(Path::new(BTF_PATH));
-    let mut ebpf = open(&shape, &offsets, root_id, log_level)?;
-    let slots = Arc::new(map_counters(&mut ebpf, shape)?);
+    let mut ebpf = open(&shape, &offsets, root_id, options)?;
+    let slots = Arc::new(map_counters(&mut ebpf, shape, tcp_port::slots(ports))?);
     // 0 means "never looked up" in a socket's storage.
     slots.raise_generation();
     let mut free = Queue::try_from(take(&mut ebpf, "leadline_free")?).map_err(map_error("leadline_free"))?;
@@ -161,9 +162,15 @@ pub(super) fn load(options: &KernelOptions) -> Result<Loaded, KernelError> {
 }
 
 /// Creates the maps in their sizes and relocates the programs.
-fn open(shape: &Shape, offsets: &Offsets, root_id: u64, log_level: u8) -> Result<Ebpf, KernelError> {
+fn open(
+    shape: &Shape,
+    offsets: &Offsets,
+    root_id: u64,
+    options: &KernelOptions,
+) -> Result<Ebpf, KernelError> {
     let (shard_mask, tcp_shard_mask) = (shape.shards - 1, shape.tcp_shards - 1);
     let skc_state = offsets.skc_state.unwrap_or_default();
+    let (ports, port_slots) = (tcp_port::constant(&options.ports), tcp_port::slots(&options.ports));
     let mut loader = EbpfLoader::new();
     loader
         // The programs carry no relocations, and aya's copy of the kernel's types would take some 20 MB for good.
@@ -174,14 +181,20 @@ fn open(shape: &Shape, offsets: &Offsets, root_id: u64, log_level: u8) -> Result
         .map_max_entries("leadline_slots", shape.slots)
         .map_max_entries("leadline_free", shape.slots)
         .map_max_entries("leadline_ovl", shape.shards * DEVICES_MAX * NODES_MAX)
+        .map_max_entries("leadline_pkeys", port_slots)
+        .map_max_entries("leadline_pcells", port_slots * shape.tcp_shards)
+        .map_max_entries("leadline_pslots", port_slots)
+        .map_max_entries("leadline_pfree", port_slots)
         .override_global("LEADLINE_ABI", &ABI_VERSION, true)
         .override_global("SLOTS", &shape.slots, true)
         .override_global("SHARD_MASK", &shard_mask, true)
         .override_global("TCP_SHARD_MASK", &tcp_shard_mask, true)
+        .override_global("TCP_PORTS", &ports, true)
+        .override_global("PORT_SLOT_COUNT", &port_slots, true)
         .override_global("OFFSET_SK_ERR", &offsets.sk_err, true)
         .override_global("OFFSET_SKC_STATE", &skc_state, true)
         .override_global("ROOT_CGROUP", &root_id, true)
-        .override_global(aya_log::LEVEL, &log_level, false);
+        .override_global(aya_log::LEVEL, &options.log_level, false);
     if let Ok(cgroup) = &offsets.cgroup {
         loader
             .override_global("OFFSET_CGROUP_KN", &cgroup.kn, true)
@@ -198,16 +211,16 @@ fn open(shape: &Shape, offsets: &Offsets, root_id: u64, log_level: u8) -> Result
     Ok(loader.load(object)?)
 }
 
-fn map_error(map: &'static str) -> impl Fn(aya::maps::MapError) -> KernelError {
+pub(super) fn map_error(map: &'static str) -> impl Fn(aya::maps::MapError) -> KernelError {
     move |source| KernelError::Map { map, source }
 }
 
-fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, KernelError> {
+pub(super) fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, KernelError> {
     ebpf.take_map(name).ok_or(KernelError::Missing { program: name })
 }
 
 /// Maps an array into memory.
-fn mapped<T>(ebpf: &mut Ebpf, name: &'static str, length: u32) -> Result<Mapped<T>, KernelError>
+pub(super) fn mapped<T>(ebpf: &mut Ebpf, name: &'static str, length: u32) -> Result<Mapped<T>, KernelError>
 where
     T: zerocopy::FromBytes + zerocopy::IntoBytes + zerocopy::Immutable,
 {
@@ -217,7 +230,7 @@ where
     }
 }
 
-fn map_counters(ebpf: &mut Ebpf, shape: Shape) -> Result<Slots, KernelError> {
+fn map_counters(ebpf: &mut Ebpf, shape: Shape, port_slots: u32) -> Result<Slots, KernelError> {
     Ok(Slots {
         shape,
         control: mapped(ebpf, "leadline_ctl", 1)?,
@@ -225,6 +238,7 @@ fn map_counters(ebpf: &mut Ebpf, shape: Shape) -> Result<Slots, KernelError> {
         cells: mapped(ebpf, "leadline_cells", shape.slots * shape.shards)?,
         tcp_cells: mapped(ebpf, "leadline_tcells", shape.slots * shape.tcp_shards)?,
         overlay_cells: mapped(ebpf, "leadline_ovl", shape.shards * DEVICES_MAX * NODES_MAX)?,
+        ports: Ports::new(ebpf, port_slots, shape.tcp_shards)?,
     })
 }
 

@@ -7,6 +7,7 @@ use probe_common::traffic::{Cell, SLOTS_RESERVED, SlotKey};
 use zerocopy::FromZeros as _;
 
 use super::mapped::Mapped;
+use super::tcp_port::{PortCount, Ports};
 use crate::ledger::SlotSource;
 
 /// Sizes of the counter arrays.
@@ -28,6 +29,7 @@ pub struct Slots {
     pub(super) cells: Mapped<Cell>,
     pub(super) tcp_cells: Mapped<TcpCell>,
     pub(super) overlay_cells: Mapped<Cell>,
+    pub(super) ports: Ports,
 }
 
 impl Slots {
@@ -50,6 +52,13 @@ impl Slots {
             + self.cells.bytes()
             + self.tcp_cells.bytes()
             + self.overlay_cells.bytes()
+            + self.ports.bytes()
+    }
+
+    /// What watched ports have counted, by port and peer; `now` is `CLOCK_MONOTONIC` nanoseconds.
+    #[must_use]
+    pub fn ports(&self, now: u64) -> Vec<PortCount> {
+        self.ports.read(now)
     }
 
     /// Traffic of a peer node on the overlay device in `row`.

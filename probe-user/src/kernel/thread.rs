@@ -46,6 +46,8 @@ pub struct KernelOptions {
     pub log_level: u8,
     /// Whether [`KernelHandle::listeners`] will be asked for.
     pub listeners: bool,
+    /// Ports whose TCP connections are counted by peer, [`probe_common::tcp_port::PORTS_MAX`] at most.
+    pub ports: Vec<u16>,
 }
 
 /// What passed an overlay device from and to one peer node.

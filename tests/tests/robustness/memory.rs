@@ -8,8 +8,15 @@ use lab::{Agent, AgentOptions, process};
 use serde_json::Value;
 
 /// The arrays that the agent maps.
-const ARRAYS: [&str; 5] =
-    ["leadline_ctl", "leadline_keys", "leadline_cells", "leadline_tcells", "leadline_ovl"];
+const ARRAYS: [&str; 7] = [
+    "leadline_ctl",
+    "leadline_keys",
+    "leadline_cells",
+    "leadline_tcells",
+    "leadline_ovl",
+    "leadline_pkeys",
+    "leadline_pcells",
+];
 const PAGE: u64 = 4096;
 
 /// The maps that a process holds, as `bpftool map show` describes them.

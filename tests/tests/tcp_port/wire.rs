@@ -1,0 +1,114 @@
+//! Segments and round trips in what tcpdump captured.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use lab::witness::tcpdump::Frame;
+
+use crate::PORT;
+
+const ETHERNET: usize = 14;
+const FIN: u8 = 0x01;
+const SYN: u8 = 0x02;
+const ACK: u8 = 0x10;
+
+/// Which end of the connections a capture is read for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The end that connects to the port.
+    Client,
+    /// The end that has it.
+    Server,
+}
+
+/// A segment of a connection of the port.
+struct Segment {
+    time: Duration,
+    sent: bool,
+    /// The other port of the connection.
+    connection: u16,
+    flags: u8,
+    /// Sequence number behind the segment.
+    end: u32,
+    acknowledged: u32,
+    length: u32,
+}
+
+impl Segment {
+    fn read(frame: &Frame, end: End) -> Option<Self> {
+        let packet = frame.bytes.get(ETHERNET..)?;
+        let (header, length) = match packet.first()? >> 4 {
+            4 => (
+                usize::from(packet[0] & 15) * 4,
+                usize::from(u16::from_be_bytes([*packet.get(2)?, *packet.get(3)?])),
+            ),
+            6 => (40, 40 + usize::from(u16::from_be_bytes([*packet.get(4)?, *packet.get(5)?]))),
+            _ => return None,
+        };
+        let tcp = packet.get(header..)?;
+        let short = |at: usize| Some(u16::from_be_bytes([*tcp.get(at)?, *tcp.get(at + 1)?]));
+        let long = |at: usize| Some(u32::from_be_bytes(tcp.get(at..at + 4)?.try_into().ok()?));
+        let (source, destination) = (short(0)?, short(2)?);
+        let from_client = destination == PORT;
+        let flags = *tcp.get(13)?;
+        let length = u32::try_from(length - header - usize::from(tcp.get(12)? >> 4) * 4).ok()?;
+        let whole = length + u32::from(flags & SYN != 0) + u32::from(flags & FIN != 0);
+        Some(Self {
+            time: frame.time,
+            sent: from_client == (end == End::Client),
+            connection: if from_client { source } else { destination },
+            flags,
+            end: long(4)?.wrapping_add(whole),
+            acknowledged: long(8)?,
+            length: whole,
+        })
+    }
+
+    fn is_syn_ack(&self) -> bool {
+        self.flags & (SYN | ACK) == SYN | ACK
+    }
+}
+
+fn segments(frames: &[Frame], end: End) -> Result<Vec<Segment>> {
+    let read = frames.iter().map(|frame| Segment::read(frame, end).context("a frame that is no segment"));
+    read.collect()
+}
+
+/// Segments that this end sent, but for those that answer a SYN.
+pub(crate) fn sent(frames: &[Frame], end: End) -> Result<u64> {
+    let segments = segments(frames, end)?;
+    let count = segments.iter().filter(|segment| segment.sent && !segment.is_syn_ack()).count();
+    Ok(u64::try_from(count)?)
+}
+
+/// What became of the segments that this end sent and that take a sequence number.
+#[derive(Debug, Default)]
+pub(crate) struct Answered {
+    /// Times from a segment to the acknowledgement of exactly it. A segment that was sent twice tells none.
+    pub(crate) round_trips: Vec<Duration>,
+    /// Segments that are not acknowledged.
+    pub(crate) unanswered: usize,
+}
+
+pub(crate) fn answered(frames: &[Frame], end: End) -> Result<Answered> {
+    // By connection and last sequence number: when it was sent, none where it was sent twice.
+    let mut waiting: BTreeMap<(u16, u32), Option<Duration>> = BTreeMap::new();
+    let mut round_trips = Vec::new();
+    for segment in segments(frames, end)? {
+        if segment.sent {
+            if segment.length > 0 {
+                let place = (segment.connection, segment.end);
+                let is_first = !waiting.contains_key(&place);
+                waiting.insert(place, is_first.then_some(segment.time));
+            }
+        } else if segment.flags & ACK != 0 {
+            let exact = waiting.get(&(segment.connection, segment.acknowledged)).copied().flatten();
+            round_trips.extend(exact.and_then(|sent| segment.time.checked_sub(sent)));
+            // Half of all numbers are before another one.
+            let is_behind = |end: u32| segment.acknowledged.wrapping_sub(end) > u32::MAX / 2;
+            waiting.retain(|(connection, end), _| *connection != segment.connection || is_behind(*end));
+        }
+    }
+    Ok(Answered { round_trips, unanswered: waiting.len() })
+}
