@@ -234,7 +234,9 @@ impl<'a> Agent<'a> {
         if mode == Mode::On {
             watcher.round().await;
         }
-        chosen.add(mode, Arc::new(collector::etcd::Etcd::new(known)))?;
+        let ports =
+            self.kernel.ports().map(|read| -> collector::etcd::Ports { Box::new(move || read().counts) });
+        chosen.add(mode, Arc::new(collector::etcd::Etcd::new(known, ports)))?;
         if mode != Mode::Off {
             supervise("etcd", self.ended.clone(), watcher.run());
         }

@@ -2,6 +2,7 @@
 
 mod counter;
 mod iperf3;
+pub mod segment;
 pub mod tcpdump;
 mod wire;
 

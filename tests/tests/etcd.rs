@@ -1,4 +1,5 @@
 //! Real etcd clusters.
+#![expect(clippy::print_stdout, reason = "a test shows what it measured")]
 
 use std::time::Duration;
 
@@ -18,6 +19,8 @@ mod load;
 mod membership;
 #[path = "etcd/partition.rs"]
 mod partition;
+#[path = "etcd/round_trip.rs"]
+mod round_trip;
 #[path = "etcd/stage.rs"]
 mod stage;
 #[path = "etcd/wire.rs"]

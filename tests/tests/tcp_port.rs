@@ -17,8 +17,6 @@ mod program;
 mod rtt;
 #[path = "tcp_port/view.rs"]
 mod view;
-#[path = "tcp_port/wire.rs"]
-mod wire;
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;

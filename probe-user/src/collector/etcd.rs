@@ -22,6 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use self::round::Round;
 use self::state::{Sight, State};
 use super::{CollectError, Collector, Support};
+use crate::kernel::PortCount;
 use crate::metric::Descriptor;
 use crate::metric::sink::Sink;
 use crate::source::etcd::{Absence, Cause};
@@ -106,17 +107,20 @@ fn support(round: &Round) -> Support {
     }
 }
 
+/// What the connections of watched ports have counted, whenever asked.
+pub type Ports = Box<dyn Fn() -> Vec<PortCount> + Send + Sync>;
+
 /// The collector.
-#[derive(Debug)]
 pub struct Etcd {
     known: Known,
+    ports: Option<Ports>,
 }
 
 impl Etcd {
-    /// A collector of what is known.
+    /// A collector of what is known. Without `ports` nothing is said of the wire.
     #[must_use]
-    pub const fn new(known: Known) -> Self {
-        Self { known }
+    pub fn new(known: Known, ports: Option<Ports>) -> Self {
+        Self { known, ports }
     }
 }
 
@@ -140,7 +144,8 @@ impl Collector for Etcd {
     fn collect(&self, sink: &mut Sink<'_>) -> Result<(), CollectError> {
         let state = self.known.lock();
         if let Sight::Seen(round) = state.sight() {
-            write::write(&state, round, sink);
+            let counts = self.ports.as_ref().map(|read| read()).unwrap_or_default();
+            write::write(&state, round, &counts, sink);
         }
         Ok(())
     }

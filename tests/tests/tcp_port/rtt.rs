@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use lab::witness::segment::{End, answered, sent};
 use lab::witness::tcpdump::{Capture, Frame};
 use lab::{Agent, Delay, Lab};
 
 use crate::view::{View, expect};
-use crate::wire::{End, answered, sent};
 use crate::{Members, PORT, start_lab};
 
 const ONE_WAY: Duration = Duration::from_millis(10);
@@ -21,7 +21,7 @@ const ROUNDS: u32 = 3;
 
 /// The least round trip and the mean of the agent's against what the wire has.
 fn check_end(agent: &Agent, peer: std::net::IpAddr, frames: &[Frame], end: End) -> Result<()> {
-    let wire = answered(frames, end)?.round_trips;
+    let wire = answered(frames, PORT, end)?.round_trips;
     let (least, most) = (wire.iter().min().context("no round trip")?, wire.iter().max().context("none")?);
     let view = View::of(agent, PORT, peer)?;
     let measured = view.least().context("no least round trip")?;
@@ -46,7 +46,7 @@ fn compare(lab: &Lab, ipv6: bool, one_way: Option<Duration>) -> Result<()> {
     // The last acknowledgements are delayed ones.
     for capture in [&mut near, &mut far] {
         let is_quiet =
-            |frames: &[Frame]| answered(frames, End::Server).is_ok_and(|found| found.unanswered == 0);
+            |frames: &[Frame]| answered(frames, PORT, End::Server).is_ok_and(|found| found.unanswered == 0);
         capture.wait_until("the last acknowledgements", LIMIT, is_quiet)?;
     }
     let (near, far) = (near.stop()?, far.stop()?);
@@ -57,8 +57,8 @@ fn compare(lab: &Lab, ipv6: bool, one_way: Option<Duration>) -> Result<()> {
         let least = View::of(one, PORT, server)?.least().context("no least round trip")?;
         ensure!(least >= 2 * one_way && least < 2 * one_way + THINK, "{least:?} with {one_way:?} each way");
     }
-    expect(one, PORT, server, &[("transmit_segments_total", sent(&near, End::Client)?)])?;
-    expect(two, PORT, client, &[("transmit_segments_total", sent(&far, End::Server)?)])
+    expect(one, PORT, server, &[("transmit_segments_total", sent(&near, PORT, End::Client)?)])?;
+    expect(two, PORT, client, &[("transmit_segments_total", sent(&far, PORT, End::Server)?)])
 }
 
 fn check(ipv6: bool, one_way: Option<Duration>) -> Result<()> {

@@ -3,12 +3,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use probe_common::tcp::TcpCell;
+
 use super::fixture::{member, status};
 use super::round::Round;
 use super::state::State;
 use super::{Etcd, Known};
 use crate::collector::{Collector as _, Support};
 use crate::event::{Kind, Timestamp};
+use crate::kernel::PortCount;
 use crate::metric::Format;
 use crate::metric::sink::Sink;
 use crate::source::etcd::{
@@ -92,7 +95,7 @@ impl Replay {
     fn page(&self) -> String {
         let mut out = Vec::new();
         let mut sink = Sink::new(&mut out, Format::Text004);
-        Etcd::new(self.known.clone()).collect(&mut sink).unwrap();
+        Etcd::new(self.known.clone(), None).collect(&mut sink).unwrap();
         sink.finish();
         String::from_utf8(out).unwrap()
     }
@@ -296,9 +299,12 @@ fn what_keeps_the_agent_out_is_the_reason() {
     let replay = Replay::new(1);
     let support = |round| {
         replay.take(round);
-        Etcd::new(replay.known.clone()).support()
+        Etcd::new(replay.known.clone(), None).support()
     };
-    assert_eq!(Etcd::new(replay.known.clone()).support(), Support::No("etcd is still being looked for"));
+    assert_eq!(
+        Etcd::new(replay.known.clone(), None).support(),
+        Support::No("etcd is still being looked for")
+    );
     let of = |cause| {
         let stranger = AskError { endpoint: "https://127.0.0.1:2379".to_owned(), cause };
         Round { strangers: vec![stranger], ..replay.round(BTreeMap::new()) }
@@ -327,4 +333,31 @@ fn a_node_that_loses_its_etcd_forgets_it() {
     replay.known.lock().miss("no etcd on this node");
     assert!(!replay.page().contains("leadline_etcd_"));
     assert!(State::default().members().is_empty() && replay.known.lock().members().is_empty());
+}
+
+#[test]
+fn the_farthest_peer_takes_its_part_of_the_election_timeout() {
+    let mut replay = Replay::new(3);
+    replay.step(&[Follow(1), Follow(1), Follow(1)]);
+    let count = |port, peer: &str, least_microseconds| PortCount {
+        port,
+        peer: peer.parse().unwrap(),
+        tcp: TcpCell::default(),
+        transmit_segments: 0,
+        least_microseconds,
+    };
+    let counts = vec![
+        count(2380, "192.0.2.2", Some(2_000)),
+        count(2380, "192.0.2.3", Some(150_000)),
+        count(2380, "192.0.2.4", None),
+        count(2379, "192.0.2.5", Some(900_000)),
+    ];
+    let mut out = Vec::new();
+    let mut sink = Sink::new(&mut out, Format::Text004);
+    let ports: super::Ports = Box::new(move || counts.clone());
+    Etcd::new(replay.known.clone(), Some(ports)).collect(&mut sink).unwrap();
+    sink.finish();
+    let page = String::from_utf8(out).unwrap();
+    assert!(page.contains("leadline_etcd_election_budget_ratio{part=\"round_trip\"} 0.15\n"), "{page}");
+    assert!(!replay.page().contains("round_trip"), "nothing is said of a wire that is not watched");
 }

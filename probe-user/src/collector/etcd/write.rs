@@ -1,5 +1,6 @@
 //! What is known of etcd, as samples. What a member has answered is shown only while it answers.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::descriptor as of;
@@ -7,14 +8,18 @@ use super::judge::{Subject, lag, newest_index};
 use super::round::Round;
 use super::state::State;
 use crate::event::Timestamp;
+use crate::kernel::PortCount;
 use crate::metric::sink::Sink;
 use crate::metric::{Buckets, Descriptor, Value};
 use crate::source::etcd::{
     Alarm, BACKEND_COMMIT_BOUNDS, Cause, Histogram, Member, MemberId, Page, Status, WAL_FSYNC_BOUNDS,
 };
 
+/// Where members listen for each other where no list says so.
+const PEER_PORT: u16 = 2380;
+
 /// Writes everything.
-pub(super) fn write(state: &State, round: &Round, sink: &mut Sink<'_>) {
+pub(super) fn write(state: &State, round: &Round, counts: &[PortCount], sink: &mut Sink<'_>) {
     write_list(state, sink);
     write_members(state, round, sink);
     write_judgement(state, sink);
@@ -24,7 +29,7 @@ pub(super) fn write(state: &State, round: &Round, sink: &mut Sink<'_>) {
     if let Ok(page) = &round.page {
         write_page(state, page, sink);
     }
-    write_budget(state, round, sink);
+    write_budget(state, round, counts, sink);
 }
 
 /// A family, and which part of a `T` it shows.
@@ -72,11 +77,15 @@ fn write_list(state: &State, sink: &mut Sink<'_>) {
 
 /// The host of the first peer URL, an address in its shortest form.
 fn peer_address(member: &Member) -> String {
-    let url = member.peer_urls.first().map_or("", String::as_str);
-    let authority = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let bare = authority(member).map_or("", |(host, _)| host.trim_start_matches('[').trim_end_matches(']'));
     bare.parse::<IpAddr>().map_or_else(|_| bare.to_owned(), |address| address.to_string())
+}
+
+/// Host and port of the first peer URL.
+fn authority(member: &Member) -> Option<(&str, u16)> {
+    let url = member.peer_urls.first()?;
+    let (host, port) = url.split_once("://")?.1.rsplit_once(':')?;
+    Some((host, port.parse().ok()?))
 }
 
 fn write_members(state: &State, round: &Round, sink: &mut Sink<'_>) {
@@ -268,11 +277,28 @@ fn write_histogram(
     }
 }
 
-fn write_budget(state: &State, round: &Round, sink: &mut Sink<'_>) {
+fn write_budget(state: &State, round: &Round, counts: &[PortCount], sink: &mut Sink<'_>) {
     let Some(timeout) = round.election_timeout else { return };
     let length = timeout.length.as_secs_f64();
     one(sink, &of::ELECTION_TIMEOUT, &[timeout.origin.as_str()], Value::Float(length));
-    if let Some(fsync) = state.fsync_percentile() {
-        one(sink, &of::BUDGET, &["wal_fsync"], Value::Float(fsync / length));
+    let mut family = sink.family(&of::BUDGET);
+    for (part, time) in [("wal_fsync", state.fsync_percentile()), ("round_trip", round_trip(state, counts))] {
+        if let Some(time) = time {
+            family.value(&[part], Value::Float(time / length));
+        }
     }
+}
+
+/// The least round trip to the peer that is farthest away, in seconds, among those at the ports of members.
+fn round_trip(state: &State, counts: &[PortCount]) -> Option<f64> {
+    let members = state.list.iter().flat_map(|list| list.members.values());
+    let mut ports: BTreeSet<u16> = members.filter_map(|member| Some(authority(member)?.1)).collect();
+    if ports.is_empty() {
+        ports.insert(PEER_PORT);
+    }
+    let least = counts
+        .iter()
+        .filter(|count| ports.contains(&count.port))
+        .filter_map(|count| count.least_microseconds);
+    least.max().map(|microseconds| f64::from(microseconds) / 1e6)
 }

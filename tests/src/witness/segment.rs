@@ -1,12 +1,11 @@
-//! Segments and round trips in what tcpdump captured.
+//! Segments and round trips of the connections of one port in what tcpdump captured.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use lab::witness::tcpdump::Frame;
 
-use crate::PORT;
+use super::tcpdump::Frame;
 
 const ETHERNET: usize = 14;
 const FIN: u8 = 0x01;
@@ -15,7 +14,7 @@ const ACK: u8 = 0x10;
 
 /// Which end of the connections a capture is read for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum End {
+pub enum End {
     /// The end that connects to the port.
     Client,
     /// The end that has it.
@@ -36,7 +35,7 @@ struct Segment {
 }
 
 impl Segment {
-    fn read(frame: &Frame, end: End) -> Option<Self> {
+    fn read(frame: &Frame, port: u16, end: End) -> Option<Self> {
         let packet = frame.bytes.get(ETHERNET..)?;
         let (header, length) = match packet.first()? >> 4 {
             4 => (
@@ -50,7 +49,7 @@ impl Segment {
         let short = |at: usize| Some(u16::from_be_bytes([*tcp.get(at)?, *tcp.get(at + 1)?]));
         let long = |at: usize| Some(u32::from_be_bytes(tcp.get(at..at + 4)?.try_into().ok()?));
         let (source, destination) = (short(0)?, short(2)?);
-        let from_client = destination == PORT;
+        let from_client = destination == port;
         let flags = *tcp.get(13)?;
         let length = u32::try_from(length - header - usize::from(tcp.get(12)? >> 4) * 4).ok()?;
         let whole = length + u32::from(flags & SYN != 0) + u32::from(flags & FIN != 0);
@@ -70,32 +69,34 @@ impl Segment {
     }
 }
 
-fn segments(frames: &[Frame], end: End) -> Result<Vec<Segment>> {
-    let read = frames.iter().map(|frame| Segment::read(frame, end).context("a frame that is no segment"));
+fn segments(frames: &[Frame], port: u16, end: End) -> Result<Vec<Segment>> {
+    let read =
+        frames.iter().map(|frame| Segment::read(frame, port, end).context("a frame that is no segment"));
     read.collect()
 }
 
 /// Segments that this end sent, but for those that answer a SYN.
-pub(crate) fn sent(frames: &[Frame], end: End) -> Result<u64> {
-    let segments = segments(frames, end)?;
+pub fn sent(frames: &[Frame], port: u16, end: End) -> Result<u64> {
+    let segments = segments(frames, port, end)?;
     let count = segments.iter().filter(|segment| segment.sent && !segment.is_syn_ack()).count();
     Ok(u64::try_from(count)?)
 }
 
 /// What became of the segments that this end sent and that take a sequence number.
 #[derive(Debug, Default)]
-pub(crate) struct Answered {
+pub struct Answered {
     /// Times from a segment to the acknowledgement of exactly it. A segment that was sent twice tells none.
-    pub(crate) round_trips: Vec<Duration>,
+    pub round_trips: Vec<Duration>,
     /// Segments that are not acknowledged.
-    pub(crate) unanswered: usize,
+    pub unanswered: usize,
 }
 
-pub(crate) fn answered(frames: &[Frame], end: End) -> Result<Answered> {
+/// What became of what this end sent.
+pub fn answered(frames: &[Frame], port: u16, end: End) -> Result<Answered> {
     // By connection and last sequence number: when it was sent, none where it was sent twice.
     let mut waiting: BTreeMap<(u16, u32), Option<Duration>> = BTreeMap::new();
     let mut round_trips = Vec::new();
-    for segment in segments(frames, end)? {
+    for segment in segments(frames, port, end)? {
         if segment.sent {
             if segment.length > 0 {
                 let place = (segment.connection, segment.end);
