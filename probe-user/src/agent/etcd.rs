@@ -41,7 +41,6 @@ pub(super) struct Watcher {
     resting: BTreeMap<String, (Instant, AskError)>,
     /// What the log was told of each endpoint.
     told: BTreeMap<String, &'static str>,
-    has_page: bool,
     has_answered: bool,
 }
 
@@ -76,7 +75,6 @@ impl Watcher {
             seeds: BTreeMap::new(),
             resting: BTreeMap::new(),
             told: BTreeMap::new(),
-            has_page: false,
             has_answered: false,
         }
     }
@@ -109,7 +107,6 @@ impl Watcher {
             self.tell("etcd", absence(why), None);
             return false;
         }
-        self.has_page = page.is_ok();
         let round = self.gather(outcomes, page, &found);
         let events = self.known.lock().observe(round);
         for event in events {
@@ -203,6 +200,8 @@ impl Watcher {
             now: self.begun.elapsed(),
             time: Timestamp::now(),
             page,
+            expects_page: self.config.metrics_url.is_some()
+                || found.endpoints.iter().any(|endpoint| is_loopback(endpoint)),
             answers: BTreeMap::new(),
             strangers: self.unreadable.iter().cloned().collect(),
             reads: BTreeMap::new(),

@@ -96,8 +96,8 @@ fn support(round: &Round) -> Support {
         .iter()
         .chain(round.answers.values().filter_map(|answer| answer.status.as_ref().err()));
     match (&round.page, has_answered) {
-        (Ok(_), true) => Support::Yes,
-        (Err(reason), true) => Support::Degraded(reason),
+        (Err(reason), true) if round.expects_page => Support::Degraded(reason),
+        (_, true) => Support::Yes,
         (Ok(_), false) if !round.is_client => Support::Degraded(NO_CERTIFICATE),
         (_, false) => {
             // What must be mended by hand goes before what may pass.

@@ -75,12 +75,8 @@ fn a_read_takes_as_long_as_the_wire() -> Result<()> {
             took.is_some_and(|took| (took - 2.0 * ONE_WAY.as_secs_f64()).abs() < 0.005)
         })
     })?;
-    observer.wait_support(
-        "etcd",
-        "degraded",
-        "page of metrics of this node's member does not answer",
-        crate::LIMIT,
-    )?;
+    // The page of metrics is on the member's own node, and is not missed here.
+    observer.wait_support("etcd", "supported", "", crate::LIMIT)?;
     drop(delay);
     lab.shutdown()
 }

@@ -17,6 +17,8 @@ pub struct Round {
     pub time: Timestamp,
     /// The page of this node's member, or why there is none.
     pub page: Result<Page, &'static str>,
+    /// Whether there should be a page: this node has a member of its own, or the configuration names one.
+    pub expects_page: bool,
     /// What the members answered, by who they are.
     pub answers: BTreeMap<MemberId, Answer>,
     /// What the endpoints said that were asked before anybody knew who they are, where they did not answer.

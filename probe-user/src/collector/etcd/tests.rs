@@ -67,6 +67,7 @@ impl Replay {
             now: Duration::from_secs(self.seconds),
             time: Timestamp::from_unix_nanos((1_700_000_000 + self.seconds) * 1_000_000_000),
             page: Err("no page"),
+            expects_page: true,
             answers,
             strangers: Vec::new(),
             reads: BTreeMap::new(),
@@ -324,6 +325,9 @@ fn what_keeps_the_agent_out_is_the_reason() {
     );
     let answers = [(MemberId(1), answer(1, &Follow(1), &replay.list))].into();
     assert_eq!(support(replay.round(answers)), Support::Degraded("no page"));
+    // All members are elsewhere.
+    let answers = [(MemberId(1), answer(1, &Follow(1), &replay.list))].into();
+    assert_eq!(support(Round { expects_page: false, ..replay.round(answers) }), Support::Yes);
 }
 
 #[test]
