@@ -2,6 +2,7 @@
 //! else: it does not log its own failure, time itself, know HTTP, sleep, or invent a value. The runner does those.
 
 pub mod agent_self;
+pub mod control_plane;
 pub mod dependent;
 pub mod etcd;
 pub mod haproxy;
@@ -33,6 +34,7 @@ pub static CATALOGUE: &[(&str, &[&Descriptor])] = &[
     ("tap", tap::DESCRIPTORS),
     ("haproxy", haproxy::DESCRIPTORS),
     ("etcd", etcd::DESCRIPTORS),
+    ("control_plane", control_plane::DESCRIPTORS),
     ("program", program::DESCRIPTORS),
     ("self", agent_self::DESCRIPTORS),
     ("runner", runner::DESCRIPTORS),

@@ -3,6 +3,7 @@
 //! Values are checked where they are read, so that an error can name file, line and column. The environment and the
 //! flags are read by `cli`, which overlays them on what [`Config::load`] gives.
 
+mod control_plane;
 mod error;
 mod etcd;
 mod haproxy;
@@ -21,6 +22,7 @@ use ipnet::IpNet;
 use probe_common::traffic::{SLOTS_MAX, SLOTS_MIN};
 use serde::Deserialize;
 
+pub use control_plane::{ControlPlane, api_endpoint, control_plane_timeout};
 pub use error::{ConfigError, nearest};
 pub use etcd::{Etcd, EtcdCredentials, election_timeout, etcd_credentials, etcd_endpoint, etcd_timeout};
 pub use haproxy::{Haproxy, MetricsUrl, StatsSocket, metrics_url, stats_socket};
@@ -91,6 +93,9 @@ pub struct Config {
     /// How etcd is asked.
     #[serde(deserialize_with = "value::section")]
     pub etcd: Etcd,
+    /// How the control plane is asked.
+    #[serde(deserialize_with = "value::section")]
+    pub control_plane: ControlPlane,
     /// Pairs of owner and peer that are counted at once in the kernel. Default: 4096.
     #[serde(deserialize_with = "value::read_slots")]
     pub slots: u32,
@@ -177,6 +182,8 @@ pub struct Collectors {
     pub haproxy: Mode,
     /// etcd. Default: auto.
     pub etcd: Mode,
+    /// The control plane. Default: auto.
+    pub control_plane: Mode,
     /// The agent itself. Default: auto.
     #[serde(rename = "self")]
     pub self_: Mode,
@@ -246,6 +253,7 @@ impl Default for Config {
             events: Events::default(),
             haproxy: Haproxy::default(),
             etcd: Etcd::default(),
+            control_plane: ControlPlane::default(),
             slots: 4096,
             series_limit: 10_000,
         }
@@ -289,6 +297,7 @@ impl Collectors {
             "vip_probe" => Some(self.vip_probe),
             "haproxy" => Some(self.haproxy),
             "etcd" => Some(self.etcd),
+            "control_plane" => Some(self.control_plane),
             "self" => Some(self.self_),
             _ => None,
         }
@@ -354,6 +363,7 @@ mod tests {
             .replace("vip_probe: auto", "vip_probe: off")
             .replace("haproxy: auto", "haproxy: on")
             .replace("etcd: auto", "etcd: off")
+            .replace("control_plane: auto", "control_plane: off")
             .replace("self: auto", "self: off")
             .replace("profile: standard", "profile: minimal")
             .replace("pod_retention: 5m", "pod_retention: 1h30m")
@@ -375,6 +385,7 @@ mod tests {
             .replace("election_timeout: null", "election_timeout: 5s")
             .replace("poll_interval: 1s", "poll_interval: 2s")
             .replace("\n  timeout: 500ms", "\n  timeout: 250ms")
+            .replace("\n  timeout: 3s", "\n  timeout: 5s")
             .replace("slots: 4096", "slots: 64")
             .replace("series_limit: 10000", "series_limit: 500")
     }
@@ -408,6 +419,7 @@ mod tests {
                 vip_probe: Mode::Off,
                 haproxy: Mode::On,
                 etcd: Mode::Off,
+                control_plane: Mode::Off,
                 self_: Mode::Off,
             },
             profile: Profile::Minimal,
@@ -441,6 +453,11 @@ mod tests {
                 }),
             },
             etcd: expected_etcd(),
+            control_plane: ControlPlane {
+                endpoints: vec!["192.0.2.1:2379".parse().unwrap()],
+                poll_interval: Duration::from_secs(2),
+                timeout: Duration::from_secs(5),
+            },
             slots: 64,
             series_limit: 500,
         }

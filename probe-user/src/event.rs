@@ -99,6 +99,14 @@ pub enum Kind {
     EtcdAlarmRaised,
     /// The alarm of etcd was disarmed.
     EtcdAlarmCleared,
+    /// A component of the control plane does not answer, or says itself that it is not well.
+    ControlPlaneDown,
+    /// It lives again.
+    ControlPlaneUp,
+    /// A component of the control plane lives and takes no requests.
+    ControlPlaneUnready,
+    /// It takes them again.
+    ControlPlaneReady,
     /// A netlink socket overran and the state was read again.
     NetlinkResynced,
     /// Links, addresses, routes and neighbours can no longer be followed.

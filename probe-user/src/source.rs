@@ -1,6 +1,7 @@
 //! Readers of the world, each with an injectable root or address.
 
 pub mod cgroupfs;
+pub mod control_plane;
 pub mod etcd;
 pub mod exposition;
 pub mod fetch;

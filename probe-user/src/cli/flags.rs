@@ -8,9 +8,9 @@ use ipnet::IpNet;
 
 use super::Cli;
 use crate::config::{
-    self, Collectors, Config, ConfigError, Etcd, EtcdCredentials, Events, Haproxy, Log, LogFormat,
-    MAX_CONNECTIONS, MetricsUrl, Mode, NodeAddresses, Peers, Profile, SERIES_LIMIT, SLOTS, Service,
-    StatsSocket, Vip, Web, nearest,
+    self, Collectors, Config, ConfigError, ControlPlane, Etcd, EtcdCredentials, Events, Haproxy, Log,
+    LogFormat, MAX_CONNECTIONS, MetricsUrl, Mode, NodeAddresses, Peers, Profile, SERIES_LIMIT, SLOTS,
+    Service, StatsSocket, Vip, Web, nearest,
 };
 
 const PREFIX: &str = "LEADLINE_";
@@ -79,6 +79,9 @@ pub struct Flags {
     /// etcd: its members, leader and quorum margin [default: auto]
     #[arg(long = "collector.etcd", env = "LEADLINE_COLLECTOR_ETCD", value_name = "MODE")]
     pub collector_etcd: Option<Mode>,
+    /// The control plane on this node: which part is alive and ready, and which check fails [default: auto]
+    #[arg(long = "collector.control-plane", env = "LEADLINE_COLLECTOR_CONTROL_PLANE", value_name = "MODE")]
+    pub collector_control_plane: Option<Mode>,
 
     /// The agent itself [default: auto]
     #[arg(long = "collector.self", env = "LEADLINE_COLLECTOR_SELF", value_name = "MODE")]
@@ -176,6 +179,21 @@ pub struct Flags {
     #[arg(value_parser = config::etcd_timeout)]
     pub etcd_timeout: Option<Duration>,
 
+    /// Ask this API server, in place of the one that is looked for; may be repeated
+    #[arg(long = "control-plane.endpoints", env = "LEADLINE_CONTROL_PLANE_ENDPOINTS", value_name = "URL")]
+    #[arg(value_delimiter = ',', value_parser = config::api_endpoint)]
+    pub control_plane_endpoints: Option<Vec<SocketAddr>>,
+
+    /// Ask the control plane this often, 100ms to 1m [default: 1s]
+    #[arg(long = "control-plane.poll-interval", env = "LEADLINE_CONTROL_PLANE_POLL_INTERVAL")]
+    #[arg(value_name = "DURATION", value_parser = config::probe_interval)]
+    pub control_plane_poll_interval: Option<Duration>,
+
+    /// Wait so long for an answer of the control plane, 100ms to 30s [default: 3s]
+    #[arg(long = "control-plane.timeout", env = "LEADLINE_CONTROL_PLANE_TIMEOUT", value_name = "DURATION")]
+    #[arg(value_parser = config::control_plane_timeout)]
+    pub control_plane_timeout: Option<Duration>,
+
     /// Count this many pairs of owner and peer at once in the kernel [default: 4096]
     #[arg(long, env = "LEADLINE_SLOTS", value_name = "N", value_parser = value_parser!(u32).range(bounds(&SLOTS)))]
     pub slots: Option<u32>,
@@ -221,6 +239,7 @@ impl Flags {
                 vip_probe: given.collector_vip_probe.unwrap_or(base.collector.vip_probe),
                 haproxy: given.collector_haproxy.unwrap_or(base.collector.haproxy),
                 etcd: given.collector_etcd.unwrap_or(base.collector.etcd),
+                control_plane: given.collector_control_plane.unwrap_or(base.collector.control_plane),
                 self_: given.collector_self.unwrap_or(base.collector.self_),
             },
             profile: given.profile.unwrap_or(base.profile),
@@ -250,6 +269,11 @@ impl Flags {
                 election_timeout: given.etcd_election_timeout.or(base.etcd.election_timeout),
                 poll_interval: given.etcd_poll_interval.unwrap_or(base.etcd.poll_interval),
                 timeout: given.etcd_timeout.unwrap_or(base.etcd.timeout),
+            },
+            control_plane: ControlPlane {
+                endpoints: given.control_plane_endpoints.unwrap_or(base.control_plane.endpoints),
+                poll_interval: given.control_plane_poll_interval.unwrap_or(base.control_plane.poll_interval),
+                timeout: given.control_plane_timeout.unwrap_or(base.control_plane.timeout),
             },
             slots: given.slots.unwrap_or(base.slots),
             series_limit: given.series_limit.unwrap_or(base.series_limit),
@@ -333,6 +357,7 @@ mod tests {
         "--collector.vip-probe=on",
         "--collector.haproxy=on",
         "--collector.etcd=on",
+        "--collector.control-plane=on",
         "--collector.self=off",
         "--profile=detailed",
         "--pod-retention=90s",
@@ -355,6 +380,9 @@ mod tests {
         "--etcd.election-timeout=5s",
         "--etcd.poll-interval=2s",
         "--etcd.timeout=250ms",
+        "--control-plane.endpoints=https://192.0.2.1:16443,https://[2001:db8::1]:6443",
+        "--control-plane.poll-interval=2s",
+        "--control-plane.timeout=5s",
         "--slots=64",
         "--series-limit=9",
     ];
@@ -363,7 +391,7 @@ mod tests {
     const EVERY_FIELD: &str = "
 web: {listen_address: ['127.0.0.1:1', '[::1]:2'], max_connections: 3}
 log: {level: debug, format: json}
-collector: {traffic: on, tcp: off, overlay: on, vip: on, vip_listener: off, vip_probe: on, haproxy: on, etcd: on, self: off}
+collector: {traffic: on, tcp: off, overlay: on, vip: on, vip_listener: off, vip_probe: on, haproxy: on, etcd: on, control_plane: on, self: off}
 profile: detailed
 pod_retention: 90s
 pod_log_directory: /logs
@@ -388,6 +416,10 @@ etcd:
   election_timeout: 5s
   poll_interval: 2s
   timeout: 250ms
+control_plane:
+  endpoints: ['https://192.0.2.1:16443', 'https://[2001:db8::1]:6443']
+  poll_interval: 2s
+  timeout: 5s
 slots: 64
 series_limit: 9
 ";

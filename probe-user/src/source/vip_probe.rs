@@ -4,7 +4,7 @@
 //! reason to see nothing. Nothing secret is sent. The kernel chooses address and port of this end.
 
 mod http;
-mod tls;
+pub(super) mod tls;
 
 use std::io;
 use std::net::SocketAddr;
