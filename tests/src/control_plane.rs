@@ -59,14 +59,13 @@ impl ControlPlane {
         Ok(())
     }
 
-    /// Waits until curl finds a part well: it answers its readiness as a well part of these options does.
+    /// Waits until a part tells a client that logs in that it is ready.
     pub fn wait_well(&mut self, part: Part) -> Result<()> {
-        let status = if part == Part::ApiServer && !self.options.anonymous { 401 } else { 200 };
         let (node, address) = (self.node.clone(), part.address(&self.options));
-        let mut last = None;
+        let (client, mut last) = (pki::client(), None);
         let is_well = || {
-            last = Some(witness::ask(&node, address, part.readiness()));
-            matches!(&last, Some(Ok(answer)) if answer.status == status)
+            last = Some(witness::ask(&node, address, part.readiness(), Some(&client)));
+            matches!(&last, Some(Ok(answer)) if answer.status == 200)
         };
         let waited = self.service(part)?.wait_until(&format!("{} to be well", part.name()), LIMIT, is_well);
         waited.with_context(|| format!("last answer: {last:?}"))
@@ -89,9 +88,9 @@ impl ControlPlane {
         self.service(part)?.signal(Signal::SIGCONT)
     }
 
-    /// Asks a part from inside its node by curl.
+    /// Asks a part from inside its node by curl, without logging in.
     pub fn ask(&self, part: Part, path: &str) -> Result<Answer> {
-        witness::ask(&self.node, part.address(&self.options), path)
+        witness::ask(&self.node, part.address(&self.options), path, None)
     }
 
     fn service(&mut self, part: Part) -> Result<&mut Service> {

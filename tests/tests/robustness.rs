@@ -279,8 +279,9 @@ fn page_catalogue_and_documentation_agree() -> Result<()> {
         assert_eq!(family.labels, described.labels, "{name}");
     }
     // None needs a condition that this scenario does not bring about, but for a larger profile than the default and for
-    // virtual addresses, HAProxy and etcd, whose families the tests of those look for.
-    let subjects = ["leadline_vip_", "leadline_vrrp_", "leadline_haproxy_", "leadline_etcd_"];
+    // virtual addresses, HAProxy, etcd and the control plane, whose families the tests of those look for.
+    let subjects =
+        ["leadline_vip_", "leadline_vrrp_", "leadline_haproxy_", "leadline_etcd_", "leadline_control_plane_"];
     let needs_subject = |name: &str| subjects.iter().any(|subject| name.starts_with(subject));
     for (name, described) in listed.iter().filter(|(name, _)| !needs_subject(name)) {
         assert_eq!(page.contains_key(name), described.profile != "detailed", "{name}: {}", described.profile);

@@ -137,6 +137,8 @@ pub struct Report {
     pub readiness: Option<Outcome>,
     /// Its checks; none where it does not list them.
     pub checks: Option<Checks>,
+    /// The checks of its health alone, which it lists when one fails.
+    pub health_checks: Option<Checks>,
     /// The time of the answer about its health, from connect to end; none without an answer.
     pub took: Option<Duration>,
     /// Whether the answer is one of Kubernetes: what has a status of its own on such a path may be anybody.
@@ -160,6 +162,12 @@ impl Report {
         }
     }
 
+    /// Whether it answered anything about its health: then it runs, well or not.
+    #[must_use]
+    pub const fn has_answered(&self) -> bool {
+        matches!(self.health, Ok(()) | Err(Failure::Forbidden | Failure::Status))
+    }
+
     /// What is wrong, its health before its readiness.
     #[must_use]
     pub fn failure(&self) -> Option<Failure> {
@@ -172,7 +180,7 @@ mod tests {
     use super::*;
 
     fn report(health: Outcome, readiness: Option<Outcome>) -> Report {
-        Report { health, readiness, checks: None, took: None, is_kubernetes: true }
+        Report { health, readiness, checks: None, health_checks: None, took: None, is_kubernetes: true }
     }
 
     #[test]

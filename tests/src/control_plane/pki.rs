@@ -27,6 +27,11 @@ pub(super) const KUBECONFIGS: [(&str, &str); 2] = [
     ("scheduler.conf", "system:kube-scheduler"),
 ];
 
+/// The certificate and the key of a client, as the node sees the files.
+pub(super) fn client() -> [String; 2] {
+    ["crt", "key"].map(|end| format!("{PKI}/{}.{end}", KUBECONFIGS[0].0))
+}
+
 /// Puts all files on a node of the cluster, which has given it an `/etc` of its own.
 pub(super) fn install(node: &Node, etcd: &Etcd, port: u16) -> Result<()> {
     let _furnished = etcd.node(node.index())?;

@@ -37,11 +37,19 @@ impl Answer {
     }
 }
 
-/// Asks by curl from inside the node; an error where nothing answers.
-pub(super) fn ask(node: &Node, address: SocketAddr, path: &str) -> Result<Answer> {
+/// Asks by curl from inside the node, as a client with those files or as nobody; an error where nothing answers.
+pub(super) fn ask(
+    node: &Node,
+    address: SocketAddr,
+    path: &str,
+    client: Option<&[String; 2]>,
+) -> Result<Answer> {
     let curl = tools::require("curl")?;
     let mut command = node.command(curl.to_str().context("the path of curl is no UTF-8")?)?;
     command.args(["--silent", "--show-error", "--insecure", "--http1.1", "--max-time", PATIENCE]);
+    if let Some([certificate, key]) = client {
+        command.args(["--cert", certificate, "--key", key]);
+    }
     command.args(["--write-out", "\n%{http_code} %{time_total}", &format!("https://{address}{path}")]);
     parse(&process::run(&mut command)?)
 }

@@ -4,9 +4,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use lab::control_plane::{Options, Part};
+use lab::process::wait_until;
 
 use crate::stage::{agent, checks, failure, of, wait_agreement, wait_event, wait_page};
-use crate::start;
+use crate::{LIMIT, start};
 
 #[test]
 fn a_store_that_is_lost_is_a_check_that_fails_and_no_death() -> Result<()> {
@@ -16,19 +17,22 @@ fn a_store_that_is_lost_is_a_check_that_fails_and_no_death() -> Result<()> {
     ensure!(healthy.get("etcd") == Some(&true), "{healthy:?}");
     let killed = Instant::now();
     etcd.kill(1)?;
+    let (_, took) =
+        wait_page(&observer, "readiness to end", |page| of(page, "ready", Part::ApiServer) == Some(0.0))?;
+    println!("etcd killed: not ready after {took:?}");
     let (page, took) = wait_page(&observer, "the check of etcd to fail", |page| {
         checks(page, Part::ApiServer).get("etcd") == Some(&false)
     })?;
-    println!("etcd killed: the check fails after {took:?}");
+    println!("its check fails {took:?} later");
     ensure!(of(&page, "ready", Part::ApiServer) == Some(0.0), "ready without a store");
     ensure!(
         failure(&page, Part::ApiServer)?.as_deref() == Some("status"),
         "{:?}",
         failure(&page, Part::ApiServer)?
     );
-    let event = wait_event(&observer, "control_plane_unready", Part::ApiServer)
-        .or_else(|error| wait_event(&observer, "control_plane_down", Part::ApiServer).context(error))?;
-    println!("{event:#}");
+    let event = wait_event(&observer, "control_plane_unready", Part::ApiServer)?;
+    let failing = event["details"]["failing"].as_str().unwrap_or_default();
+    ensure!(failing.split(',').any(|check| check.starts_with("etcd")), "{event:#}");
     // Later as well: agent and curl see the same of both questions.
     let page = wait_agreement(&observer, &plane, Part::ApiServer)?;
     println!(
@@ -39,9 +43,16 @@ fn a_store_that_is_lost_is_a_check_that_fails_and_no_death() -> Result<()> {
         plane.ask(Part::ApiServer, "/livez")?
     );
     etcd.restart(1)?;
+    let begun = Instant::now();
+    wait_until("curl to find the API server ready", LIMIT, || {
+        plane.ask(Part::ApiServer, "/readyz").is_ok_and(|answer| answer.status == 200)
+    })?;
+    println!("etcd back: curl finds it ready after {:?}", begun.elapsed());
     let (_, took) =
         wait_page(&observer, "readiness", |page| of(page, "ready", Part::ApiServer) == Some(1.0))?;
-    println!("etcd back: ready after {took:?}");
+    println!("and the agent {took:?} later");
+    ensure!(took < Duration::from_secs(5), "the agent was {took:?} later");
+    wait_event(&observer, "control_plane_ready", Part::ApiServer)?;
     let page = wait_agreement(&observer, &plane, Part::ApiServer)?;
     ensure!(failure(&page, Part::ApiServer)?.is_none());
     lab.shutdown()

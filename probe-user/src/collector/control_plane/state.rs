@@ -73,8 +73,8 @@ impl Watched {
     fn news(&mut self, target: &Target, report: &Report, at: Moment) -> Vec<Occurrence> {
         let health = if report.is_alive() { Sign::Good } else { sign(report.health) };
         let down = self.down.observe(health, at).map(|turn| events::of_life(target, report, &turn));
-        // Who is down is not ready either: that needs no event of its own.
-        let readiness = report.readiness.filter(|_| report.is_alive() && report.is_ready().is_some());
+        // Who does not answer is not ready either: that needs no event of its own.
+        let readiness = report.readiness.filter(|_| report.has_answered() && report.is_ready().is_some());
         let unready = readiness.and_then(|readiness| self.unready.observe(sign(readiness), at));
         let unready = unready.map(|turn| events::of_readiness(target, report, &turn));
         down.into_iter().chain(unready).collect()
@@ -146,6 +146,7 @@ mod tests {
             health,
             readiness: Some(readiness),
             checks: Some(checks).filter(|checks| !checks.is_empty()),
+            health_checks: None,
             took: has_answered.then_some(Duration::from_millis(5)),
             is_kubernetes: has_answered,
         }
@@ -204,6 +205,24 @@ mod tests {
         let events = stage.sees(&healthy());
         assert_eq!((events.len(), events[0].kind), (1, Kind::ControlPlaneReady));
         assert_eq!(events[0].details["lasted_ms"], "2000.000");
+    }
+
+    #[test]
+    fn a_server_that_answers_and_is_not_well_is_unready_as_well() {
+        let mut stage = Stage::new(true);
+        stage.sees(&healthy());
+        let checks = [("etcd", false), ("etcd-readiness", false), ("ping", true)];
+        let mut unwell = report(Err(Failure::Status), Err(Failure::Status), &checks);
+        unwell.health_checks = Some(Checks::from([("etcd".to_owned(), false)]));
+        let events = stage.sees(&unwell);
+        let told: Vec<_> =
+            events.iter().map(|event| (event.kind, event.details["failing"].as_str())).collect();
+        assert_eq!(
+            told,
+            [(Kind::ControlPlaneDown, "etcd"), (Kind::ControlPlaneUnready, "etcd,etcd-readiness")]
+        );
+        assert_eq!(stage.watched().checks.len(), 3);
+        assert_eq!(stage.kinds(&healthy()), [Kind::ControlPlaneUp, Kind::ControlPlaneReady]);
     }
 
     #[test]

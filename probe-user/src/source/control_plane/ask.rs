@@ -117,6 +117,7 @@ fn report(health: Reply, readiness: Option<Reply>) -> Option<Report> {
         checks: body.checks.clone(),
         took,
         is_kubernetes: first.is_kubernetes || body.is_kubernetes,
+        health_checks: first.checks,
     })
 }
 
