@@ -22,7 +22,8 @@ pub struct ControlPlane {
     /// Time between two questions, 100 milliseconds to a minute. Default: 1 second.
     #[serde(deserialize_with = "value::read_probe_interval")]
     pub poll_interval: Duration,
-    /// Time for an answer, 100 milliseconds to 30 seconds. Default: 3 seconds, since an API server gives its store two.
+    /// Time for an answer, 100 milliseconds to 30 seconds, for that about readiness twice as long. Default: 3 seconds,
+    /// since an API server gives its store two.
     #[serde(deserialize_with = "read_timeout")]
     pub timeout: Duration,
 }

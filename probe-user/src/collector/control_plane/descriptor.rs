@@ -28,7 +28,7 @@ pub(super) static READY: Descriptor = Descriptor {
 
 pub(super) static CHECK: Descriptor = Descriptor {
     name: "leadline_control_plane_check",
-    help: "The checks that a component lists: 1 passes, 0 fails. Of an answer that lists none the last ones stay while the component is alive. At most 64 a component, the failing ones first.",
+    help: "The checks that a component lists: 1 passes, 0 fails. Of an answer that lists none the last ones stay while the component answers. At most 64 a component, the failing ones first.",
     labels: &["component", "endpoint", "check"],
     witness: "/readyz?verbose and /healthz?verbose as the lab reads them: difference 0",
     ..COMPONENT
@@ -36,7 +36,7 @@ pub(super) static CHECK: Descriptor = Descriptor {
 
 pub(super) static FAILURE: Descriptor = Descriptor {
     name: "leadline_control_plane_failure",
-    help: "What is wrong with a component, 1 for the reason it is, health before readiness; all 0 while nothing is. refused: nobody listens; late: no answer within control_plane.timeout; unreachable: no way there; reset: the other end broke off; tls, http: it speaks neither with us; status: it says itself that it is not well or not ready; forbidden: it lives and tells nothing without credentials.",
+    help: "What is wrong with a component, 1 for the reason it is, health before readiness; all 0 while nothing is. refused: nobody listens; late: no answer within control_plane.timeout, to /readyz within twice that; unreachable: no way there; reset: the other end broke off; tls, http: it speaks neither with us; status: it says itself that it is not well or not ready; forbidden: it lives and tells nothing without credentials.",
     labels: &["component", "endpoint", "reason"],
     witness: "what the test has done to the component",
     ..COMPONENT

@@ -24,7 +24,7 @@ pub struct Watched {
     is_spoken_for: bool,
     has_answered: bool,
     last: Option<Report>,
-    /// The checks that it listed last, for as long as it is alive.
+    /// The checks that it listed last, for as long as it answers.
     pub(super) checks: Checks,
     /// How long its last answer took.
     pub(super) took: Option<Duration>,
@@ -63,8 +63,15 @@ impl Watched {
         }
         match &report.checks {
             Some(checks) => self.checks.clone_from(checks),
-            None if !report.is_alive() => self.checks.clear(),
-            None => {}
+            None if !report.has_answered() => self.checks.clear(),
+            // Of those that were listed last some may be told with its health.
+            None => {
+                for (name, passes) in report.health_checks.iter().flatten() {
+                    if let Some(known) = self.checks.get_mut(name) {
+                        *known = *passes;
+                    }
+                }
+            }
         }
         self.last = Some(report.clone());
         if self.is_known() { self.news(target, report, at) } else { Vec::new() }
@@ -243,11 +250,16 @@ mod tests {
     }
 
     #[test]
-    fn checks_stay_while_it_is_alive_and_no_longer() {
+    fn checks_stay_while_it_answers_and_no_longer() {
         let mut stage = Stage::new(true);
         stage.sees(&healthy());
         stage.sees(&report(Ok(()), Err(Failure::Late), &[]));
-        assert_eq!(stage.watched().checks.len(), 2);
+        assert_eq!(stage.watched().checks, healthy().checks.unwrap());
+        let mut unwell = report(Err(Failure::Status), Err(Failure::Late), &[]);
+        unwell.health_checks = Some(Checks::from([("etcd".to_owned(), false)]));
+        stage.sees(&unwell);
+        let expected = [("etcd".to_owned(), false), ("ping".to_owned(), true)];
+        assert_eq!(stage.watched().checks, expected.into());
         stage.sees(&silent(Failure::Refused));
         assert!(stage.watched().checks.is_empty());
         assert!(stage.watched().answered.is_some() && stage.watched().took.is_some());

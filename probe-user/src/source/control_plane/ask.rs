@@ -1,5 +1,5 @@
-//! One component, asked about its health and its readiness at the same time: an API server whose store hangs takes two
-//! seconds for each.
+//! One component, asked about its health and then about its readiness. Not at the same time: an API server asks its
+//! store for one question after the other, and gives it two seconds for `/livez` and twice two for `/readyz`.
 
 use std::io;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ enum Reply {
 }
 
 impl Asker {
-    /// An asker whose questions have this long for everything each.
+    /// An asker whose questions have this long for everything each, that about readiness twice as long.
     ///
     /// # Errors
     /// When the TLS library refuses its own defaults.
@@ -45,21 +45,25 @@ impl Asker {
     pub async fn ask(&self, target: &Target, is_old: &mut bool) -> Option<Report> {
         let has_both = matches!(target.component, Component::ApiServer | Component::Scheduler);
         if has_both && !*is_old {
-            let (health, readiness) =
-                tokio::join!(self.put(target, "/livez"), self.put(target, "/readyz?verbose"));
+            let health = self.put(target, "/livez", self.patience).await;
+            // Who does not answer is not waited for again.
+            if let Reply::Failure(failure) = health {
+                return report(health, Some(Reply::Failure(failure)));
+            }
             if !is_of_old(target.component, &health) {
+                let readiness = self.put(target, "/readyz?verbose", self.patience * 2).await;
                 return report(health, Some(readiness));
             }
         }
-        let health = self.put(target, "/healthz?verbose").await;
+        let health = self.put(target, "/healthz?verbose", self.patience).await;
         // Who comes back may be a newer one.
         *is_old = has_both && matches!(health, Reply::Answer(..));
         report(health, None)
     }
 
-    async fn put(&self, target: &Target, path: &str) -> Reply {
+    async fn put(&self, target: &Target, path: &str, patience: Duration) -> Reply {
         let begun = Instant::now();
-        match timeout(self.patience, self.exchange(target, path)).await {
+        match timeout(patience, self.exchange(target, path)).await {
             Err(_) => Reply::Failure(Failure::Late),
             Ok(Err(Some(failure))) => Reply::Failure(failure),
             Ok(Err(None)) => Reply::Unasked,
