@@ -4,6 +4,7 @@
 //! that is created afterwards inherits that it has none. And what feeds a collector runs before the agent is ready.
 
 mod certificate;
+mod control_plane;
 mod etcd;
 mod event_file;
 mod haproxy;
@@ -138,6 +139,7 @@ impl<'a> Agent<'a> {
         agent.observe_haproxy(&mut chosen).await?;
         agent.observe_etcd(&mut chosen).await?;
         agent.observe_certificates(&network, &mut chosen).await?;
+        agent.observe_control_plane(&mut chosen).await?;
         agent.observe_node(tree, &network, &mut chosen)?;
         agent.observe_ports(&network, &mut chosen)?;
         chosen.add(Mode::Auto, Arc::new(kernel.collector()))?;
@@ -239,6 +241,21 @@ impl<'a> Agent<'a> {
         chosen.add(mode, Arc::new(collector::etcd::Etcd::new(known, ports)))?;
         if mode != Mode::Off {
             supervise("etcd", self.ended.clone(), watcher.run());
+        }
+        Ok(())
+    }
+
+    /// The control plane, where this node has a part of it. As above.
+    async fn observe_control_plane(&self, chosen: &mut Chosen) -> Result<()> {
+        let (mode, known) = (self.config.collector.control_plane, collector::control_plane::Known::default());
+        let (config, timeline) = (self.config.control_plane.clone(), Arc::clone(&self.timeline));
+        let watcher = control_plane::Watcher::new("/".into(), config, known.clone(), timeline)?;
+        if mode == Mode::On {
+            watcher.round().await;
+        }
+        chosen.add(mode, Arc::new(collector::control_plane::ControlPlane::new(known)))?;
+        if mode != Mode::Off {
+            supervise("control_plane", self.ended.clone(), watcher.run());
         }
         Ok(())
     }

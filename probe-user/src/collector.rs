@@ -3,6 +3,7 @@
 
 pub mod agent_self;
 pub mod certificate;
+pub mod control_plane;
 pub mod dependent;
 pub mod etcd;
 pub mod haproxy;
@@ -37,6 +38,7 @@ pub static CATALOGUE: &[(&str, &[&Descriptor])] = &[
     ("haproxy", haproxy::DESCRIPTORS),
     ("etcd", etcd::DESCRIPTORS),
     ("certificate", certificate::DESCRIPTORS),
+    ("control_plane", control_plane::DESCRIPTORS),
     ("program", program::DESCRIPTORS),
     ("self", agent_self::DESCRIPTORS),
     ("runner", runner::DESCRIPTORS),

@@ -4,6 +4,7 @@
 //! flags are read by `cli`, which overlays them on what [`Config::load`] gives.
 
 mod certificate;
+mod control_plane;
 mod error;
 mod etcd;
 mod haproxy;
@@ -24,6 +25,7 @@ use probe_common::traffic::{SLOTS_MAX, SLOTS_MIN};
 use serde::Deserialize;
 
 pub use certificate::{Certificate, certificate_path};
+pub use control_plane::{ControlPlane, api_endpoint, control_plane_timeout};
 pub use error::{ConfigError, nearest};
 pub use etcd::{Etcd, EtcdCredentials, election_timeout, etcd_credentials, etcd_endpoint, etcd_timeout};
 pub use haproxy::{Haproxy, MetricsUrl, StatsSocket, metrics_url, stats_socket};
@@ -105,6 +107,9 @@ pub struct Config {
     /// How etcd is asked.
     #[serde(deserialize_with = "value::section")]
     pub etcd: Etcd,
+    /// How the control plane is asked.
+    #[serde(deserialize_with = "value::section")]
+    pub control_plane: ControlPlane,
     /// Which certificates are looked at.
     #[serde(deserialize_with = "value::section")]
     pub certificate: Certificate,
@@ -205,6 +210,8 @@ pub struct Collectors {
     pub haproxy: Mode,
     /// etcd. Default: auto.
     pub etcd: Mode,
+    /// The control plane. Default: auto.
+    pub control_plane: Mode,
     /// Certificates in files, and those that servers show. Default: auto.
     pub certificate: Mode,
     /// The agent itself. Default: auto.
@@ -277,6 +284,7 @@ impl Default for Config {
             haproxy: Haproxy::default(),
             tcp_port: TcpPort::default(),
             etcd: Etcd::default(),
+            control_plane: ControlPlane::default(),
             certificate: Certificate::default(),
             slots: 4096,
             series_limit: 10_000,
@@ -328,6 +336,7 @@ impl Collectors {
             "vip_probe" => Some(self.vip_probe),
             "haproxy" => Some(self.haproxy),
             "etcd" => Some(self.etcd),
+            "control_plane" => Some(self.control_plane),
             "certificate" => Some(self.certificate),
             "self" => Some(self.self_),
             _ => None,
@@ -395,6 +404,7 @@ mod tests {
             .replace("vip_probe: auto", "vip_probe: off")
             .replace("haproxy: auto", "haproxy: on")
             .replace("etcd: auto", "etcd: off")
+            .replace("control_plane: auto", "control_plane: off")
             .replace("certificate: auto", "certificate: on")
             .replace("self: auto", "self: off")
             .replace("profile: standard", "profile: minimal")
@@ -418,10 +428,19 @@ mod tests {
             .replace("election_timeout: null", "election_timeout: 5s")
             .replace("poll_interval: 1s", "poll_interval: 2s")
             .replace("\n  timeout: 500ms", "\n  timeout: 250ms")
+            .replace("\n  timeout: 3s", "\n  timeout: 5s")
             .replace("paths: []", "paths: [/srv/own.pem]")
             .replace("ports: [2379, 2380, 6443, 10250, 10257, 10259]", "ports: [9345]")
             .replace("slots: 4096", "slots: 64")
             .replace("series_limit: 10000", "series_limit: 500")
+    }
+
+    fn expected_control_plane() -> ControlPlane {
+        ControlPlane {
+            endpoints: vec!["192.0.2.1:2379".parse().unwrap()],
+            poll_interval: Duration::from_secs(2),
+            timeout: Duration::from_secs(5),
+        }
     }
 
     fn expected_etcd() -> Etcd {
@@ -454,6 +473,7 @@ mod tests {
                 vip_probe: Mode::Off,
                 haproxy: Mode::On,
                 etcd: Mode::Off,
+                control_plane: Mode::Off,
                 certificate: Mode::On,
                 self_: Mode::Off,
             },
@@ -489,6 +509,7 @@ mod tests {
             },
             tcp_port: TcpPort { ports: vec![12379] },
             etcd: expected_etcd(),
+            control_plane: expected_control_plane(),
             certificate: Certificate { paths: vec![PathBuf::from("/srv/own.pem")], ports: vec![9345] },
             slots: 64,
             series_limit: 500,

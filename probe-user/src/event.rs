@@ -107,6 +107,14 @@ pub enum Kind {
     CertificateRenewedServed,
     /// A certificate is not good any more.
     CertificateExpired,
+    /// A component of the control plane does not answer, or says itself that it is not well.
+    ControlPlaneDown,
+    /// It lives again.
+    ControlPlaneUp,
+    /// A component of the control plane lives and takes no requests.
+    ControlPlaneUnready,
+    /// It takes them again.
+    ControlPlaneReady,
     /// A netlink socket overran and the state was read again.
     NetlinkResynced,
     /// Links, addresses, routes and neighbours can no longer be followed.

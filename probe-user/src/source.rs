@@ -2,6 +2,7 @@
 
 pub mod certificate;
 pub mod cgroupfs;
+pub mod control_plane;
 pub mod etcd;
 pub mod exposition;
 pub mod fetch;

@@ -5,7 +5,7 @@
 //! says is the witness; it runs with a certificate of its own, which no fault of the nodes' certificates touches.
 //! Members are named by the numbers of their nodes.
 
-mod authority;
+pub(crate) mod authority;
 mod control;
 mod member;
 mod options;

@@ -11,10 +11,11 @@ use anyhow::{Context as _, Result, bail, ensure};
 use crate::process;
 
 /// The Debian packages of the programs that the lab uses.
-const PACKAGES: [(&str, &str); 20] = [
+const PACKAGES: [(&str, &str); 21] = [
     ("bpftool", "bpftool"),
     ("busybox", "busybox-static"),
     ("conntrack", "conntrack"),
+    ("curl", "curl"),
     ("etcd", "etcd-server"),
     ("etcdctl", "etcd-client"),
     ("ethtool", "ethtool"),
@@ -42,19 +43,45 @@ struct GoTool {
     binary: &'static str,
     /// Whether it has parts in C.
     cgo: bool,
+    /// Values that are set at link time.
+    values: &'static str,
 }
 
-const FLANNELD: GoTool =
-    GoTool { module: "flannel", package: "github.com/flannel-io/flannel", binary: "flanneld", cgo: true };
+const FLANNELD: GoTool = GoTool {
+    module: "flannel",
+    package: "github.com/flannel-io/flannel",
+    binary: "flanneld",
+    cgo: true,
+    values: "",
+};
 
 const ETCD: GoTool =
-    GoTool { module: "etcd", package: "go.etcd.io/etcd/server/v3", binary: "etcd", cgo: false };
+    GoTool { module: "etcd", package: "go.etcd.io/etcd/server/v3", binary: "etcd", cgo: false, values: "" };
 
-const ETCDCTL: GoTool =
-    GoTool { module: "etcd", package: "go.etcd.io/etcd/etcdctl/v3", binary: "etcdctl", cgo: false };
+const ETCDCTL: GoTool = GoTool { package: "go.etcd.io/etcd/etcdctl/v3", binary: "etcdctl", ..ETCD };
+
+const KUBE_APISERVER: GoTool = GoTool {
+    module: "kubernetes",
+    package: "k8s.io/kubernetes/cmd/kube-apiserver",
+    binary: "kube-apiserver",
+    cgo: false,
+    // What the module is not told by itself: components refuse to work with others of an unknown version.
+    values: "-X k8s.io/component-base/version.gitVersion=v1.34.3 -X k8s.io/component-base/version.gitMajor=1 \
+        -X k8s.io/component-base/version.gitMinor=34",
+};
+
+const KUBE_CONTROLLER_MANAGER: GoTool = GoTool {
+    package: "k8s.io/kubernetes/cmd/kube-controller-manager",
+    binary: "kube-controller-manager",
+    ..KUBE_APISERVER
+};
+
+const KUBE_SCHEDULER: GoTool =
+    GoTool { package: "k8s.io/kubernetes/cmd/kube-scheduler", binary: "kube-scheduler", ..KUBE_APISERVER };
 
 /// All that is built.
-const BUILT: [&GoTool; 3] = [&FLANNELD, &ETCD, &ETCDCTL];
+const BUILT: [&GoTool; 6] =
+    [&FLANNELD, &ETCD, &ETCDCTL, &KUBE_APISERVER, &KUBE_CONTROLLER_MANAGER, &KUBE_SCHEDULER];
 
 /// The root of the workspace.
 #[must_use]
@@ -87,6 +114,21 @@ pub fn etcd_3_6() -> Result<PathBuf> {
 /// The path of the etcdctl of etcd 3.6, which is built if it is missing.
 pub fn etcdctl_3_6() -> Result<PathBuf> {
     build(&ETCDCTL, &mut |_| {})
+}
+
+/// The path of kube-apiserver 1.34, which is built if it is missing.
+pub fn kube_apiserver() -> Result<PathBuf> {
+    build(&KUBE_APISERVER, &mut |_| {})
+}
+
+/// The path of kube-controller-manager 1.34, which is built if it is missing.
+pub fn kube_controller_manager() -> Result<PathBuf> {
+    build(&KUBE_CONTROLLER_MANAGER, &mut |_| {})
+}
+
+/// The path of kube-scheduler 1.34, which is built if it is missing.
+pub fn kube_scheduler() -> Result<PathBuf> {
+    build(&KUBE_SCHEDULER, &mut |_| {})
 }
 
 /// The path of an installed program; the error names the package to install.
@@ -126,9 +168,10 @@ fn compile(tool: &GoTool, module: &Path, output: &Path, progress: &mut dyn FnMut
     let go = require("go").with_context(|| {
         format!("{} is built from source; install Go 1.24 or newer (https://go.dev/dl)", tool.binary)
     })?;
-    progress(&format!("{}: building (one or two minutes)", tool.binary));
+    progress(&format!("{}: building (one to four minutes)", tool.binary));
     let mut command = Command::new(go);
-    command.args(["build", "-v", "-ldflags=-s -w", "-o"]).arg(output).arg(tool.package).current_dir(module);
+    command.args(["build", "-v", &format!("-ldflags=-s -w {}", tool.values), "-o"]);
+    command.arg(output).arg(tool.package).current_dir(module);
     command.env("CGO_ENABLED", if tool.cgo { "1" } else { "0" });
     command.env("GOTOOLCHAIN", "local").env("GOWORK", "off");
     command.env("GOFLAGS", "-trimpath -buildvcs=false -mod=readonly");

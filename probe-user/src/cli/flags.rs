@@ -8,8 +8,8 @@ use ipnet::IpNet;
 
 use super::Cli;
 use crate::config::{
-    self, Certificate, Collectors, Config, ConfigError, Etcd, EtcdCredentials, Events, Haproxy, Log,
-    LogFormat, MAX_CONNECTIONS, MetricsUrl, Mode, NodeAddresses, Peers, Profile, SERIES_LIMIT, SLOTS,
+    self, Certificate, Collectors, Config, ConfigError, ControlPlane, Etcd, EtcdCredentials, Events, Haproxy,
+    Log, LogFormat, MAX_CONNECTIONS, MetricsUrl, Mode, NodeAddresses, Peers, Profile, SERIES_LIMIT, SLOTS,
     Service, StatsSocket, TcpPort, Vip, WatchedPorts, Web, nearest,
 };
 
@@ -83,6 +83,9 @@ pub struct Flags {
     /// etcd: its members, leader and quorum margin [default: auto]
     #[arg(long = "collector.etcd", env = "LEADLINE_COLLECTOR_ETCD", value_name = "MODE")]
     pub collector_etcd: Option<Mode>,
+    /// The control plane on this node: which part is alive and ready, and which check fails [default: auto]
+    #[arg(long = "collector.control-plane", env = "LEADLINE_COLLECTOR_CONTROL_PLANE", value_name = "MODE")]
+    pub collector_control_plane: Option<Mode>,
 
     /// Certificates of Kubernetes and etcd, in files and as servers show them [default: auto]
     #[arg(long = "collector.certificate", env = "LEADLINE_COLLECTOR_CERTIFICATE", value_name = "MODE")]
@@ -189,6 +192,21 @@ pub struct Flags {
     #[arg(value_parser = config::etcd_timeout)]
     pub etcd_timeout: Option<Duration>,
 
+    /// Ask this API server, in place of the one that is looked for; may be repeated
+    #[arg(long = "control-plane.endpoints", env = "LEADLINE_CONTROL_PLANE_ENDPOINTS", value_name = "URL")]
+    #[arg(value_delimiter = ',', value_parser = config::api_endpoint)]
+    pub control_plane_endpoints: Option<Vec<SocketAddr>>,
+
+    /// Ask the control plane this often, 100ms to 1m [default: 1s]
+    #[arg(long = "control-plane.poll-interval", env = "LEADLINE_CONTROL_PLANE_POLL_INTERVAL")]
+    #[arg(value_name = "DURATION", value_parser = config::probe_interval)]
+    pub control_plane_poll_interval: Option<Duration>,
+
+    /// Wait so long for an answer of the control plane, 100ms to 30s [default: 3s]
+    #[arg(long = "control-plane.timeout", env = "LEADLINE_CONTROL_PLANE_TIMEOUT", value_name = "DURATION")]
+    #[arg(value_parser = config::control_plane_timeout)]
+    pub control_plane_timeout: Option<Duration>,
+
     /// Read certificates of this file or directory, besides the usual ones; may be repeated
     #[arg(long = "certificate.paths", env = "LEADLINE_CERTIFICATE_PATHS", value_name = "PATH")]
     #[arg(value_delimiter = ',', value_parser = config::certificate_path)]
@@ -245,6 +263,7 @@ impl Flags {
                 vip_probe: given.collector_vip_probe.unwrap_or(base.collector.vip_probe),
                 haproxy: given.collector_haproxy.unwrap_or(base.collector.haproxy),
                 etcd: given.collector_etcd.unwrap_or(base.collector.etcd),
+                control_plane: given.collector_control_plane.unwrap_or(base.collector.control_plane),
                 certificate: given.collector_certificate.unwrap_or(base.collector.certificate),
                 self_: given.collector_self.unwrap_or(base.collector.self_),
             },
@@ -269,20 +288,33 @@ impl Flags {
                 metrics_url: given.haproxy_metrics_url.or(base.haproxy.metrics_url),
             },
             tcp_port: TcpPort { ports: given.tcp_port_ports.map_or(base.tcp_port.ports, |given| given.0) },
-            etcd: Etcd {
-                endpoints: given.etcd_endpoints.unwrap_or(base.etcd.endpoints),
-                credentials: given.etcd_credentials.or(base.etcd.credentials),
-                metrics_url: given.etcd_metrics_url.or(base.etcd.metrics_url),
-                election_timeout: given.etcd_election_timeout.or(base.etcd.election_timeout),
-                poll_interval: given.etcd_poll_interval.unwrap_or(base.etcd.poll_interval),
-                timeout: given.etcd_timeout.unwrap_or(base.etcd.timeout),
-            },
+            etcd: self.etcd(base.etcd),
+            control_plane: self.control_plane(base.control_plane),
             certificate: Certificate {
                 paths: given.certificate_paths.unwrap_or(base.certificate.paths),
                 ports: given.certificate_ports.unwrap_or(base.certificate.ports),
             },
             slots: given.slots.unwrap_or(base.slots),
             series_limit: given.series_limit.unwrap_or(base.series_limit),
+        }
+    }
+
+    fn control_plane(&self, base: ControlPlane) -> ControlPlane {
+        ControlPlane {
+            endpoints: self.control_plane_endpoints.clone().unwrap_or(base.endpoints),
+            poll_interval: self.control_plane_poll_interval.unwrap_or(base.poll_interval),
+            timeout: self.control_plane_timeout.unwrap_or(base.timeout),
+        }
+    }
+
+    fn etcd(&self, base: Etcd) -> Etcd {
+        Etcd {
+            endpoints: self.etcd_endpoints.clone().unwrap_or(base.endpoints),
+            credentials: self.etcd_credentials.clone().or(base.credentials),
+            metrics_url: self.etcd_metrics_url.clone().or(base.metrics_url),
+            election_timeout: self.etcd_election_timeout.or(base.election_timeout),
+            poll_interval: self.etcd_poll_interval.unwrap_or(base.poll_interval),
+            timeout: self.etcd_timeout.unwrap_or(base.timeout),
         }
     }
 }
@@ -364,6 +396,7 @@ mod tests {
         "--collector.vip-probe=on",
         "--collector.haproxy=on",
         "--collector.etcd=on",
+        "--collector.control-plane=on",
         "--collector.certificate=off",
         "--collector.self=off",
         "--profile=detailed",
@@ -388,6 +421,9 @@ mod tests {
         "--etcd.election-timeout=5s",
         "--etcd.poll-interval=2s",
         "--etcd.timeout=250ms",
+        "--control-plane.endpoints=https://192.0.2.1:16443,https://[2001:db8::1]:6443",
+        "--control-plane.poll-interval=2s",
+        "--control-plane.timeout=5s",
         "--certificate.paths=/a.pem,/b",
         "--certificate.ports=2379,9345",
         "--slots=64",
@@ -399,7 +435,7 @@ mod tests {
 web: {listen_address: ['127.0.0.1:1', '[::1]:2'], max_connections: 3}
 log: {level: debug, format: json}
 collector: {traffic: on, tcp: off, tcp_port: off, overlay: on, vip: on, vip_listener: off, vip_probe: on,
-  haproxy: on, etcd: on, certificate: off, self: off}
+  haproxy: on, etcd: on, control_plane: on, certificate: off, self: off}
 profile: detailed
 pod_retention: 90s
 pod_log_directory: /logs
@@ -425,6 +461,10 @@ etcd:
   election_timeout: 5s
   poll_interval: 2s
   timeout: 250ms
+control_plane:
+  endpoints: ['https://192.0.2.1:16443', 'https://[2001:db8::1]:6443']
+  poll_interval: 2s
+  timeout: 5s
 certificate: {paths: [/a.pem, /b], ports: [2379, 9345]}
 slots: 64
 series_limit: 9

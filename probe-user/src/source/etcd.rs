@@ -8,7 +8,7 @@
 mod client;
 mod credential;
 mod fault;
-mod find;
+pub(super) mod find;
 mod page;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,11 +1,11 @@
-//! One GET over plain HTTP/1.1, bounded in time and bytes: what exporters and health checks on this machine need.
+//! One GET over HTTP/1.1, bounded in time and bytes: what exporters and health checks on this machine need.
 //!
 //! The connection ends after the answer. Some answer in chunks, also to HTTP/1.0.
 
 use std::io;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -61,19 +61,34 @@ pub async fn get(
     patience: Duration,
     longest: usize,
 ) -> Result<Response, FetchError> {
-    let exchange = async {
-        let mut stream = TcpStream::connect(authority).await?;
-        stream.write_all(request(authority, path).as_bytes()).await?;
-        let mut answer = Vec::new();
-        let most = u64::try_from(longest).unwrap_or(u64::MAX).saturating_add(1);
-        match stream.take(most).read_to_end(&mut answer).await {
-            // What ends with a reset may be whole; whether it is, its end says.
-            Err(error) if error.kind() != io::ErrorKind::ConnectionReset => Err(error.into()),
-            _ if answer.len() > longest => Err(FetchError::TooLong),
-            _ => parse(&answer),
-        }
-    };
+    let exchange = async { converse(TcpStream::connect(authority).await?, authority, path, longest).await };
     timeout(patience, exchange).await.unwrap_or(Err(FetchError::Late))
+}
+
+/// The same over a connection that is there, without a limit of time.
+///
+/// # Errors
+/// When there is no whole answer within these bounds.
+pub(super) async fn converse(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    authority: &str,
+    path: &str,
+    longest: usize,
+) -> Result<Response, FetchError> {
+    stream.write_all(request(authority, path).as_bytes()).await?;
+    stream.flush().await?;
+    let mut answer = Vec::new();
+    let most = u64::try_from(longest).unwrap_or(u64::MAX).saturating_add(1);
+    match stream.take(most).read_to_end(&mut answer).await {
+        Err(error) if !may_be_whole(error.kind()) => Err(error.into()),
+        _ if answer.len() > longest => Err(FetchError::TooLong),
+        _ => parse(&answer),
+    }
+}
+
+/// What ends with a reset, or without TLS's goodbye, may be whole; whether it is, its end says.
+const fn may_be_whole(kind: io::ErrorKind) -> bool {
+    matches!(kind, io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof)
 }
 
 fn request(authority: &str, path: &str) -> String {

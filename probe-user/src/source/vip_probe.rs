@@ -5,7 +5,7 @@
 
 mod http;
 mod shown;
-mod tls;
+pub(super) mod tls;
 
 use std::io;
 use std::net::SocketAddr;

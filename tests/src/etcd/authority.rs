@@ -35,10 +35,10 @@ impl Default for Validity {
 
 /// Whom a certificate is for.
 #[derive(Clone, Debug)]
-pub(super) struct Subject {
-    pub(super) name: String,
-    pub(super) dns: Vec<String>,
-    pub(super) addresses: Vec<IpAddr>,
+pub(crate) struct Subject {
+    pub(crate) name: String,
+    pub(crate) dns: Vec<String>,
+    pub(crate) addresses: Vec<IpAddr>,
 }
 
 impl Subject {
@@ -59,12 +59,12 @@ impl Subject {
 
 /// An authority. It is good for ten years.
 #[derive(Clone, Debug)]
-pub(super) struct Authority {
+pub(crate) struct Authority {
     directory: PathBuf,
 }
 
 impl Authority {
-    pub(super) fn new(directory: PathBuf, name: &str) -> Result<Self> {
+    pub(crate) fn new(directory: PathBuf, name: &str) -> Result<Self> {
         fs::create_dir_all(&directory).with_context(|| format!("create {}", directory.display()))?;
         let authority = Self { directory };
         write(&authority.file("index.txt"), "")?;
@@ -78,12 +78,12 @@ impl Authority {
     }
 
     /// Its own certificate.
-    pub(super) fn certificate(&self) -> PathBuf {
+    pub(crate) fn certificate(&self) -> PathBuf {
         self.file("ca.crt")
     }
 
     /// Writes a certificate for the key.
-    pub(super) fn sign(
+    pub(crate) fn sign(
         &self,
         subject: &Subject,
         key: &Path,
@@ -120,7 +120,7 @@ impl Authority {
 }
 
 /// Writes a new key.
-pub(super) fn new_key(output: &Path) -> Result<()> {
+pub(crate) fn new_key(output: &Path) -> Result<()> {
     let mut command = openssl()?;
     command.args(["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out"]);
     process::run(command.arg(output)).map(drop)
@@ -137,7 +137,7 @@ fn date(from_now: i64) -> Result<String> {
     Ok(said.trim().to_owned())
 }
 
-pub(super) fn write(file: &Path, text: &str) -> Result<()> {
+pub(crate) fn write(file: &Path, text: &str) -> Result<()> {
     fs::write(file, text).with_context(|| format!("write {}", file.display()))
 }
 

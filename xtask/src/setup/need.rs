@@ -47,6 +47,7 @@ pub(super) const NEEDS: &[Need] = &[
     need("iperf3", &["iperf3"], "the lab's witness for bytes"),
     need("bpftool", &["bpftool"], "the lab's witness for programs and maps"),
     need("strace", &["strace"], "the benchmark's witness for system calls"),
+    need("curl", &["curl"], "the lab's witness for the control plane"),
     need("etcd", &["etcd-server"], "clusters, and the store of Flannel, in the lab"),
     need("etcdctl", &["etcd-client"], "the lab's witness for etcd"),
     need("keepalived", &["keepalived"], "virtual addresses in the lab"),

@@ -163,7 +163,7 @@ fn election_timeout(
 }
 
 /// The value of a flag in the list of arguments of a manifest: `- --name=value`.
-fn flag(manifest: &str, name: &str) -> Option<String> {
+pub(in crate::source) fn flag(manifest: &str, name: &str) -> Option<String> {
     manifest.lines().find_map(|line| {
         let argument = line.trim().trim_start_matches("- ").trim_matches(['"', '\'']);
         let value = argument.strip_prefix("--")?.strip_prefix(name)?.strip_prefix('=')?;
@@ -171,7 +171,8 @@ fn flag(manifest: &str, name: &str) -> Option<String> {
     })
 }
 
-fn read(path: &Path) -> Option<String> {
+/// A file of bounded length; nothing where there is none.
+pub(in crate::source) fn read(path: &Path) -> Option<String> {
     let length = fs::metadata(path).ok()?.len();
     if length > LONGEST {
         return None;

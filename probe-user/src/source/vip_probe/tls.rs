@@ -63,7 +63,7 @@ impl ServerCertVerifier for AcceptAll {
 ///
 /// # Errors
 /// When the library refuses its own defaults.
-pub(super) fn config(shown: Option<Shown>) -> Result<ClientConfig, Error> {
+pub(in crate::source) fn config(shown: Option<Shown>) -> Result<ClientConfig, Error> {
     let provider = ring::default_provider();
     let mut config = ClientConfig::builder_with_provider(Arc::new(provider.clone()))
         .with_safe_default_protocol_versions()?

@@ -1,0 +1,113 @@
+//! The control plane of a node: real kube-apiserver, kube-controller-manager and kube-scheduler as daemons, beside a
+//! member of etcd on the same node.
+//!
+//! Files lie where kubeadm has them. The manifests of static pods name the arguments that the daemons have, so that an
+//! agent of the node finds them like on any machine. What curl says of the same health endpoints is the witness.
+
+mod part;
+mod pki;
+mod witness;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use nix::sys::signal::Signal;
+
+use crate::etcd::Etcd;
+use crate::node::Node;
+use crate::process;
+use crate::service::Service;
+
+pub use part::{Options, Part};
+pub use witness::Answer;
+
+/// The time to become ready on a busy machine.
+const LIMIT: Duration = Duration::from_mins(2);
+
+/// A running control plane. Dropping it kills its parts.
+#[derive(Debug)]
+pub struct ControlPlane {
+    node: Node,
+    options: Options,
+    services: BTreeMap<Part, Service>,
+}
+
+impl ControlPlane {
+    /// Starts all parts on a node that has a member of the cluster, and waits until curl finds each of them well.
+    pub fn start(node: &Node, etcd: &Etcd, options: &Options) -> Result<Self> {
+        pki::install(node, etcd, options.api_port)?;
+        let mut plane = Self { node: node.clone(), options: options.clone(), services: BTreeMap::new() };
+        for part in Part::ALL {
+            if options.manifests {
+                plane.write_manifest(part)?;
+            }
+            plane.run(part)?;
+            plane.wait_well(part)?;
+        }
+        Ok(plane)
+    }
+
+    /// Starts a part, and does not wait for it; a predecessor that still runs is killed.
+    pub fn run(&mut self, part: Part) -> Result<()> {
+        self.services.remove(&part);
+        let mut command = Command::new(part.binary()?);
+        command.args(part.arguments(&self.node, &self.options)?);
+        self.services.insert(part, self.node.service(part.name(), &mut command)?);
+        Ok(())
+    }
+
+    /// Waits until a part tells a client that logs in that it is ready.
+    pub fn wait_well(&mut self, part: Part) -> Result<()> {
+        let (node, address) = (self.node.clone(), part.address(&self.options));
+        let (client, mut last) = (pki::client(), None);
+        let is_well = || {
+            last = Some(witness::ask(&node, address, part.readiness(), Some(&client)));
+            matches!(&last, Some(Ok(answer)) if answer.status == 200)
+        };
+        let waited = self.service(part)?.wait_until(&format!("{} to be well", part.name()), LIMIT, is_well);
+        waited.with_context(|| format!("last answer: {last:?}"))
+    }
+
+    /// Kills a part by SIGKILL.
+    pub fn kill(&mut self, part: Part) -> Result<ExitStatus> {
+        let status = self.service(part)?.kill()?;
+        self.services.remove(&part);
+        Ok(status)
+    }
+
+    /// Stops a part in its tracks: the kernel goes on accepting, and nobody answers.
+    pub fn freeze(&mut self, part: Part) -> Result<()> {
+        process::freeze(self.service(part)?.pid())
+    }
+
+    /// Lets a frozen part go on.
+    pub fn thaw(&mut self, part: Part) -> Result<()> {
+        self.service(part)?.signal(Signal::SIGCONT)
+    }
+
+    /// Asks a part from inside its node by curl, without logging in.
+    pub fn ask(&self, part: Part, path: &str) -> Result<Answer> {
+        witness::ask(&self.node, part.address(&self.options), path, None)
+    }
+
+    fn service(&mut self, part: Part) -> Result<&mut Service> {
+        self.services.get_mut(&part).with_context(|| format!("no {} runs", part.name()))
+    }
+
+    fn write_manifest(&self, part: Part) -> Result<()> {
+        let directory = self.node.path("/etc/kubernetes/manifests");
+        fs::create_dir_all(&directory).with_context(|| format!("create {}", directory.display()))?;
+        let file = directory.join(format!("{}.yaml", part.name()));
+        let arguments = part.arguments(&self.node, &self.options)?;
+        let arguments: Vec<String> = arguments.iter().map(|argument| format!("    - {argument}")).collect();
+        let (name, arguments) = (part.name(), arguments.join("\n"));
+        let text = format!(
+            "apiVersion: v1\nkind: Pod\nmetadata:\n  name: {name}\n  namespace: kube-system\nspec:\n  containers:\n  \
+             - name: {name}\n    command:\n    - {name}\n{arguments}\n  hostNetwork: true\n"
+        );
+        fs::write(&file, text).with_context(|| format!("write {}", file.display()))
+    }
+}

@@ -1,0 +1,122 @@
+//! An agent beside a control plane, and what it shows against what curl says.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use lab::control_plane::{Options, Part};
+use lab::process::{wait_for, wait_until};
+use lab::scrape::Samples;
+use lab::{Agent, AgentOptions, ControlPlane, Node};
+use serde_json::Value;
+
+use crate::LIMIT;
+
+/// An agent on a node, with further arguments.
+pub(crate) fn agent(node: &Node, arguments: &[&str]) -> Result<Agent> {
+    let arguments = arguments.iter().map(ToString::to_string).collect();
+    Agent::start(node, &AgentOptions { arguments, limit: Duration::from_secs(30), ..AgentOptions::default() })
+}
+
+/// The value of the `component` label.
+pub(crate) fn component(part: Part) -> String {
+    part.name().replace('-', "_")
+}
+
+/// A number of a part in its usual place.
+pub(crate) fn of(page: &Samples, name: &str, part: Part) -> Option<f64> {
+    page.value(
+        &format!("leadline_control_plane_{name}"),
+        &labels(part).each_ref().map(|(k, v)| (*k, v.as_str())),
+    )
+}
+
+fn labels(part: Part) -> [(&'static str, String); 2] {
+    let endpoint = format!("https://{}", part.address(&Options::default()));
+    [("component", component(part)), ("endpoint", endpoint)]
+}
+
+/// The one value of `leadline_control_plane_failure` that is 1.
+pub(crate) fn failure(page: &Samples, part: Part) -> Result<Option<String>> {
+    let of_part = |name: &'static str| {
+        page.of(name, move |sample| sample.label("component") == Some(component(part).as_str()))
+    };
+    let all: Vec<_> = of_part("leadline_control_plane_failure").collect();
+    ensure!(all.is_empty() || all.len() == 8, "{} reasons of {}", all.len(), part.name());
+    let set: Vec<_> = all.into_iter().filter(|sample| sample.count() == Some(1)).collect();
+    ensure!(set.len() <= 1, "{set:?}");
+    Ok(set.first().and_then(|sample| sample.label("reason")).map(str::to_owned))
+}
+
+/// The checks of a part.
+pub(crate) fn checks(page: &Samples, part: Part) -> BTreeMap<String, bool> {
+    let of_part =
+        page.of("leadline_control_plane_check", |sample| sample.label("component") == Some(&component(part)));
+    of_part.filter_map(|sample| Some((sample.label("check")?.to_owned(), sample.count()? == 1))).collect()
+}
+
+/// How many series there are.
+pub(crate) fn series(page: &Samples) -> usize {
+    page.all().iter().filter(|sample| sample.name.starts_with("leadline_control_plane_")).count()
+}
+
+/// Waits until the page of an agent is as it should be; answers with it and the time that it took.
+pub(crate) fn wait_page(
+    agent: &Agent,
+    what: &str,
+    holds: impl Fn(&Samples) -> bool,
+) -> Result<(Samples, Duration)> {
+    let begun = Instant::now();
+    let mut last = None;
+    let waited = wait_for(what, LIMIT, || {
+        let page = agent.scrape().ok()?;
+        let is_so = holds(&page);
+        last = Some(page.clone());
+        is_so.then_some((page, begun.elapsed()))
+    });
+    waited.with_context(|| {
+        let ours = last.iter().flat_map(Samples::all);
+        let ours: Vec<_> = ours
+            .filter(|sample| sample.name.starts_with("leadline_control_plane_") && sample.count() == Some(0))
+            .collect();
+        format!("0 are {ours:#?}")
+    })
+}
+
+/// Waits until an agent says the same of a part as curl: whether it lives and is ready, and each of its checks.
+pub(crate) fn wait_agreement(agent: &Agent, plane: &ControlPlane, part: Part) -> Result<Samples> {
+    let mut last = Ok(());
+    let waited = wait_for(&format!("agent and curl to agree on {}", part.name()), LIMIT, || {
+        let (health, readiness) =
+            (plane.ask(part, part.health()).ok()?, plane.ask(part, part.readiness()).ok()?);
+        let page = agent.scrape().ok()?;
+        last = (|| {
+            let flag = |status| Some(if status == 200 { 1.0 } else { 0.0 });
+            ensure!(of(&page, "alive", part) == flag(health.status), "alive: {}", health.status);
+            let ready = if part == Part::ControllerManager { None } else { flag(readiness.status) };
+            ensure!(of(&page, "ready", part) == ready, "ready: {}", readiness.status);
+            ensure!(!readiness.checks().is_empty(), "{}", readiness.body);
+            ensure!(
+                checks(&page, part) == readiness.checks(),
+                "{:?} {}",
+                checks(&page, part),
+                readiness.body
+            );
+            Ok(())
+        })();
+        last.is_ok().then_some(page)
+    });
+    waited.with_context(|| last.err().map(|error| format!("{error:#}")).unwrap_or_default())
+}
+
+/// Waits for the one event of a kind about a part.
+pub(crate) fn wait_event(agent: &Agent, kind: &str, part: Part) -> Result<Value> {
+    let mut found = Vec::new();
+    wait_until(&format!("{kind} of {}", part.name()), LIMIT, || {
+        found = agent.events(kind).unwrap_or_default();
+        found.retain(|event| event["subject"] == component(part).as_str());
+        !found.is_empty()
+    })?;
+    ensure!(found.len() == 1, "{found:#?}");
+    Ok(found.remove(0))
+}
