@@ -16,7 +16,7 @@ use crate::config;
 use crate::event::{Timeline, Timestamp};
 use crate::source::etcd::{
     Answer, AskError, Asker, Cause, Consistency, Found, Material, Member, MemberId, Page, Read, find,
-    read_page,
+    read_health, read_page,
 };
 use crate::telemetry::with_causes;
 
@@ -100,14 +100,16 @@ impl Watcher {
         let targets = self.targets(&found);
         let material = self.material.clone();
         let asked = join_all(targets.into_iter().map(|target| ask(target, material.as_ref(), patience)));
-        let (page, outcomes) = tokio::join!(read_page(&found.page, patience), asked);
+        let health =
+            async { if self.is_client(&found) { None } else { read_health(&found.page, patience).await } };
+        let (page, health, outcomes) = tokio::join!(read_page(&found.page, patience), health, asked);
         let page = page.map_err(|error| page_reason(&error)).and_then(of_etcd);
         if let (Some(why), Err(_)) = (found.absence, &page) {
             self.known.lock().miss(absence(why));
             self.tell("etcd", absence(why), None);
             return false;
         }
-        let round = self.gather(outcomes, page, &found);
+        let round = Round { health, ..self.gather(outcomes, page, &found) };
         let events = self.known.lock().observe(round);
         for event in events {
             self.timeline.record(event);
@@ -200,14 +202,13 @@ impl Watcher {
             now: self.begun.elapsed(),
             time: Timestamp::now(),
             page,
+            health: None,
             expects_page: self.config.metrics_url.is_some()
                 || found.endpoints.iter().any(|endpoint| is_loopback(endpoint)),
             answers: BTreeMap::new(),
             strangers: self.unreadable.iter().cloned().collect(),
             reads: BTreeMap::new(),
-            is_client: self.material.is_some()
-                || self.unreadable.is_some()
-                || found.endpoints.iter().any(|endpoint| endpoint.starts_with("http://")),
+            is_client: self.is_client(found),
             election_timeout: found.election_timeout,
         };
         let mut spoken = BTreeSet::new();
@@ -241,6 +242,13 @@ impl Watcher {
         self.has_answered = round.answers.values().any(|answer| answer.status.is_ok());
         self.told.retain(|endpoint, _| spoken.contains(endpoint));
         round
+    }
+
+    /// Whether members can be asked, or should be.
+    fn is_client(&self, found: &Found) -> bool {
+        self.material.is_some()
+            || self.unreadable.is_some()
+            || found.endpoints.iter().any(|endpoint| endpoint.starts_with("http://"))
     }
 
     /// Lets an endpoint rest where asking again is no use, and tells the log what is new of it.

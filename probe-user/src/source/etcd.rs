@@ -21,7 +21,7 @@ pub use client::{Asker, Consistency};
 pub use credential::{CredentialError, Credentials, Material};
 pub use fault::{AskError, Cause};
 pub use find::{Absence, ElectionTimeout, Found, Origin, find};
-pub use page::{BACKEND_COMMIT_BOUNDS, WAL_FSYNC_BOUNDS, parse_page, read_page};
+pub use page::{BACKEND_COMMIT_BOUNDS, WAL_FSYNC_BOUNDS, parse_page, read_health, read_page};
 
 /// Members that are told apart; etcd itself is slow with more than seven.
 pub const MOST_MEMBERS: usize = 32;

@@ -1,12 +1,13 @@
 //! Whether etcd is found, and what is said where it is not, or may not be asked.
 
-use std::time::Duration;
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use lab::etcd::{Layout, Pki, Role, Validity, Version};
 use lab::{Agent, EtcdOptions, Lab, LabOptions, Node, Place as _};
 
-use crate::stage::{agent, has_margin, of_cluster, wait_agreement, wait_page};
+use crate::stage::{agent, failure, has_margin, of_cluster, wait_agreement, wait_page};
 use crate::{LIMIT, of, start};
 
 fn wait_support(agent: &Agent, level: &str, reason: &str) -> Result<()> {
@@ -56,7 +57,7 @@ fn the_files_of_k3s_are_found() -> Result<()> {
 #[test]
 fn without_a_client_certificate_the_page_of_the_member_is_known() -> Result<()> {
     for version in crate::VERSIONS {
-        let (lab, etcd) = start(3, &of(version))?;
+        let (lab, mut etcd) = start(3, &of(version))?;
         let node = lab.node(1)?;
         node.run(&["rm", "/etc/kubernetes/pki/etcd/healthcheck-client.crt"])?;
         let observer = agent(node, &[])?;
@@ -82,6 +83,15 @@ fn without_a_client_certificate_the_page_of_the_member_is_known() -> Result<()> 
         }
         let peers = page.sum("leadline_etcd_peer_active", |sample| sample.label("member") == Some(&own));
         ensure!(peers == Some(2), "{peers:?} of two peers are active");
+        let health = |page: &lab::scrape::Samples| crate::stage::of_member(page, "health", &own);
+        ensure!(health(&page) == Some(1) && etcd.page(1, "/health")?.status == 200);
+        for other in [2, 3] {
+            etcd.kill(other)?;
+        }
+        wait_page(&observer, "no quorum", |page| {
+            health(page) == Some(0) && of_cluster(page, "has_quorum") == Some(0.0)
+        })?;
+        ensure!(etcd.page(1, "/health")?.status == 503);
         lab.shutdown()?;
     }
     Ok(())
@@ -153,6 +163,22 @@ fn what_is_wrong_with_a_certificate_is_said_and_asked_rarely() -> Result<()> {
 }
 
 #[test]
+fn a_certificate_of_etcd_that_has_expired_is_said() -> Result<()> {
+    let (lab, mut etcd) = start(1, &single(Version::V3_6))?;
+    let node = lab.node(1)?;
+    let observer = agent(node, &[])?;
+    wait_support(&observer, "supported", "")?;
+    etcd.pki().reissue(node, Role::Server, Validity::EXPIRED)?;
+    // A connection that stands is not looked at again.
+    etcd.restart(1)?;
+    wait_support(&observer, "degraded", "the certificate of etcd has expired")?;
+    etcd.pki().reissue(node, Role::Server, Validity::default())?;
+    wait_support(&observer, "supported", "")?;
+    wait_page(&observer, "the margin", |page| has_margin(page, 0))?;
+    lab.shutdown()
+}
+
+#[test]
 fn a_certificate_that_is_rotated_under_load_goes_unnoticed() -> Result<()> {
     let (lab, etcd) = start(3, &of(Version::V3_6))?;
     let node = lab.node(1)?;
@@ -161,15 +187,17 @@ fn a_certificate_that_is_rotated_under_load_goes_unnoticed() -> Result<()> {
     for role in [Role::Client, Role::Server, Role::Peer] {
         etcd.pki().reissue(node, role, Validity { from: -3_600, until: 3_600 })?;
     }
-    let looked = std::time::Instant::now();
-    let mut lowest = 1.0_f64;
+    let looked = Instant::now();
+    let own = crate::stage::id(&etcd, 1)?;
+    let mut failures = BTreeSet::new();
     // Two looks at the files.
     lab::process::wait_until("the new files to be used", LIMIT, || {
-        if let Ok(page) = observer.scrape() {
-            lowest = lowest.min(of_cluster(&page, "quorum_margin").unwrap_or(-9.0));
-        }
+        failures.extend(observer.scrape().ok().and_then(|page| failure(&page, &own)));
         looked.elapsed() > Duration::from_secs(21)
     })?;
-    ensure!(lowest >= 1.0, "the margin fell to {lowest}");
+    failures.remove("late");
+    ensure!(failures.is_empty(), "{failures:?}");
+    ensure!(observer.events("etcd_member_lost")?.is_empty());
+    wait_page(&observer, "a margin of 1", |page| has_margin(page, 1))?;
     lab.shutdown()
 }

@@ -5,16 +5,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use lab::etcd::Version;
 
-use crate::stage::{agent, has_margin, id, of_cluster, of_member, wait_agreement, wait_page};
+use crate::stage::{agent, failure, has_margin, id, of_cluster, of_member, wait_agreement, wait_page};
 use crate::{LIMIT, VERSIONS, of, start};
-
-/// The value of `leadline_etcd_member_failure` that is 1.
-fn failure(page: &lab::scrape::Samples, member: &str) -> Option<String> {
-    let mut found = page.of("leadline_etcd_member_failure", |sample| {
-        sample.label("member") == Some(member) && sample.count() == Some(1)
-    });
-    found.next()?.label("reason").map(str::to_owned)
-}
 
 /// Whether a read was answered.
 fn read(page: &lab::scrape::Samples, consistency: &str) -> Option<u64> {
@@ -89,7 +81,9 @@ fn check_told(observer: &lab::Agent) -> Result<()> {
         let events = observer.events(kind)?;
         ensure!(events.len() >= least, "{kind}: {events:#?}");
     }
-    ensure!(observer.events("etcd_quorum_lost")?.len() == 1, "an election was told as a loss");
+    let (lost, back) =
+        (observer.events("etcd_quorum_lost")?.len(), observer.events("etcd_quorum_back")?.len());
+    ensure!(lost == back, "{lost} losses and {back} returns");
     Ok(())
 }
 

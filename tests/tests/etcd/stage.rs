@@ -54,6 +54,14 @@ pub(crate) fn of_member(page: &Samples, name: &str, id: &str) -> Option<u64> {
     page.count(&format!("leadline_etcd_{name}"), &[("member", id)])
 }
 
+/// The reason that is 1 among those why a member does not answer.
+pub(crate) fn failure(page: &Samples, member: &str) -> Option<String> {
+    let mut found = page.of("leadline_etcd_member_failure", |sample| {
+        sample.label("member") == Some(member) && sample.count() == Some(1)
+    });
+    found.next()?.label("reason").map(str::to_owned)
+}
+
 /// Whether a page says of every working member, and of the list, what etcdctl says.
 pub(crate) fn check(page: &Samples, etcd: &Etcd) -> Result<()> {
     let listed = etcd.listed()?;

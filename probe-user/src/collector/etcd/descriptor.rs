@@ -230,6 +230,14 @@ pub(super) static READ_DURATION: Descriptor = Descriptor {
     ..CLUSTER
 };
 
+pub(super) static HEALTH: Descriptor = Descriptor {
+    name: "leadline_etcd_health",
+    help: "Whether this node's member calls itself healthy: it knows a leader, a majority has answered a read, and no alarm stands. Asked only where there is no client certificate, since etcd logs each time that it is not; with one leadline_etcd_read_success and leadline_etcd_alarm say more.",
+    source: "/health beside the page of metrics of this node's member",
+    witness: "the same page asked by the test, before and after a loss of the quorum",
+    ..LOCAL
+};
+
 pub(super) static LEADER_CHANGES: Descriptor = Descriptor {
     name: "leadline_etcd_leader_changes_total",
     kind: Kind::Counter,
@@ -346,6 +354,7 @@ pub static DESCRIPTORS: &[&Descriptor] = &[
     &ALARM,
     &READ_SUCCESS,
     &READ_DURATION,
+    &HEALTH,
     &LEADER_CHANGES,
     &HEARTBEAT_FAILURES,
     &PROPOSALS_FAILED,

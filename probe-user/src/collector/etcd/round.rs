@@ -17,6 +17,8 @@ pub struct Round {
     pub time: Timestamp,
     /// The page of this node's member, or why there is none.
     pub page: Result<Page, &'static str>,
+    /// Whether this node's member calls itself healthy; asked only where there is no client certificate.
+    pub health: Option<bool>,
     /// Whether there should be a page: this node has a member of its own, or the configuration names one.
     pub expects_page: bool,
     /// What the members answered, by who they are.

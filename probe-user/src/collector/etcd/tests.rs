@@ -67,6 +67,7 @@ impl Replay {
             now: Duration::from_secs(self.seconds),
             time: Timestamp::from_unix_nanos((1_700_000_000 + self.seconds) * 1_000_000_000),
             page: Err("no page"),
+            health: None,
             expects_page: true,
             answers,
             strangers: Vec::new(),
@@ -266,7 +267,8 @@ fn the_page_alone_tells_of_a_leader_and_not_of_a_margin() {
             peers: peers.into(),
             ..Page::default()
         };
-        let round = Round { page: Ok(page), is_client: false, ..replay.round(BTreeMap::new()) };
+        let health = Some(has_leader);
+        let round = Round { page: Ok(page), health, is_client: false, ..replay.round(BTreeMap::new()) };
         let events = replay.take(round);
         (events, replay.value("has_quorum"), replay.value("has_leader{member=\"1\"}"))
     };
@@ -276,6 +278,7 @@ fn the_page_alone_tells_of_a_leader_and_not_of_a_margin() {
     let (events, ..) = look(true, 2);
     let back = [(Kind::EtcdLeaderChanged, "etcd".to_owned()), (Kind::EtcdQuorumBack, "etcd".to_owned())];
     assert_eq!(events, back);
+    assert_eq!(replay.value("health{member=\"1\"}"), flag("1"));
     for unknown in ["quorum_margin", "members{", "member_healthy{", "quorum "] {
         assert!(!replay.page().contains(&format!("leadline_etcd_{unknown}")), "{unknown}");
     }

@@ -27,6 +27,7 @@ pub(super) fn write(state: &State, round: &Round, counts: &[PortCount], sink: &m
     write_sizes(state, round, sink);
     write_reads(round, sink);
     if let Ok(page) = &round.page {
+        write_health(page, round.health, sink);
         write_page(state, page, sink);
     }
     write_budget(state, round, counts, sink);
@@ -227,6 +228,12 @@ fn write_reads(round: &Round, sink: &mut Sink<'_>) {
         if let Ok(took) = &read.outcome {
             family.value(&[consistency.as_str()], Value::Float(took.as_secs_f64()));
         }
+    }
+}
+
+fn write_health(page: &Page, health: Option<bool>, sink: &mut Sink<'_>) {
+    if let (Some(id), Some(is_healthy)) = (page.member, health) {
+        one(sink, &of::HEALTH, &[&id.to_string()], flag(is_healthy));
     }
 }
 

@@ -28,6 +28,16 @@ pub async fn read_page(url: &MetricsUrl, patience: Duration) -> Result<Page, Fet
     Ok(parse_page(&String::from_utf8_lossy(&response.body)))
 }
 
+/// Whether a member calls itself healthy (`/health` beside the page): it knows a leader, a majority has answered a read,
+/// and no alarm stands. Nothing where it says neither.
+pub async fn read_health(url: &MetricsUrl, patience: Duration) -> Option<bool> {
+    match fetch::get(&url.authority, "/health", patience, LONGEST).await.ok()?.status {
+        200 => Some(true),
+        503 => Some(false),
+        _ => None,
+    }
+}
+
 /// What a page says. Lines that cannot be read are as if they were not there.
 #[must_use]
 pub fn parse_page(text: &str) -> Page {
