@@ -83,7 +83,7 @@ fn check_told(observer: &lab::Agent) -> Result<()> {
     }
     let (lost, back) =
         (observer.events("etcd_quorum_lost")?.len(), observer.events("etcd_quorum_back")?.len());
-    ensure!(lost == back, "{lost} losses and {back} returns");
+    ensure!(lost == back, "{lost} losses and {back} returns: the start of the agent was told as one");
     Ok(())
 }
 

@@ -70,6 +70,8 @@ pub struct State {
     pub(super) disk: Disk,
     /// The last smoothed round trip to each peer in etcd's own histogram, and the histogram that it was taken from.
     pub(super) smoothed: BTreeMap<MemberId, ((u64, f64), Option<f64>)>,
+    /// Whether the list names a member that could not be asked yet.
+    unasked: bool,
     leader: Option<MemberId>,
     /// Changes of leader on the page of this node's member.
     changes: Option<u64>,
@@ -121,12 +123,18 @@ impl State {
     }
 
     fn take_list(&mut self, round: &Round, news: &mut Vec<Occurrence>) {
+        self.unasked = false;
         let Some(told) = round.best_list() else { return };
         let members = told.iter().take(crate::source::etcd::MOST_MEMBERS);
         let members: BTreeMap<MemberId, Member> = members.map(|member| (member.id, member.clone())).collect();
         if let Some(before) = &self.list {
             news.extend(events::of_lists(&before.members, &members, round.time));
         }
+        let before = self.list.as_ref().map(|list| &list.members);
+        let is_new = |id: &MemberId| !before.is_some_and(|before| before.contains_key(id));
+        self.unasked = members.values().any(|member| {
+            !member.client_urls.is_empty() && is_new(&member.id) && !round.answers.contains_key(&member.id)
+        });
         self.memories.retain(|id, _| members.contains_key(id));
         for (id, member) in &members {
             let memory = self.memories.entry(*id).or_default();
@@ -175,6 +183,10 @@ impl State {
             self.has_quorum = page.and_then(|page| page.has_leader);
             return;
         };
+        if self.unasked {
+            // Who is in the list for the first time is asked in the next round: until then nothing is said of it.
+            return;
+        }
         let patience = patience(round);
         let views = |memories: &BTreeMap<MemberId, Memory>| -> Vec<View<'_>> {
             let view = |member| view(member, round, memories);

@@ -149,6 +149,27 @@ fn two_of_three_are_lost_one_after_the_other() {
 }
 
 #[test]
+fn members_that_were_not_asked_yet_are_not_missed() {
+    let mut replay = Replay::new(3);
+    // The list comes with the first answer, and the others are asked only then.
+    let first = [(MemberId(1), answer(1, &Follow(1), &replay.list))];
+    assert_eq!(replay.take(replay.round(first.into())), []);
+    assert_eq!((replay.value("quorum_margin"), replay.value("has_quorum")), (None, None));
+    assert_eq!(replay.step(&[Follow(1), Follow(1), Follow(1)]), []);
+    assert_eq!((replay.margin().as_str(), replay.has_quorum()), ("1", true));
+    // So it is with one that joins as a voter.
+    let asked = replay.list.clone();
+    replay.list.push(member(4));
+    let answers = asked.iter().map(|member| (member.id, answer(member.id.0, &Follow(1), &replay.list)));
+    let round = replay.round(answers.collect());
+    assert_eq!(replay.take(round), told(Kind::EtcdMemberAdded, "node4"));
+    assert_eq!((replay.margin().as_str(), replay.has_quorum()), ("1", true));
+    // Once it was asked, it counts.
+    assert_eq!(replay.step(&[Follow(1), Follow(1), Follow(1), Refuse]), []);
+    assert_eq!(replay.margin(), "0");
+}
+
+#[test]
 fn one_late_answer_shows_and_is_not_told() {
     let mut replay = Replay::new(3);
     replay.step(&[Follow(1), Follow(1), Follow(1)]);
