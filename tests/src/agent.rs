@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
@@ -108,6 +108,30 @@ impl Agent {
             last.as_ref().is_some_and(|(now, why)| now == level && why.contains(reason))
         });
         waited.with_context(|| format!("last seen: {last:?}"))
+    }
+
+    /// Waits until the page is as it should be; answers with it and the time that it took. The error has the samples
+    /// whose names begin like that.
+    pub fn wait_page(
+        &self,
+        what: &str,
+        limit: Duration,
+        shown: &str,
+        holds: impl Fn(&Samples) -> bool,
+    ) -> Result<(Samples, Duration)> {
+        let begun = Instant::now();
+        let mut last = None;
+        let waited = process::wait_for(what, limit, || {
+            let page = self.scrape().ok()?;
+            let is_so = holds(&page);
+            last = Some(page.clone());
+            is_so.then_some((page, begun.elapsed()))
+        });
+        waited.with_context(|| {
+            let samples = last.iter().flat_map(Samples::all);
+            let shown: Vec<_> = samples.filter(|sample| sample.name.starts_with(shown)).collect();
+            format!("last seen: {shown:#?}")
+        })
     }
 
     /// The events of a kind, the oldest first.

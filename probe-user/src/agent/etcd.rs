@@ -11,7 +11,7 @@ use futures_util::future::join_all;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::collector::etcd::round::Round;
-use crate::collector::etcd::{Known, absence, page_reason};
+use crate::collector::etcd::{FOREIGN_PAGE, Known, NO_PAGE, absence};
 use crate::config;
 use crate::event::{Timeline, Timestamp};
 use crate::source::etcd::{
@@ -103,7 +103,7 @@ impl Watcher {
         let health =
             async { if self.is_client(&found) { None } else { read_health(&found.page, patience).await } };
         let (page, health, outcomes) = tokio::join!(read_page(&found.page, patience), health, asked);
-        let page = page.map_err(|error| page_reason(&error)).and_then(of_etcd);
+        let page = page.ok().ok_or(NO_PAGE).and_then(of_etcd);
         if let (Some(why), Err(_)) = (found.absence, &page) {
             self.known.lock().miss(absence(why));
             self.tell("etcd", absence(why), None);
@@ -302,7 +302,7 @@ async fn ask(mut target: Target, material: Option<&Material>, patience: Duration
 
 /// A page that has a word of etcd.
 fn of_etcd(page: Page) -> Result<Page, &'static str> {
-    if page.member.is_some() { Ok(page) } else { Err(crate::collector::etcd::FOREIGN_PAGE) }
+    if page.member.is_some() { Ok(page) } else { Err(FOREIGN_PAGE) }
 }
 
 fn is_loopback(endpoint: &str) -> bool {

@@ -26,7 +26,6 @@ use crate::kernel::PortCount;
 use crate::metric::Descriptor;
 use crate::metric::sink::Sink;
 use crate::source::etcd::{Absence, Cause};
-use crate::source::fetch::FetchError;
 
 pub use self::descriptor::DESCRIPTORS;
 
@@ -39,7 +38,7 @@ const SQLITE: &str = "no etcd: k3s keeps its state in sqlite";
 /// The `reason` where only the page is read.
 const NO_CERTIFICATE: &str = "no client certificate of etcd: members and quorum margin are unknown";
 /// The `reason` where the page is not there.
-const NO_PAGE: &str = "the page of metrics of this node's member does not answer";
+pub const NO_PAGE: &str = "the page of metrics of this node's member does not answer";
 /// The `reason` where somebody else serves the page.
 pub const FOREIGN_PAGE: &str = "what serves the page of metrics is not etcd";
 /// The `reason` where there should be etcd.
@@ -63,12 +62,6 @@ pub const fn absence(absence: Absence) -> &'static str {
         Absence::Nothing => NONE,
         Absence::Sqlite => SQLITE,
     }
-}
-
-/// The phrase for why there is no page.
-#[must_use]
-pub const fn page_reason(_error: &FetchError) -> &'static str {
-    NO_PAGE
 }
 
 /// The phrase for why nobody answers.

@@ -1,7 +1,7 @@
 //! An agent beside a control plane, and what it shows against what curl says.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use lab::control_plane::{Options, Part};
@@ -66,21 +66,7 @@ pub(crate) fn wait_page(
     what: &str,
     holds: impl Fn(&Samples) -> bool,
 ) -> Result<(Samples, Duration)> {
-    let begun = Instant::now();
-    let mut last = None;
-    let waited = wait_for(what, LIMIT, || {
-        let page = agent.scrape().ok()?;
-        let is_so = holds(&page);
-        last = Some(page.clone());
-        is_so.then_some((page, begun.elapsed()))
-    });
-    waited.with_context(|| {
-        let ours = last.iter().flat_map(Samples::all);
-        let ours: Vec<_> = ours
-            .filter(|sample| sample.name.starts_with("leadline_control_plane_") && sample.count() == Some(0))
-            .collect();
-        format!("0 are {ours:#?}")
-    })
+    agent.wait_page(what, LIMIT, "leadline_control_plane_", holds)
 }
 
 /// Waits until an agent says the same of a part as curl: whether it lives and is ready, and each of its checks.

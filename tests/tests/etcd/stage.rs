@@ -1,6 +1,6 @@
 //! Agents beside the members of a cluster, and what they show against what etcdctl says.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use lab::process::wait_for;
@@ -21,22 +21,7 @@ pub(crate) fn wait_page(
     what: &str,
     holds: impl Fn(&Samples) -> bool,
 ) -> Result<(Samples, Duration)> {
-    let begun = Instant::now();
-    let mut last = None;
-    let waited = wait_for(what, LIMIT, || {
-        let page = agent.scrape().ok()?;
-        let is_so = holds(&page);
-        last = Some(page.clone());
-        is_so.then_some((page, begun.elapsed()))
-    });
-    waited.with_context(|| {
-        let samples = last.iter().flat_map(Samples::all);
-        let is_shown = |name: &str| {
-            name.starts_with("leadline_etcd_") && !name.contains("seconds") && !name.contains("failure")
-        };
-        let shown: Vec<_> = samples.filter(|sample| is_shown(&sample.name)).collect();
-        format!("{shown:#?}")
-    })
+    agent.wait_page(what, LIMIT, "leadline_etcd_", holds)
 }
 
 /// A value of the whole cluster.

@@ -110,8 +110,12 @@ mod tests {
         assert_eq!(growth.time_to(12_000), Some(1_000.0));
         assert_eq!(growth.0.len(), 11);
         assert_eq!(growth.time_to(1), Some(0.0));
+        // After a defragmentation it grows from there.
         growth.add(at(200), 500);
         assert_eq!(growth.time_to(10_000), None);
+        growth.add(at(300), 1_500);
+        assert_eq!(growth.time_to(10_500), Some(900.0));
+        growth.add(at(310), 500);
         for hour in 1..5 {
             growth.add(at(hour * 3_600), 500);
         }
