@@ -26,14 +26,47 @@ fn first_v2(mounts: &str) -> Option<PathBuf> {
         .find_map(|fields| fields.get(1).map(PathBuf::from))
 }
 
+/// Where the machine has hierarchies of cgroup v1 mounted: nowhere, or beside v2 in the hybrid layout.
+pub fn v1_roots() -> Result<Vec<PathBuf>> {
+    let mounts = fs::read_to_string("/proc/self/mounts").context("read /proc/self/mounts")?;
+    Ok(all_v1(&mounts))
+}
+
+fn all_v1(mounts: &str) -> Vec<PathBuf> {
+    let fields = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+    fields
+        .filter(|fields| fields.get(2) == Some(&"cgroup"))
+        .filter_map(|fields| fields.get(1).map(PathBuf::from))
+        .collect()
+}
+
+/// Makes a directory right below the root of a hierarchy of cgroup v1. One of cpuset takes processes only when it has been
+/// given processors and memory; those below it get the same.
+pub fn create_v1(path: &Path) -> Result<()> {
+    create(path)?;
+    let root = path.parent().context("a cgroup has a parent")?;
+    for file in ["cpuset.cpus", "cpuset.mems"].iter().filter(|file| root.join(file).exists()) {
+        let value =
+            fs::read(root.join(file)).with_context(|| format!("read {file} of {}", root.display()))?;
+        fs::write(path.join(file), value)
+            .and_then(|()| fs::write(path.join("cgroup.clone_children"), "1"))
+            .with_context(|| format!("write {file} of {}", path.display()))?;
+    }
+    Ok(())
+}
+
 /// Makes a cgroup directory with its parents.
 pub fn create(path: &Path) -> Result<()> {
     fs::create_dir_all(path).with_context(|| format!("create cgroup {}", path.display()))
 }
 
-/// Ends every process in the cgroup and below, and waits until they have left it. A missing cgroup is empty.
+/// Ends every process in the cgroup and below, and waits until they have left it. A missing cgroup is empty, and one of
+/// version 1 is taken to be.
 pub fn kill(path: &Path) -> Result<()> {
-    if let Some(error) = fs::write(path.join("cgroup.kill"), "1").err().filter(|error| !is_gone(error)) {
+    let file = path.join("cgroup.kill");
+    // There is none in version 1, and a file cannot be made there.
+    let killed = if file.exists() { fs::write(&file, "1") } else { Ok(()) };
+    if let Some(error) = killed.err().filter(|error| !is_gone(error)) {
         return Err(error).with_context(|| format!("kill cgroup {}", path.display()));
     }
     wait_until(&format!("cgroup {} to be empty", path.display()), LEAVE, || is_empty(path))
@@ -96,6 +129,7 @@ mod tests {
         let mounts = "tmpfs /sys/fs/cgroup tmpfs rw 0 0\ncgroup /sys/fs/cgroup/cpu cgroup rw,cpu 0 0\n\
                       cgroup2 /sys/fs/cgroup/unified cgroup2 rw,relatime 0 0\n";
         assert_eq!(first_v2(mounts), Some(PathBuf::from("/sys/fs/cgroup/unified")));
+        assert_eq!(all_v1(mounts), [PathBuf::from("/sys/fs/cgroup/cpu")]);
     }
 
     #[test]

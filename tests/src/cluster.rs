@@ -49,6 +49,7 @@ pub struct Lab {
     nodes: Vec<Node>,
     switch: Option<Machine>,
     cgroup: PathBuf,
+    legacy: Vec<PathBuf>,
     scratch: PathBuf,
     keeper: Option<Keeper>,
 }
@@ -56,6 +57,16 @@ pub struct Lab {
 impl Lab {
     /// Cleans up after killed runs, then starts a lab.
     pub fn start(options: &LabOptions) -> Result<Self> {
+        Self::start_with(options, &[])
+    }
+
+    /// Like [`Self::start`], and the nodes can run containers: where the machine has hierarchies of cgroup v1, which then
+    /// have the controllers, the nodes have them, too.
+    pub fn start_for_containers(options: &LabOptions) -> Result<Self> {
+        Self::start_with(options, &cgroup::v1_roots()?)
+    }
+
+    fn start_with(options: &LabOptions, v1_roots: &[PathBuf]) -> Result<Self> {
         ensure!(nix::unistd::geteuid().is_root(), "the lab makes namespaces and cgroups: run it as root");
         ensure!((1..=9).contains(&options.nodes), "a lab has 1 to 9 nodes, not {}", options.nodes);
         let clash = HIDDEN.iter().find(|hidden| std::env::temp_dir().starts_with(hidden));
@@ -66,17 +77,21 @@ impl Lab {
         let name = owner::new_name()?;
         let cgroup = cgroup::v2_root()?.join(&name);
         let scratch = std::env::temp_dir().join(&name);
-        let keeper = Some(Keeper::start(&cgroup, &scratch)?);
-        let mut lab = Self { name, flannel: None, nodes: Vec::new(), switch: None, cgroup, scratch, keeper };
+        let legacy: Vec<_> = v1_roots.iter().map(|root| root.join(&name)).collect();
+        let keeper = Some(Keeper::start(&cgroup, &legacy, &scratch)?);
+        let mut lab =
+            Self { name, flannel: None, nodes: Vec::new(), switch: None, cgroup, legacy, scratch, keeper };
         lab.build(options)?;
         Ok(lab)
     }
 
     fn build(&mut self, options: &LabOptions) -> Result<()> {
         cgroup::create(&self.cgroup)?;
+        self.legacy.iter().try_for_each(|directory| cgroup::create_v1(directory))?;
         fs::create_dir_all(&self.scratch).with_context(|| format!("create {}", self.scratch.display()))?;
         let switch = Starting::begin(self.switch_plan())?;
-        let plans = (1..=options.nodes).map(|index| node::plan(index, &self.cgroup, &self.scratch));
+        let plans =
+            (1..=options.nodes).map(|index| node::plan(index, &self.cgroup, &self.legacy, &self.scratch));
         let starting = plans.map(Starting::begin).collect::<Result<Vec<_>>>()?;
         let nodes = (1..).zip(starting).map(|(index, starting)| Node::new(index, starting));
         let nodes = nodes.collect::<Result<Vec<_>>>()?;
@@ -93,6 +108,7 @@ impl Lab {
         Plan {
             name: "switch".into(),
             lab_cgroup: &self.cgroup,
+            lab_legacy: &[],
             lab_scratch: &self.scratch,
             kinds: CloneFlags::CLONE_NEWNET,
             setup: SWITCH_SETUP,
@@ -186,10 +202,13 @@ impl Lab {
             machine.reap();
         }
         (self.nodes, self.switch) = (Vec::new(), None);
-        note(cgroup::remove(&self.cgroup));
+        for directory in self.legacy.iter().chain([&self.cgroup]) {
+            note(cgroup::remove(directory));
+        }
         note(owner::remove_scratch(&self.scratch));
         note(keeper.release());
-        left.extend(leftovers(&self.name, &[&self.cgroup, &self.scratch]));
+        let directories: Vec<_> = self.legacy.iter().chain([&self.cgroup, &self.scratch]).collect();
+        left.extend(leftovers(&self.name, &directories));
         ensure!(left.is_empty(), "{} is not gone:\n{}", self.name, left.join("\n"));
         Ok(())
     }
@@ -225,7 +244,7 @@ fn cable(switch: &Machine, nodes: &[Node]) -> Result<()> {
 }
 
 /// What of a lab is still there: live processes in its cgroup, directories, mounts.
-fn leftovers(name: &str, paths: &[&Path]) -> Vec<String> {
+fn leftovers(name: &str, paths: &[&PathBuf]) -> Vec<String> {
     let processes = fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok).filter_map(|entry| {
         let cgroups = fs::read_to_string(entry.path().join("cgroup")).ok()?;
         let status = fs::read_to_string(entry.path().join("status")).ok()?;

@@ -6,7 +6,7 @@
 
 mod part;
 mod pki;
-mod witness;
+pub(crate) mod witness;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -61,10 +61,10 @@ impl ControlPlane {
 
     /// Waits until a part tells a client that logs in that it is ready.
     pub fn wait_well(&mut self, part: Part) -> Result<()> {
-        let (node, address) = (self.node.clone(), part.address(&self.options));
+        let (node, url) = (self.node.clone(), part.url(&self.options, part.readiness()));
         let (client, mut last) = (pki::client(), None);
         let is_well = || {
-            last = Some(witness::ask(&node, address, part.readiness(), Some(&client)));
+            last = Some(witness::ask(&node, &url, Some(&client)));
             matches!(&last, Some(Ok(answer)) if answer.status == 200)
         };
         let waited = self.service(part)?.wait_until(&format!("{} to be well", part.name()), LIMIT, is_well);
@@ -90,7 +90,7 @@ impl ControlPlane {
 
     /// Asks a part from inside its node by curl, without logging in.
     pub fn ask(&self, part: Part, path: &str) -> Result<Answer> {
-        witness::ask(&self.node, part.address(&self.options), path, None)
+        witness::ask(&self.node, &part.url(&self.options, path), None)
     }
 
     fn service(&mut self, part: Part) -> Result<&mut Service> {

@@ -5,7 +5,7 @@
 //! test threads end before their process does.
 
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -16,15 +16,17 @@ use crate::process;
 const SCRIPT: &str = r#"
 trap '' INT TERM HUP
 read -r _ || :
-if [ -d "$1" ]; then
-    echo 1 > "$1/cgroup.kill"
+scratch=$1 cgroup=$2
+[ ! -d "$cgroup" ] || echo 1 > "$cgroup/cgroup.kill"
+shift
+for directory in "$@"; do
     tries=0
-    until find "$1" -depth -type d -exec rmdir {} + 2>/dev/null || [ ! -d "$1" ] || [ $tries -ge 100 ]; do
+    until [ ! -d "$directory" ] || find "$directory" -depth -type d -exec rmdir {} + 2>/dev/null || [ $tries -ge 100 ]; do
         tries=$((tries + 1))
         sleep 0.05
     done
-fi
-[ ! -d "$2" ] || rm -rf --one-file-system -- "$2"
+done
+[ ! -d "$scratch" ] || rm -rf --one-file-system -- "$scratch"
 "#;
 
 /// A running keeper.
@@ -32,10 +34,10 @@ fi
 pub(crate) struct Keeper(Child);
 
 impl Keeper {
-    /// Starts the keeper of a lab; neither of the two paths needs to exist yet.
-    pub(crate) fn start(cgroup: &Path, scratch: &Path) -> Result<Self> {
+    /// Starts the keeper of a lab; none of the paths needs to exist yet.
+    pub(crate) fn start(cgroup: &Path, legacy: &[PathBuf], scratch: &Path) -> Result<Self> {
         let mut command = Command::new("sh");
-        command.args(["-c", SCRIPT, "leadline-lab-keeper"]).arg(cgroup).arg(scratch);
+        command.args(["-c", SCRIPT, "leadline-lab-keeper"]).arg(scratch).arg(cgroup).args(legacy);
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         command.current_dir("/").process_group(0);
         Ok(Self(process::spawn(&mut command)?))

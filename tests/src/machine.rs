@@ -23,10 +23,13 @@ pub(crate) struct Plan<'a> {
     pub(crate) name: String,
     /// The cgroup of the lab, below which the machine gets its own.
     pub(crate) lab_cgroup: &'a Path,
+    /// The directories of the lab in the hierarchies of cgroup v1, if the machine is to have its own of those as well.
+    pub(crate) lab_legacy: &'a [PathBuf],
     /// The scratch directory of the lab, below which the machine gets its own.
     pub(crate) lab_scratch: &'a Path,
     pub(crate) kinds: CloneFlags,
-    /// Shell commands by which the holder sets its namespaces up; `$name` and `$scratch` are set.
+    /// Shell commands by which the holder sets its namespaces up; `$name` and `$scratch` are set, and `$is_hybrid`, which
+    /// is empty unless the machine has directories in the hierarchies of cgroup v1.
     pub(crate) setup: &'static str,
     pub(crate) ipv4: Ipv4Addr,
     pub(crate) ipv6: Ipv6Addr,
@@ -40,6 +43,7 @@ pub struct Machine {
     holder_pid: u32,
     namespaces: Namespaces,
     root: PathBuf,
+    legacy: Vec<PathBuf>,
     shell: PathBuf,
     scratch: PathBuf,
     ipv4: Ipv4Addr,
@@ -51,6 +55,7 @@ pub(crate) struct Starting<'a> {
     plan: Plan<'a>,
     holder: Holder,
     root: PathBuf,
+    legacy: Vec<PathBuf>,
     scratch: PathBuf,
 }
 
@@ -60,20 +65,24 @@ impl<'a> Starting<'a> {
         let scratch = plan.lab_scratch.join(&plan.name);
         let init = root.join("init.scope");
         cgroup::create(&init)?;
+        let legacy: Vec<_> = plan.lab_legacy.iter().map(|lab| lab.join(&plan.name)).collect();
+        legacy.iter().try_for_each(|directory| cgroup::create(directory))?;
         for directory in ["etc-haproxy", "log", "var-lib", "var-log"] {
             let directory = scratch.join(directory);
             fs::create_dir_all(&directory).with_context(|| format!("create {}", directory.display()))?;
         }
         let output = scratch.join("holder.log");
         let output = fs::File::create(&output).with_context(|| format!("create {}", output.display()))?;
-        let script = format!("set -eu\nname=$1 scratch=$2\n{}{HOLD}", plan.setup);
+        let script = format!("set -eu\nname=$1 scratch=$2 is_hybrid=$3\n{}{HOLD}", plan.setup);
         let mut command = Command::new("sh");
         command.args(["-c", &script, "leadline-lab-holder", &plan.name]).arg(&scratch);
+        command.arg(if legacy.is_empty() { "" } else { "yes" });
         command.current_dir("/").stdin(Stdio::null()).stdout(Stdio::null()).stderr(output);
         // A new cgroup namespace is rooted where the process is, so the holder must start in the machine's root.
-        join(&mut command, &root, &Namespaces::default(), plan.kinds)?;
+        let cgroups = legacy.iter().chain([&root]).map(PathBuf::as_path);
+        join(&mut command, cgroups, &Namespaces::default(), plan.kinds)?;
         let holder = Holder::spawn(&mut command)?;
-        Ok(Self { plan, holder, root, scratch })
+        Ok(Self { plan, holder, root, legacy, scratch })
     }
 
     pub(crate) fn ready(mut self) -> Result<Machine> {
@@ -100,6 +109,7 @@ impl<'a> Starting<'a> {
             shell,
             name: self.plan.name,
             root: self.root,
+            legacy: self.legacy,
             scratch: self.scratch,
             ipv4: self.plan.ipv4,
             ipv6: self.plan.ipv6,
@@ -126,11 +136,12 @@ impl Machine {
         self.holder_pid
     }
 
-    /// Starts a daemon in `system.slice/NAME.service` with its output in a log file.
+    /// Starts a daemon in `system.slice/NAME.service`, and in the machine's own directories of cgroup v1, with its output in a log file.
     pub fn service(&self, name: &str, command: &mut Command) -> Result<Service> {
         let unit = self.root.join(format!("system.slice/{name}.service"));
         cgroup::create(&unit)?;
-        join(command, &unit, &self.namespaces, CloneFlags::empty())?;
+        let cgroups = self.legacy.iter().chain([&unit]).map(PathBuf::as_path);
+        join(command, cgroups, &self.namespaces, CloneFlags::empty())?;
         let log = self.scratch.join(format!("log/{name}.log"));
         Service::start(format!("{name} on {}", self.name), command, log, unit)
     }

@@ -19,15 +19,27 @@ use crate::service::Service;
 
 /// The holder's view of the file system. sysfs is mounted afresh to show the devices of the network namespace; the
 /// old one goes first, since its cgroup mounts would still be listed in /proc/mounts. Network namespaces that
-/// others keep in /run/netns must not be held alive by our copy of their mounts. The configuration that the package of
+/// others keep in /run/netns must not be held alive by our copy of their mounts. Where the node has directories of its own in
+/// the hierarchies of cgroup v1, it sees those too, as the machine does. The configuration that the package of
 /// HAProxy brings is not the node's.
 const SETUP: &str = r#"
 mount --make-rprivate /
 echo "$name" > /proc/sys/kernel/hostname
 umount -R -l /run/netns 2>/dev/null || :
+legacy=$(awk '$3 == "cgroup" { print $2, $4 }' /proc/self/mounts)
 umount -R -l /sys
 mount -t sysfs sysfs /sys
-mount -t cgroup2 cgroup2 /sys/fs/cgroup
+if [ "$is_hybrid" ]; then
+    mount -t tmpfs -o mode=755 tmpfs /sys/fs/cgroup
+    echo "$legacy" | while read -r directory options; do
+        mkdir "$directory"
+        mount -t cgroup -o "$options" cgroup "$directory"
+    done
+    mkdir /sys/fs/cgroup/unified
+    mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified
+else
+    mount -t cgroup2 cgroup2 /sys/fs/cgroup
+fi
 mount -t bpf bpf /sys/fs/bpf
 mount -t tracefs tracefs /sys/kernel/tracing
 mount --bind "$scratch/var-lib" /var/lib
@@ -116,10 +128,16 @@ fn find_address(json: &str, address: IpAddr) -> Result<Option<Held>> {
 }
 
 /// The plan of node `index` for [`Starting::begin`].
-pub(crate) fn plan<'a>(index: u8, lab_cgroup: &'a Path, lab_scratch: &'a Path) -> Plan<'a> {
+pub(crate) fn plan<'a>(
+    index: u8,
+    lab_cgroup: &'a Path,
+    lab_legacy: &'a [PathBuf],
+    lab_scratch: &'a Path,
+) -> Plan<'a> {
     Plan {
         name: format!("node{index}"),
         lab_cgroup,
+        lab_legacy,
         lab_scratch,
         kinds: CloneFlags::CLONE_NEWNET
             | CloneFlags::CLONE_NEWNS

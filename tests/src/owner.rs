@@ -55,10 +55,12 @@ fn is_stale(name: &str) -> bool {
 /// Removes what labs of dead processes left: processes, cgroups and scratch directories. Returns their names.
 pub fn clean_stale() -> Result<Vec<String>> {
     let mut cleaned = Vec::new();
-    let root = cgroup::v2_root()?;
-    for name in stale_below(&root)? {
-        cgroup::remove(&root.join(&name))?;
-        cleaned.push(name);
+    // Version 2 first: only there can processes be killed.
+    for root in [cgroup::v2_root()?].into_iter().chain(cgroup::v1_roots()?) {
+        for name in stale_below(&root)? {
+            cgroup::remove(&root.join(&name))?;
+            cleaned.push(name);
+        }
     }
     let scratch = std::env::temp_dir();
     for name in stale_below(&scratch)? {

@@ -56,17 +56,27 @@ impl Namespaces {
     }
 }
 
-/// Lets the command start in the cgroup, then in the namespaces, then in `fresh` namespaces of its own.
+/// Lets the command start in the cgroups, one of each hierarchy, then in the namespaces, then in `fresh` namespaces of
+/// its own.
 ///
 /// It also gets its own process group: a Ctrl-C at the terminal must reach the owner of the lab only.
-pub fn join(command: &mut Command, cgroup: &Path, namespaces: &Namespaces, fresh: CloneFlags) -> Result<()> {
-    let procs = cgroup.join("cgroup.procs");
-    let procs =
-        File::options().write(true).open(&procs).with_context(|| format!("open {}", procs.display()))?;
+pub fn join<'a>(
+    command: &mut Command,
+    cgroups: impl IntoIterator<Item = &'a Path>,
+    namespaces: &Namespaces,
+    fresh: CloneFlags,
+) -> Result<()> {
+    let open = |cgroup: &Path| {
+        let procs = cgroup.join("cgroup.procs");
+        File::options().write(true).open(&procs).with_context(|| format!("open {}", procs.display()))
+    };
+    let procs = cgroups.into_iter().map(open).collect::<Result<Vec<_>>>()?;
     let namespaces = namespaces.clone();
     command.process_group(0);
     let enter = move || {
-        (&procs).write_all(b"0")?;
+        for mut procs in &procs {
+            procs.write_all(b"0")?;
+        }
         namespaces.enter(CloneFlags::all())?;
         unshare(fresh)?;
         // Who takes signals by a descriptor blocks them, and children would inherit that.
@@ -107,7 +117,7 @@ pub trait Place: Sync {
     /// Its working directory is `/`: changing the mount namespace loses every other one.
     fn command(&self, program: &str) -> Result<Command> {
         let mut command = Command::new(program);
-        join(&mut command, self.cgroup(), self.namespaces(), CloneFlags::empty())?;
+        join(&mut command, [self.cgroup()], self.namespaces(), CloneFlags::empty())?;
         command.stdin(Stdio::null());
         Ok(command)
     }

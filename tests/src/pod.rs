@@ -107,7 +107,7 @@ impl Pod {
         let fresh = if self.spec.host_network { CloneFlags::empty() } else { CloneFlags::CLONE_NEWNET };
         let mut command = Command::new("sleep");
         command.arg("infinity").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        join(&mut command, &pause, self.node.namespaces(), fresh)?;
+        join(&mut command, [pause.as_path()], self.node.namespaces(), fresh)?;
         let sandbox = Holder::spawn(&mut command)?;
         let pid = sandbox.pid();
         self.sandbox = Some(sandbox);

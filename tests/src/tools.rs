@@ -11,10 +11,11 @@ use anyhow::{Context as _, Result, bail, ensure};
 use crate::process;
 
 /// The Debian packages of the programs that the lab uses.
-const PACKAGES: [(&str, &str); 21] = [
+const PACKAGES: [(&str, &str); 23] = [
     ("bpftool", "bpftool"),
     ("busybox", "busybox-static"),
     ("conntrack", "conntrack"),
+    ("containerd", "containerd"),
     ("curl", "curl"),
     ("etcd", "etcd-server"),
     ("etcdctl", "etcd-client"),
@@ -29,6 +30,7 @@ const PACKAGES: [(&str, &str); 21] = [
     ("ping", "iputils-ping"),
     ("promtool", "prometheus"),
     ("qemu-system-x86_64", "qemu-system-x86"),
+    ("runc", "runc"),
     ("ss", "iproute2"),
     ("strace", "strace"),
     ("strip", "binutils"),
@@ -79,9 +81,12 @@ const KUBE_CONTROLLER_MANAGER: GoTool = GoTool {
 const KUBE_SCHEDULER: GoTool =
     GoTool { package: "k8s.io/kubernetes/cmd/kube-scheduler", binary: "kube-scheduler", ..KUBE_APISERVER };
 
+const KUBELET: GoTool =
+    GoTool { package: "k8s.io/kubernetes/cmd/kubelet", binary: "kubelet", ..KUBE_APISERVER };
+
 /// All that is built.
-const BUILT: [&GoTool; 6] =
-    [&FLANNELD, &ETCD, &ETCDCTL, &KUBE_APISERVER, &KUBE_CONTROLLER_MANAGER, &KUBE_SCHEDULER];
+const BUILT: [&GoTool; 7] =
+    [&FLANNELD, &ETCD, &ETCDCTL, &KUBE_APISERVER, &KUBE_CONTROLLER_MANAGER, &KUBE_SCHEDULER, &KUBELET];
 
 /// The root of the workspace.
 #[must_use]
@@ -129,6 +134,11 @@ pub fn kube_controller_manager() -> Result<PathBuf> {
 /// The path of kube-scheduler 1.34, which is built if it is missing.
 pub fn kube_scheduler() -> Result<PathBuf> {
     build(&KUBE_SCHEDULER, &mut |_| {})
+}
+
+/// The path of kubelet 1.34, which is built if it is missing.
+pub fn kubelet() -> Result<PathBuf> {
+    build(&KUBELET, &mut |_| {})
 }
 
 /// The path of an installed program; the error names the package to install.

@@ -11,6 +11,8 @@ use lab::{ControlPlane, Etcd, EtcdOptions, Lab, LabOptions};
 mod access;
 #[path = "control_plane/failure.rs"]
 mod failure;
+#[path = "control_plane/kubelet.rs"]
+mod kubelet;
 #[path = "control_plane/stage.rs"]
 mod stage;
 

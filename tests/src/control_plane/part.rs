@@ -82,6 +82,10 @@ impl Part {
         SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
     }
 
+    pub(super) fn url(self, options: &Options, path: &str) -> String {
+        format!("https://{}{path}", self.address(options))
+    }
+
     pub(super) fn binary(self) -> Result<PathBuf> {
         match self {
             Self::ApiServer => tools::kube_apiserver(),

@@ -1,7 +1,6 @@
 //! What curl says of a health endpoint.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -38,19 +37,14 @@ impl Answer {
 }
 
 /// Asks by curl from inside the node, as a client with those files or as nobody; an error where nothing answers.
-pub(super) fn ask(
-    node: &Node,
-    address: SocketAddr,
-    path: &str,
-    client: Option<&[String; 2]>,
-) -> Result<Answer> {
+pub(crate) fn ask(node: &Node, url: &str, client: Option<&[String; 2]>) -> Result<Answer> {
     let curl = tools::require("curl")?;
     let mut command = node.command(curl.to_str().context("the path of curl is no UTF-8")?)?;
     command.args(["--silent", "--show-error", "--insecure", "--http1.1", "--max-time", PATIENCE]);
     if let Some([certificate, key]) = client {
         command.args(["--cert", certificate, "--key", key]);
     }
-    command.args(["--write-out", "\n%{http_code} %{time_total}", &format!("https://{address}{path}")]);
+    command.args(["--write-out", "\n%{http_code} %{time_total}", url]);
     parse(&process::run(&mut command)?)
 }
 

@@ -78,7 +78,7 @@ pub(crate) fn attach(pod: &Pod, pid: u32) -> Result<()> {
     // The container has no cgroup yet, and the real plugins are not run by the pod either.
     let mut command = Command::new("ip");
     command.args(["-batch", "-"]);
-    join(&mut command, pod.node().cgroup(), pod.namespaces(), CloneFlags::empty())?;
+    join(&mut command, [pod.node().cgroup()], pod.namespaces(), CloneFlags::empty())?;
     process::run_with_input(&mut command, &script).with_context(|| format!("ip -batch:\n{script}")).map(drop)
 }
 

@@ -38,11 +38,14 @@ fn labels(part: Part) -> [(&'static str, String); 2] {
 
 /// The one value of `leadline_control_plane_failure` that is 1.
 pub(crate) fn failure(page: &Samples, part: Part) -> Result<Option<String>> {
-    let of_part = |name: &'static str| {
-        page.of(name, move |sample| sample.label("component") == Some(component(part).as_str()))
-    };
-    let all: Vec<_> = of_part("leadline_control_plane_failure").collect();
-    ensure!(all.is_empty() || all.len() == 8, "{} reasons of {}", all.len(), part.name());
+    failure_of(page, &component(part))
+}
+
+pub(crate) fn failure_of(page: &Samples, component: &str) -> Result<Option<String>> {
+    let all =
+        page.of("leadline_control_plane_failure", |sample| sample.label("component") == Some(component));
+    let all: Vec<_> = all.collect();
+    ensure!(all.is_empty() || all.len() == 8, "{} reasons of {component}", all.len());
     let set: Vec<_> = all.into_iter().filter(|sample| sample.count() == Some(1)).collect();
     ensure!(set.len() <= 1, "{set:?}");
     Ok(set.first().and_then(|sample| sample.label("reason")).map(str::to_owned))
@@ -50,9 +53,12 @@ pub(crate) fn failure(page: &Samples, part: Part) -> Result<Option<String>> {
 
 /// The checks of a part.
 pub(crate) fn checks(page: &Samples, part: Part) -> BTreeMap<String, bool> {
-    let of_part =
-        page.of("leadline_control_plane_check", |sample| sample.label("component") == Some(&component(part)));
-    of_part.filter_map(|sample| Some((sample.label("check")?.to_owned(), sample.count()? == 1))).collect()
+    checks_of(page, &component(part))
+}
+
+pub(crate) fn checks_of(page: &Samples, component: &str) -> BTreeMap<String, bool> {
+    let all = page.of("leadline_control_plane_check", |sample| sample.label("component") == Some(component));
+    all.filter_map(|sample| Some((sample.label("check")?.to_owned(), sample.count()? == 1))).collect()
 }
 
 /// How many series there are.
@@ -97,10 +103,14 @@ pub(crate) fn wait_agreement(agent: &Agent, plane: &ControlPlane, part: Part) ->
 
 /// Waits for the one event of a kind about a part.
 pub(crate) fn wait_event(agent: &Agent, kind: &str, part: Part) -> Result<Value> {
+    wait_event_of(agent, kind, &component(part))
+}
+
+pub(crate) fn wait_event_of(agent: &Agent, kind: &str, component: &str) -> Result<Value> {
     let mut found = Vec::new();
-    wait_until(&format!("{kind} of {}", part.name()), LIMIT, || {
+    wait_until(&format!("{kind} of {component}"), LIMIT, || {
         found = agent.events(kind).unwrap_or_default();
-        found.retain(|event| event["subject"] == component(part).as_str());
+        found.retain(|event| event["subject"] == component);
         !found.is_empty()
     })?;
     ensure!(found.len() == 1, "{found:#?}");

@@ -21,7 +21,8 @@ const DENY: &str =
     "#!/bin/sh\n# For the time of `cargo xtask setup`: installed daemons are not started.\nexit 101\n";
 
 /// Daemons that come with programs we need; the lab starts its own.
-const DAEMONS: [(&str, &str); 4] = [
+const DAEMONS: [(&str, &str); 5] = [
+    ("containerd", "containerd"),
     ("etcd-server", "etcd"),
     ("haproxy", "haproxy"),
     ("keepalived", "keepalived"),

@@ -52,6 +52,8 @@ pub(super) const NEEDS: &[Need] = &[
     need("etcdctl", &["etcd-client"], "the lab's witness for etcd"),
     need("keepalived", &["keepalived"], "virtual addresses in the lab"),
     need("openssl", &["openssl"], "certificates and TLS servers in the lab"),
+    need("containerd", &["containerd"], "runs the pods of a kubelet in the lab"),
+    need("runc", &["runc"], "runs the containers of containerd"),
     need("haproxy", &["haproxy"], "a load balancer in the lab"),
     need("busybox", &["busybox-static"], "the programs in a virtual machine"),
     need("qemu-system-x86_64", &["qemu-system-x86"], "runs older kernels in a virtual machine"),
