@@ -62,6 +62,10 @@ const ETCD: GoTool =
 
 const ETCDCTL: GoTool = GoTool { package: "go.etcd.io/etcd/etcdctl/v3", binary: "etcdctl", ..ETCD };
 
+const ETCD_3_5: GoTool = GoTool { module: "etcd-3.5", ..ETCD };
+
+const ETCDCTL_3_5: GoTool = GoTool { module: "etcd-3.5", ..ETCDCTL };
+
 const KUBE_APISERVER: GoTool = GoTool {
     module: "kubernetes",
     package: "k8s.io/kubernetes/cmd/kube-apiserver",
@@ -85,8 +89,17 @@ const KUBELET: GoTool =
     GoTool { package: "k8s.io/kubernetes/cmd/kubelet", binary: "kubelet", ..KUBE_APISERVER };
 
 /// All that is built.
-const BUILT: [&GoTool; 7] =
-    [&FLANNELD, &ETCD, &ETCDCTL, &KUBE_APISERVER, &KUBE_CONTROLLER_MANAGER, &KUBE_SCHEDULER, &KUBELET];
+const BUILT: [&GoTool; 9] = [
+    &FLANNELD,
+    &ETCD,
+    &ETCDCTL,
+    &ETCD_3_5,
+    &ETCDCTL_3_5,
+    &KUBE_APISERVER,
+    &KUBE_CONTROLLER_MANAGER,
+    &KUBE_SCHEDULER,
+    &KUBELET,
+];
 
 /// The root of the workspace.
 #[must_use]
@@ -109,6 +122,16 @@ pub fn prepare(progress: &mut dyn FnMut(&str)) -> Result<()> {
 /// The path of flanneld, which is built if it is missing.
 pub fn flanneld() -> Result<PathBuf> {
     build(&FLANNELD, &mut |_| {})
+}
+
+/// The path of etcd 3.5, which is built if it is missing.
+pub fn etcd_3_5() -> Result<PathBuf> {
+    build(&ETCD_3_5, &mut |_| {})
+}
+
+/// The path of the etcdctl of etcd 3.5, which is built if it is missing.
+pub fn etcdctl_3_5() -> Result<PathBuf> {
+    build(&ETCDCTL_3_5, &mut |_| {})
 }
 
 /// The path of etcd 3.6, which is built if it is missing.

@@ -29,8 +29,11 @@ mod wire;
 /// The time for what a cluster does by itself, such as to elect a leader.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// Both versions.
+/// The oldest and the newest.
 const VERSIONS: [Version; 2] = [Version::V3_4, Version::V3_6];
+
+/// All of them.
+const ALL_VERSIONS: [Version; 3] = [Version::V3_4, Version::V3_5, Version::V3_6];
 
 fn of(version: Version) -> EtcdOptions {
     EtcdOptions { version, ..EtcdOptions::default() }

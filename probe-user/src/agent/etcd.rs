@@ -145,7 +145,8 @@ impl Watcher {
         found
     }
 
-    /// The members of the list, and the endpoints that were given as long as nobody answers.
+    /// The members of the list, and of the endpoints that were given all as long as nobody answers, and those of who is in
+    /// no list: a member that was removed and did not hear of it.
     fn targets(&mut self, found: &Found) -> Vec<Target> {
         let members = self.known.lock().members();
         let mut wanted: BTreeMap<String, Option<MemberId>> = BTreeMap::new();
@@ -154,8 +155,10 @@ impl Watcher {
                 wanted.insert(endpoint, Some(member.id));
             }
         }
-        if members.is_empty() || !self.has_answered {
-            for endpoint in &found.endpoints {
+        let is_lost = members.is_empty() || !self.has_answered;
+        let is_listed = |id: &MemberId| members.iter().any(|member| member.id == *id);
+        for endpoint in &found.endpoints {
+            if is_lost || self.seeds.get(endpoint).is_some_and(|id| !is_listed(id)) {
                 wanted.entry(endpoint.clone()).or_insert(None);
             }
         }
@@ -225,7 +228,13 @@ impl Watcher {
                     self.seeds.insert(target.endpoint.clone(), status.member);
                     round.answers.insert(status.member, answer);
                 }
-                (None, Err(error)) => round.strangers.push(error.clone()),
+                (None, Err(error)) => {
+                    // Who is in no list and has ended is not asked for ever.
+                    if !matches!(error.cause, Cause::Late(_)) {
+                        self.seeds.remove(&target.endpoint);
+                    }
+                    round.strangers.push(error.clone());
+                }
                 (Some(expected), Ok(status)) if status.member != expected => {
                     self.seeds.remove(&target.endpoint);
                     let other = AskError { endpoint: target.endpoint.clone(), cause: Cause::OtherMember };

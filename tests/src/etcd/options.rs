@@ -16,6 +16,8 @@ use crate::tools;
 pub enum Version {
     /// 3.4, Debian's.
     V3_4,
+    /// 3.5, built from source.
+    V3_5,
     /// 3.6, built from source.
     V3_6,
 }
@@ -26,6 +28,7 @@ impl Version {
     pub fn prefix(self) -> &'static str {
         match self {
             Self::V3_4 => "3.4.",
+            Self::V3_5 => "3.5.",
             Self::V3_6 => "3.6.",
         }
     }
@@ -33,6 +36,7 @@ impl Version {
     pub(super) fn etcd(self) -> Result<PathBuf> {
         match self {
             Self::V3_4 => tools::require("etcd"),
+            Self::V3_5 => tools::etcd_3_5(),
             Self::V3_6 => tools::etcd_3_6(),
         }
     }
@@ -40,6 +44,7 @@ impl Version {
     pub(super) fn etcdctl(self) -> Result<PathBuf> {
         match self {
             Self::V3_4 => tools::require("etcdctl"),
+            Self::V3_5 => tools::etcdctl_3_5(),
             Self::V3_6 => tools::etcdctl_3_6(),
         }
     }

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use lab::etcd::Version;
 
 use crate::stage::{agent, failure, has_margin, id, of_cluster, of_member, wait_agreement, wait_page};
-use crate::{LIMIT, VERSIONS, of, start};
+use crate::{ALL_VERSIONS, LIMIT, of, start};
 
 /// Whether a read was answered.
 fn read(page: &lab::scrape::Samples, consistency: &str) -> Option<u64> {
@@ -15,7 +15,7 @@ fn read(page: &lab::scrape::Samples, consistency: &str) -> Option<u64> {
 
 #[test]
 fn the_margin_falls_with_each_member_that_is_killed_and_comes_back() -> Result<()> {
-    for version in VERSIONS {
+    for version in ALL_VERSIONS {
         let (lab, mut etcd) = start(3, &of(version))?;
         let leader = etcd.wait_leader(LIMIT)?;
         let followers = etcd.followers()?;
