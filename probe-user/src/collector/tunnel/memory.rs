@@ -13,7 +13,7 @@ const SILENCE: Duration = Duration::from_secs(15);
 /// relays, and who hears nothing of its data makes a new one every 15 s.
 const HANDSHAKES: usize = 3;
 /// See [`HANDSHAKES`].
-const HANDSHAKES_WITHIN: Duration = Duration::from_secs(60);
+const HANDSHAKES_WITHIN: Duration = Duration::from_mins(1);
 /// So many changes of the path within [`FLAPPING_WITHIN`] are flapping.
 const FLAPPING: usize = 6;
 /// See [`FLAPPING`].
