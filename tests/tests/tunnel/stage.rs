@@ -39,14 +39,11 @@ pub(crate) fn witness_path(node: &Node, peer: &Node) -> Result<&'static str> {
     let line = said.lines().find(|line| line.split_whitespace().nth(1) == Some(peer.name()));
     let line = line.with_context(|| format!("no {} in {said}", peer.name()))?;
     let words = [("; direct ", "direct"), ("; peer-relay ", "peer_relay"), ("; relay ", "derp")];
-    let found = words.iter().find(|(word, _)| line.contains(word)).map(|(_, path)| *path);
-    match found {
-        Some(path) => Ok(path),
-        None => {
-            ensure!(!line.contains("active"), "{line}");
-            Ok("idle")
-        }
+    if let Some((_, path)) = words.iter().find(|(word, _)| line.contains(word)) {
+        return Ok(path);
     }
+    ensure!(!line.contains("active"), "{line}");
+    Ok("idle")
 }
 
 /// How many series there are.
