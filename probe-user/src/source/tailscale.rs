@@ -24,6 +24,8 @@ pub use find::{Candidates, candidates};
 /// What one round of questions has told.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reading {
+    /// The process that listens, by the kernel's word: another one counts from 0 again.
+    pub process: Option<i32>,
     /// The version of the daemon.
     pub version: Option<String>,
     /// What the daemon is doing.

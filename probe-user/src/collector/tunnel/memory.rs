@@ -109,6 +109,13 @@ impl Memory {
         self.is_one_way
     }
 
+    /// A new daemon counts from 0, which its counts need not show by the time it is asked.
+    pub(super) fn restart(&mut self) {
+        for total in [&mut self.received, &mut self.transmitted].into_iter().flatten() {
+            total.last = 0;
+        }
+    }
+
     /// Takes the bytes and handshakes of an answer; whether the tunnel has become one-way or has ceased to be so.
     pub(super) fn observe_bytes(&mut self, peer: &Peer, now: Duration) -> Option<bool> {
         let observe = |total: &mut Option<Total>, counted: Option<u64>| {

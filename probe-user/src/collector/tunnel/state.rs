@@ -74,6 +74,8 @@ pub struct State {
     /// Whether the last thing to be said is that this node is part of its tailnet, or that it is not.
     is_up: Option<bool>,
     misses: u32,
+    /// The daemon that answered last.
+    process: Option<i32>,
     inner: Vec<IpNet>,
 }
 
@@ -111,6 +113,9 @@ impl State {
         found.extend(self.follow_keys(&reading, at));
         found.extend(self.follow_offers(&reading, at));
         self.choose(&reading);
+        if std::mem::replace(&mut self.process, reading.process) != reading.process {
+            self.peers.values_mut().for_each(Memory::restart);
+        }
         for (name, memory) in &mut self.peers {
             if let Some(peer) = reading.peers.get(name) {
                 found.extend(follow_peer(name, memory, peer, &self.inner, at));

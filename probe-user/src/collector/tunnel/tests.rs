@@ -19,6 +19,7 @@ fn page(known: &Known) -> String {
 
 fn reading(peer: Peer) -> Reading {
     Reading {
+        process: Some(1),
         version: Some("1.102.5".to_owned()),
         backend: Backend::Running,
         health: Some(2),

@@ -33,24 +33,28 @@ pub async fn read(socket: &Path) -> Result<Reading, AskError> {
 }
 
 async fn ask(socket: &Path) -> Result<Reading, Cause> {
-    let mut reading = status::parse(&get(socket, STATUS).await?)?;
+    let (answer, process) = get(socket, STATUS).await?;
+    let mut reading = status::parse(&answer)?;
+    reading.process = process;
     // Without them the routes are unknown, and nothing else.
     reading.advertised = match get(socket, PREFS).await {
-        Ok(prefs) => status::parse_advertised(&prefs),
+        Ok((prefs, _)) => status::parse_advertised(&prefs),
         Err(Cause::Status(_)) => None,
         Err(cause) => return Err(cause),
     };
     Ok(reading)
 }
 
-async fn get(socket: &Path, path: &str) -> Result<Vec<u8>, Cause> {
+/// The body of an answer, and the process that listens.
+async fn get(socket: &Path, path: &str) -> Result<(Vec<u8>, Option<i32>), Cause> {
     trust(fs::metadata(socket)?.uid())?;
     let stream = UnixStream::connect(socket).await?;
     // The path may be another's by now; the kernel knows who listens.
-    trust(stream.peer_cred()?.uid())?;
+    let listener = stream.peer_cred()?;
+    trust(listener.uid())?;
     let response = fetch::converse(stream, HOST, path, LONGEST).await?;
     match response.status {
-        200 => Ok(response.body),
+        200 => Ok((response.body, listener.pid())),
         403 => Err(Cause::Denied),
         status => Err(Cause::Status(status)),
     }
@@ -113,6 +117,7 @@ mod tests {
         });
         let reading = read(&scratch.0).await.unwrap();
         assert_eq!(reading.backend, Backend::Running);
+        assert_eq!(reading.process, i32::try_from(std::process::id()).ok());
         assert_eq!(reading.advertised, Some(vec!["10.42.3.0/24".parse().unwrap()]));
         let asked = server.await.unwrap();
         assert!(asked[0].starts_with("GET /localapi/v0/status HTTP/1.1\r\nHost: local-tailscaled.sock\r\n"));

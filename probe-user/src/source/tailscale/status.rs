@@ -102,6 +102,7 @@ pub(super) fn parse(answer: &[u8]) -> Result<Reading, Cause> {
     let backend = raw.backend_state.as_deref().map(read_backend).ok_or(Cause::NoState)?;
     let suffix = raw.suffix.unwrap_or_default();
     Ok(Reading {
+        process: None,
         version: raw.version,
         backend,
         health: raw.health.and_then(|health| u64::try_from(health.len()).ok()),

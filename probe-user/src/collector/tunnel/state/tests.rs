@@ -101,6 +101,20 @@ fn a_daemon_that_does_not_answer_twice_is_down_and_keeps_what_was_counted() {
 }
 
 #[test]
+fn a_new_daemon_that_has_counted_more_than_the_old_one_is_known_by_its_process() {
+    let mut state = State::default();
+    let of = |process, received| Reading {
+        process: Some(process),
+        ..reading(Peer { received: Some(received), ..direct() })
+    };
+    let totals = [(1, 100), (1, 150), (2, 200), (2, 210)].map(|(process, received)| {
+        observe(&mut state, of(process, received), 1);
+        state.peers["node2"].received()
+    });
+    assert_eq!(totals, [100, 150, 350, 360].map(Some));
+}
+
+#[test]
 fn one_answer_that_is_missing_is_no_news() {
     let mut state = State::default();
     for seconds in [0, 2, 4] {
