@@ -15,6 +15,7 @@ mod pod_events;
 mod privilege;
 mod retention;
 mod serve;
+mod tunnel;
 mod vip;
 mod vip_listener;
 mod vip_probe;
@@ -135,6 +136,7 @@ impl<'a> Agent<'a> {
         let bursts = agent.bursts(&registry, &probes);
         let is_heard = agent.observe_vips(&network, heard.clone(), bursts, &mut chosen)?;
         agent.observe_listeners(&network, is_heard.then(|| heard.clone()), &mut chosen)?;
+        tunnel::observe(&agent, &registry, &mut chosen).await?;
         agent.probe_vips(&network, registry, heard, probes, &mut chosen)?;
         agent.observe_haproxy(&mut chosen).await?;
         agent.observe_etcd(&mut chosen).await?;

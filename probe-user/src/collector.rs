@@ -15,6 +15,7 @@ pub mod tap;
 pub mod tcp;
 pub mod tcp_port;
 pub mod traffic;
+pub mod tunnel;
 pub mod unavailable;
 pub mod vip;
 pub mod vip_listener;
@@ -39,6 +40,7 @@ pub static CATALOGUE: &[(&str, &[&Descriptor])] = &[
     ("etcd", etcd::DESCRIPTORS),
     ("certificate", certificate::DESCRIPTORS),
     ("control_plane", control_plane::DESCRIPTORS),
+    ("tunnel", tunnel::DESCRIPTORS),
     ("program", program::DESCRIPTORS),
     ("self", agent_self::DESCRIPTORS),
     ("runner", runner::DESCRIPTORS),

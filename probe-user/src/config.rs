@@ -9,6 +9,7 @@ mod error;
 mod etcd;
 mod haproxy;
 mod service;
+mod tunnel;
 mod value;
 
 use std::{
@@ -30,6 +31,7 @@ pub use error::{ConfigError, nearest};
 pub use etcd::{Etcd, EtcdCredentials, election_timeout, etcd_credentials, etcd_endpoint, etcd_timeout};
 pub use haproxy::{Haproxy, MetricsUrl, StatsSocket, metrics_url, stats_socket};
 pub use service::{API_PORT, ProbeKind, Service, service};
+pub use tunnel::{Tunnel, tunnel_socket};
 pub use value::{
     WatchedPorts, listen_address, log_level, network, node, probe_interval, retention, watched_ports,
 };
@@ -113,6 +115,9 @@ pub struct Config {
     /// Which certificates are looked at.
     #[serde(deserialize_with = "value::section")]
     pub certificate: Certificate,
+    /// How Tailscale is asked.
+    #[serde(deserialize_with = "value::section")]
+    pub tunnel: Tunnel,
     /// Pairs of owner and peer that are counted at once in the kernel. Default: 4096.
     #[serde(deserialize_with = "value::read_slots")]
     pub slots: u32,
@@ -214,6 +219,8 @@ pub struct Collectors {
     pub control_plane: Mode,
     /// Certificates in files, and those that servers show. Default: auto.
     pub certificate: Mode,
+    /// Tailscale. Default: auto.
+    pub tunnel: Mode,
     /// The agent itself. Default: auto.
     #[serde(rename = "self")]
     pub self_: Mode,
@@ -286,6 +293,7 @@ impl Default for Config {
             etcd: Etcd::default(),
             control_plane: ControlPlane::default(),
             certificate: Certificate::default(),
+            tunnel: Tunnel::default(),
             slots: 4096,
             series_limit: 10_000,
         }
@@ -338,6 +346,7 @@ impl Collectors {
             "etcd" => Some(self.etcd),
             "control_plane" => Some(self.control_plane),
             "certificate" => Some(self.certificate),
+            "tunnel" => Some(self.tunnel),
             "self" => Some(self.self_),
             _ => None,
         }
@@ -406,6 +415,7 @@ mod tests {
             .replace("etcd: auto", "etcd: off")
             .replace("control_plane: auto", "control_plane: off")
             .replace("certificate: auto", "certificate: on")
+            .replace("tunnel: auto", "tunnel: on")
             .replace("self: auto", "self: off")
             .replace("profile: standard", "profile: minimal")
             .replace("pod_retention: 5m", "pod_retention: 1h30m")
@@ -431,6 +441,7 @@ mod tests {
             .replace("\n  timeout: 3s", "\n  timeout: 5s")
             .replace("paths: []", "paths: [/srv/own.pem]")
             .replace("ports: [2379, 2380, 6443, 10250, 10257, 10259]", "ports: [9345]")
+            .replace("\n  socket: null", "\n  socket: /run/t.sock")
             .replace("slots: 4096", "slots: 64")
             .replace("series_limit: 10000", "series_limit: 500")
     }
@@ -475,6 +486,7 @@ mod tests {
                 etcd: Mode::Off,
                 control_plane: Mode::Off,
                 certificate: Mode::On,
+                tunnel: Mode::On,
                 self_: Mode::Off,
             },
             profile: Profile::Minimal,
@@ -511,6 +523,7 @@ mod tests {
             etcd: expected_etcd(),
             control_plane: expected_control_plane(),
             certificate: Certificate { paths: vec![PathBuf::from("/srv/own.pem")], ports: vec![9345] },
+            tunnel: Tunnel { socket: Some("/run/t.sock".into()), poll_interval: Duration::from_secs(2) },
             slots: 64,
             series_limit: 500,
         }

@@ -115,6 +115,34 @@ pub enum Kind {
     ControlPlaneUnready,
     /// It takes them again.
     ControlPlaneReady,
+    /// This node sends to a peer of its tailnet another way: directly, through a peer, through a DERP relay.
+    TunnelPathChanged,
+    /// The path to a peer changes all the time; it is told again when it has been steady.
+    TunnelPathFlapping,
+    /// A peer of the tailnet is not connected to the coordination server any more.
+    TunnelPeerLost,
+    /// It is connected again.
+    TunnelPeerBack,
+    /// What is sent to a peer of the tailnet is not answered.
+    TunnelPeerSilent,
+    /// It is answered again.
+    TunnelPeerHeard,
+    /// What is sent to a peer of the tailnet goes into another tunnel or overlay.
+    TunnelPeerNested,
+    /// It does so no more.
+    TunnelPeerUnnested,
+    /// The key of a node of the tailnet ends within a week.
+    TunnelKeyExpiring,
+    /// The key of a node of the tailnet has ended.
+    TunnelKeyExpired,
+    /// This node is no part of its tailnet any more.
+    TunnelDown,
+    /// It is again.
+    TunnelUp,
+    /// A route that this node offers to its tailnet is not approved.
+    TunnelRouteUnapproved,
+    /// It was approved after all.
+    TunnelRouteApproved,
     /// A netlink socket overran and the state was read again.
     NetlinkResynced,
     /// Links, addresses, routes and neighbours can no longer be followed.

@@ -10,7 +10,7 @@ use super::Cli;
 use crate::config::{
     self, Certificate, Collectors, Config, ConfigError, ControlPlane, Etcd, EtcdCredentials, Events, Haproxy,
     Log, LogFormat, MAX_CONNECTIONS, MetricsUrl, Mode, NodeAddresses, Peers, Profile, SERIES_LIMIT, SLOTS,
-    Service, StatsSocket, TcpPort, Vip, WatchedPorts, Web, nearest,
+    Service, StatsSocket, TcpPort, Tunnel, Vip, WatchedPorts, Web, nearest,
 };
 
 const PREFIX: &str = "LEADLINE_";
@@ -90,6 +90,10 @@ pub struct Flags {
     /// Certificates of Kubernetes and etcd, in files and as servers show them [default: auto]
     #[arg(long = "collector.certificate", env = "LEADLINE_COLLECTOR_CERTIFICATE", value_name = "MODE")]
     pub collector_certificate: Option<Mode>,
+
+    /// Tailscale: the way to each peer, whether it is answered, keys and routes [default: auto]
+    #[arg(long = "collector.tunnel", env = "LEADLINE_COLLECTOR_TUNNEL", value_name = "MODE")]
+    pub collector_tunnel: Option<Mode>,
 
     /// The agent itself [default: auto]
     #[arg(long = "collector.self", env = "LEADLINE_COLLECTOR_SELF", value_name = "MODE")]
@@ -217,6 +221,16 @@ pub struct Flags {
     #[arg(value_delimiter = ',', value_parser = value_parser!(u16).range(1..))]
     pub certificate_ports: Option<Vec<u16>>,
 
+    /// The socket of tailscaled [default: it is looked for]
+    #[arg(long = "tunnel.socket", env = "LEADLINE_TUNNEL_SOCKET", value_name = "PATH")]
+    #[arg(value_parser = config::tunnel_socket)]
+    pub tunnel_socket: Option<PathBuf>,
+
+    /// Ask tailscaled this often, 100ms to 1m [default: 1s]
+    #[arg(long = "tunnel.poll-interval", env = "LEADLINE_TUNNEL_POLL_INTERVAL", value_name = "DURATION")]
+    #[arg(value_parser = config::probe_interval)]
+    pub tunnel_poll_interval: Option<Duration>,
+
     /// Count this many pairs of owner and peer at once in the kernel [default: 4096]
     #[arg(long, env = "LEADLINE_SLOTS", value_name = "N", value_parser = value_parser!(u32).range(bounds(&SLOTS)))]
     pub slots: Option<u32>,
@@ -265,6 +279,7 @@ impl Flags {
                 etcd: given.collector_etcd.unwrap_or(base.collector.etcd),
                 control_plane: given.collector_control_plane.unwrap_or(base.collector.control_plane),
                 certificate: given.collector_certificate.unwrap_or(base.collector.certificate),
+                tunnel: given.collector_tunnel.unwrap_or(base.collector.tunnel),
                 self_: given.collector_self.unwrap_or(base.collector.self_),
             },
             profile: given.profile.unwrap_or(base.profile),
@@ -293,6 +308,10 @@ impl Flags {
             certificate: Certificate {
                 paths: given.certificate_paths.unwrap_or(base.certificate.paths),
                 ports: given.certificate_ports.unwrap_or(base.certificate.ports),
+            },
+            tunnel: Tunnel {
+                socket: given.tunnel_socket.or(base.tunnel.socket),
+                poll_interval: given.tunnel_poll_interval.unwrap_or(base.tunnel.poll_interval),
             },
             slots: given.slots.unwrap_or(base.slots),
             series_limit: given.series_limit.unwrap_or(base.series_limit),
@@ -398,6 +417,7 @@ mod tests {
         "--collector.etcd=on",
         "--collector.control-plane=on",
         "--collector.certificate=off",
+        "--collector.tunnel=off",
         "--collector.self=off",
         "--profile=detailed",
         "--pod-retention=90s",
@@ -426,6 +446,8 @@ mod tests {
         "--control-plane.timeout=5s",
         "--certificate.paths=/a.pem,/b",
         "--certificate.ports=2379,9345",
+        "--tunnel.socket=/run/t.sock",
+        "--tunnel.poll-interval=2s",
         "--slots=64",
         "--series-limit=9",
     ];
@@ -435,7 +457,7 @@ mod tests {
 web: {listen_address: ['127.0.0.1:1', '[::1]:2'], max_connections: 3}
 log: {level: debug, format: json}
 collector: {traffic: on, tcp: off, tcp_port: off, overlay: on, vip: on, vip_listener: off, vip_probe: on,
-  haproxy: on, etcd: on, control_plane: on, certificate: off, self: off}
+  haproxy: on, etcd: on, control_plane: on, certificate: off, tunnel: off, self: off}
 profile: detailed
 pod_retention: 90s
 pod_log_directory: /logs
@@ -466,6 +488,7 @@ control_plane:
   poll_interval: 2s
   timeout: 5s
 certificate: {paths: [/a.pem, /b], ports: [2379, 9345]}
+tunnel: {socket: /run/t.sock, poll_interval: 2s}
 slots: 64
 series_limit: 9
 ";

@@ -25,6 +25,31 @@ impl Timestamp {
         self.0
     }
 
+    /// Reads a time of RFC 3339 with any offset and up to nine digits of a second, as programs in Go write it; `None` for
+    /// any other text, and for a time before 1970.
+    #[must_use]
+    pub fn from_rfc3339(text: &str) -> Option<Self> {
+        let (date, rest) = text.split_at_checked("2026-01-02T03:04:05".len())?;
+        let whole = parse(&format!("{date}.000000000Z"))?.0;
+        let (fraction, offset) = rest.split_at(rest.find(['Z', '+', '-'])?);
+        let digits = fraction.strip_prefix('.').unwrap_or("0");
+        let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
+        if !is_number || digits.len() > 9 {
+            return None;
+        }
+        let nanos: u64 = format!("{digits:0<9}").parse().ok()?;
+        let local = whole.checked_add(nanos)?;
+        if offset == "Z" {
+            return Some(Self(local));
+        }
+        let (ahead, distance) = offset.split_at(1);
+        let (hours, minutes) = distance.split_once(':').filter(|_| distance.len() == 5)?;
+        let minutes = hours.parse::<u64>().ok()? * 60 + minutes.parse::<u64>().ok()?;
+        let distance = minutes * 60 * NANOS_PER_SECOND;
+        let nanos = if ahead == "+" { local.checked_sub(distance) } else { local.checked_add(distance) };
+        nanos.map(Self)
+    }
+
     /// This moment.
     #[must_use]
     pub fn now() -> Self {
@@ -192,6 +217,35 @@ mod tests {
 
     fn text(seconds: u64) -> String {
         Timestamp::from_unix_nanos(seconds * NANOS_PER_SECOND + 5).to_string()
+    }
+
+    #[test]
+    fn times_of_other_programs_are_read() {
+        let read = |text| Timestamp::from_rfc3339(text).map(Timestamp::unix_nanos);
+        let noon = 1_700_000_000 * NANOS_PER_SECOND;
+        for (text, nanos) in [
+            ("2023-11-14T22:13:20Z", noon),
+            ("2023-11-14T22:13:20.5Z", noon + 500_000_000),
+            ("2023-11-14T22:13:20.123456789Z", noon + 123_456_789),
+            ("2023-11-15T00:13:20.000000001+02:00", noon + 1),
+            ("2023-11-14T18:43:20-03:30", noon),
+        ] {
+            assert_eq!(read(text), Some(nanos), "{text}");
+        }
+        for text in [
+            "",
+            "0001-01-01T00:00:00Z",
+            "2023-11-14T22:13:20",
+            "2023-11-14T22:13:20.1234567890Z",
+            "2023-11-14T22:13:20.x5Z",
+            "2023-13-14T22:13:20Z",
+            "2023-11-14T22:13:20+2:00",
+            "2023-11-14T22:13:20Z ",
+            "1970-01-01T00:00:00+01:00",
+            "2023-11-14T22:13:2\u{e9}Z",
+        ] {
+            assert_eq!(read(text), None, "{text}");
+        }
     }
 
     #[test]
