@@ -34,7 +34,7 @@ impl<'a> RootAgent<'a> {
         command.arg(format!("--cgroup-root={}", cgroup::v2_root()?.display()));
         command.arg(format!("--pod-log-directory={}", node.var_log().join("pods").display()));
         let network = Namespaces::of(node.machine().holder_pid(), CloneFlags::CLONE_NEWNET)?;
-        join(&mut command, node.cgroup(), &network, CloneFlags::empty())?;
+        join(&mut command, [node.cgroup()], &network, CloneFlags::empty())?;
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let process = Holder::spawn(&mut command)?;
         let root = Self { node, address, _process: process };

@@ -21,7 +21,7 @@ pub(crate) fn container(end: &End, name: &str) -> Result<Sockets> {
     cgroup::create(&directory)?;
     let mut command = Command::new(std::env::current_exe().context("find this test binary")?);
     command.args(["--exact", "task_gives_sockets", "--ignored", "--nocapture", "--test-threads=1"]);
-    join(&mut command, &directory, end.pod.namespaces(), CloneFlags::empty())?;
+    join(&mut command, [directory.as_path()], end.pod.namespaces(), CloneFlags::empty())?;
     Sockets::start(&mut command)
 }
 
