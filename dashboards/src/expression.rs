@@ -1,4 +1,4 @@
-//! PromQL that is put together from the families of the catalogue.
+//! Expressions for Prometheus that are put together from the families of the catalogue.
 //!
 //! An expression knows which labels its result has. What asks for another one is kept as a fault rather than refused,
 //! so that expressions are written as plain data; a test finds the faults of all of them.
@@ -14,6 +14,9 @@ use leadline::metric::{Descriptor, Kind};
 pub const TARGET: [&str; 4] = ["cluster", "instance", "job", "node"];
 
 /// The family of that name. For constants: a name that the catalogue does not have is an error of the compiler.
+///
+/// # Panics
+/// When the catalogue does not have it.
 #[must_use]
 #[expect(clippy::panic, reason = "in a constant this ends the compilation, and nothing else calls it")]
 pub const fn family(name: &str) -> &'static Descriptor {
@@ -111,7 +114,7 @@ impl Expression {
                 // Quoted as in Rust: the values are plain words and regular expressions.
                 format!("{label}{operator}{value:?}")
             });
-            expression.text += &format!("{{{}}}", all.collect::<Vec<_>>().join(","));
+            expression.text = format!("{name}{{{}}}", all.collect::<Vec<_>>().join(","));
         }
         expression
     }
