@@ -44,6 +44,9 @@ fn settle_in(root: &Path, path: &str, text: &str, repair: &str, mode: Mode) -> R
             bail!("{path} is out of date from line {line} on; `{repair}` repairs it")
         }
         (_, Mode::Write) => {
+            if let Some(folder) = file.parent() {
+                fs::create_dir_all(folder).with_context(|| format!("no folder for {path} can be made"))?;
+            }
             fs::write(&file, text).with_context(|| format!("{path} cannot be written"))?;
             Ok(format!("{path} written"))
         }
@@ -98,6 +101,15 @@ mod tests {
         assert_eq!(scratch.settle("a\n", Mode::Write).unwrap(), "PAGE.md written");
         assert_eq!(scratch.settle("a\n", Mode::Write).unwrap(), "PAGE.md is up to date");
         assert_eq!(fs::read_to_string(scratch.0.join("PAGE.md")).unwrap(), "a\n");
+    }
+
+    #[test]
+    fn a_folder_that_is_missing_is_made() {
+        let scratch = Scratch::new("folder");
+        let settle = |mode| settle_in(&scratch.0, "a/b/PAGE.md", "a\n", "cargo xtask page", mode);
+        assert!(settle(Mode::Check).is_err());
+        settle(Mode::Write).unwrap();
+        assert_eq!(settle(Mode::Check).unwrap(), "a/b/PAGE.md is up to date");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! This crate depends on nothing of ours, so that `cargo xtask` starts on a machine that cannot build the agent yet.
 
 mod bench;
+mod dashboards;
 mod demo;
 mod fuzz;
 mod generated;
@@ -42,6 +43,8 @@ enum Command {
     Fuzz(fuzz::Arguments),
     /// Write METRICS.md from the catalogue, or check it
     Metrics(metrics::Arguments),
+    /// Render alert rules and boards from the catalogue, or check them
+    Dashboards(dashboards::Arguments),
     /// Check the rules of the repository
     Tidy,
 }
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Fuzz(arguments) => fuzz::run(&arguments),
         Command::Metrics(arguments) => metrics::run(&arguments),
+        Command::Dashboards(arguments) => dashboards::run(&arguments),
         Command::Tidy => tidy::run(),
     };
     match done {

@@ -13,6 +13,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
 use crate::{
+    dashboards,
     generated::Mode,
     metrics,
     process::{answer, cargo, is_root, loudly, show},
@@ -45,7 +46,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     }
     steps.push(("build", step(|| loudly(cargo().args(["build", "--release", "--package", "probe-user"])))));
     if filters.is_empty() {
-        steps.push(("generated files", step(|| metrics::settle(Mode::Check))));
+        steps.push(("generated files", step(generated_files)));
     }
     steps.extend(tests(filters));
     let mut count = Count::default();
@@ -75,6 +76,11 @@ fn checks<'a>() -> Vec<Step<'a>> {
             step(|| loudly(cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))),
         ),
     ]
+}
+
+fn generated_files() -> Result<()> {
+    metrics::settle(Mode::Check)?;
+    dashboards::settle(Mode::Check)
 }
 
 fn tests(filters: &[String]) -> Vec<Step<'_>> {
