@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use crate::process;
 
 /// The Debian packages of the programs that the lab uses.
-const PACKAGES: [(&str, &str); 23] = [
+const PACKAGES: [(&str, &str); 24] = [
     ("bpftool", "bpftool"),
     ("busybox", "busybox-static"),
     ("conntrack", "conntrack"),
@@ -28,6 +28,7 @@ const PACKAGES: [(&str, &str); 23] = [
     ("nft", "nftables"),
     ("openssl", "openssl"),
     ("ping", "iputils-ping"),
+    ("prometheus", "prometheus"),
     ("promtool", "prometheus"),
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("runc", "runc"),

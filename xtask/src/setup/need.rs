@@ -58,7 +58,8 @@ pub(super) const NEEDS: &[Need] = &[
     need("busybox", &["busybox-static"], "the programs in a virtual machine"),
     need("qemu-system-x86_64", &["qemu-system-x86"], "runs older kernels in a virtual machine"),
     need("strip", &["binutils"], "makes programs small for a virtual machine"),
-    need("promtool", &["promtool", "prometheus"], "checks what the agent exports"),
+    need("prometheus", &["prometheus"], "scrapes agents and evaluates the rules in the lab"),
+    need("promtool", &["promtool", "prometheus"], "checks what the agent exports, and the rules"),
 ];
 
 /// What to do on a system whose packages we do not know.

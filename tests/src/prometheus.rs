@@ -1,0 +1,131 @@
+//! A real Prometheus on the switch of the lab, with the configuration and the rules that are shipped.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use crate::agent;
+use crate::cluster::Lab;
+use crate::machine::Machine;
+use crate::place::Place as _;
+use crate::process::wait_until;
+use crate::service::Service;
+use crate::{scrape, tools};
+
+/// Where it listens on the switch.
+const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9090);
+
+/// The time to start on a busy machine.
+const START: Duration = Duration::from_secs(30);
+
+/// A running Prometheus that scrapes the agents of a lab by their addresses on the underlay.
+#[derive(Debug)]
+pub struct Prometheus<'lab> {
+    switch: &'lab Machine,
+    _service: Service,
+}
+
+impl<'lab> Prometheus<'lab> {
+    /// Starts it, and waits until it has scraped the agent of every node, which must listen where [`listen_address`] says.
+    pub fn start(lab: &'lab Lab) -> Result<Self> {
+        let switch = lab.switch()?;
+        let directory = switch.scratch().join("prometheus");
+        furnish(lab, &directory).with_context(|| format!("write {}", directory.display()))?;
+        let mut command = Command::new(tools::require("prometheus")?);
+        command.arg(format!("--config.file={}", directory.join("prometheus.yaml").display()));
+        command.arg(format!("--storage.tsdb.path={}", directory.join("data").display()));
+        command.arg(format!("--web.listen-address={ADDRESS}"));
+        let mut service = switch.service("prometheus", &mut command)?;
+        let is_ready =
+            || scrape::get(switch, ADDRESS, "/-/ready", &[]).is_ok_and(|response| response.status == 200);
+        service.wait_until("Prometheus to be ready", START, is_ready)?;
+        let running = Self { switch, _service: service };
+        wait_until("Prometheus to have scraped all agents", START, || {
+            running.is_scraping(lab.nodes().len()).unwrap_or(false)
+        })?;
+        Ok(running)
+    }
+
+    /// What the API has under `data`.
+    fn get(&self, path: &str) -> Result<Value> {
+        let response = scrape::get(self.switch, ADDRESS, path, &[])?;
+        ensure!(response.status == 200, "{path} answered {}", response.status);
+        let mut answer: Value = serde_json::from_str(response.text()?).with_context(|| path.to_owned())?;
+        Ok(answer["data"].take())
+    }
+
+    fn is_scraping(&self, agents: usize) -> Result<bool> {
+        let targets = self.get("/api/v1/targets?state=active")?;
+        let targets = targets["activeTargets"].as_array().context("no list of targets")?;
+        Ok(targets.len() == agents && targets.iter().all(|target| target["health"] == "up"))
+    }
+
+    /// The labels of the alerts of that name that fire.
+    pub fn firing(&self, alert: &str) -> Result<Vec<Value>> {
+        let alerts = self.get("/api/v1/alerts")?;
+        let alerts = alerts["alerts"].as_array().context("no list of alerts")?;
+        let is_meant = |one: &&Value| one["state"] == "firing" && one["labels"]["alertname"] == alert;
+        Ok(alerts.iter().filter(is_meant).map(|one| one["labels"].clone()).collect())
+    }
+
+    /// Waits until an alert fires; answers with its labels and the time that it took.
+    pub fn wait_firing(&self, alert: &str, limit: Duration) -> Result<(Value, Duration)> {
+        let begun = Instant::now();
+        let mut firing = Vec::new();
+        let waited = wait_until(&format!("{alert} to fire"), limit, || {
+            firing = self.firing(alert).unwrap_or_default();
+            !firing.is_empty()
+        });
+        waited.with_context(|| format!("alerts: {:#}", self.get("/api/v1/alerts").unwrap_or_default()))?;
+        ensure!(firing.len() == 1, "{firing:#?}");
+        Ok((firing.remove(0), begun.elapsed()))
+    }
+
+    /// Waits until an alert fires no more.
+    pub fn wait_resolved(&self, alert: &str, limit: Duration) -> Result<Duration> {
+        let begun = Instant::now();
+        wait_until(&format!("{alert} to be resolved"), limit, || {
+            self.firing(alert).is_ok_and(|firing| firing.is_empty())
+        })?;
+        Ok(begun.elapsed())
+    }
+
+    /// The names of all alerts, each evaluated without an error; an error of this names the rule.
+    pub fn evaluated(&self) -> Result<Vec<String>> {
+        let rules = self.get("/api/v1/rules")?;
+        let groups = rules["groups"].as_array().context("no groups of rules")?;
+        let rules = groups.iter().flat_map(|group| group["rules"].as_array().into_iter().flatten());
+        let name = |rule: &Value| {
+            ensure!(rule["health"] == "ok", "{rule:#}");
+            Ok(rule["name"].as_str().context("a rule without a name")?.to_owned())
+        };
+        rules.map(name).collect()
+    }
+}
+
+/// The argument by which an agent listens for Prometheus as well.
+pub fn listen_address(node: &crate::node::Node) -> Result<String> {
+    Ok(format!("--web.listen-address={}:{}", node.address(false)?, agent::ADDRESS.port()))
+}
+
+/// The shipped files beside lists of what there is here.
+fn furnish(lab: &Lab, directory: &Path) -> Result<()> {
+    let shipped = tools::workspace().join("dashboards");
+    fs::create_dir_all(directory)?;
+    fs::copy(shipped.join("prometheus.yaml"), directory.join("prometheus.yaml"))?;
+    symlink(shipped.join("rendered"), directory.join("rendered"))?;
+    let target = |node: &crate::node::Node| {
+        let address = format!("{}:{}", node.address(false)?, agent::ADDRESS.port());
+        Ok(serde_json::json!({"targets": [address], "labels": {"cluster": "lab", "node": node.name()}}))
+    };
+    let targets = lab.nodes().iter().map(target).collect::<Result<Value>>()?;
+    fs::write(directory.join("agents.yaml"), targets.to_string())?;
+    fs::write(directory.join("alertmanagers.yaml"), "[]")?;
+    Ok(())
+}
