@@ -64,7 +64,7 @@ impl Target {
         }
     }
 
-    /// Where its real inputs are: frames of the tap, or the payloads of a socket.
+    /// Where it begins: real frames, or packets after the figures of the RFCs.
     const fn seeds(self) -> &'static str {
         match self {
             Self::Frame | Self::Arp | Self::Ndp | Self::Vrrp => "probe-user/src/wire/corpus",

@@ -138,16 +138,14 @@ pub(super) fn push_empty(bytes: &mut Vec<u8>, kind: TlvKind, length: usize) {
 /// Makes a sender's TLVs into those of the answer, in their place. What comes after a malformed one stays as it is.
 pub(super) fn answer(mut rest: &mut [u8], follow_up: FollowUp) {
     while !rest.is_empty() {
-        let length = match split(rest) {
-            Ok((tlv, _)) => HEADER + tlv.value.len(),
-            Err(_) => {
-                // Whoever sends less than a header has sent no TLV.
-                if let Some([flags, _, _, _]) = rest.get_mut(..HEADER) {
-                    *flags = MALFORMED;
-                }
-                return;
+        let Ok((tlv, _)) = split(rest) else {
+            // Whoever sends less than a header has sent no TLV.
+            if let Some([flags, _, _, _]) = rest.get_mut(..HEADER) {
+                *flags = MALFORMED;
             }
+            return;
         };
+        let length = HEADER + tlv.value.len();
         let (tlv, after) = std::mem::take(&mut rest).split_at_mut(length);
         rest = after;
         if let Some(([flags, number, _, _], value)) = tlv.split_first_chunk_mut::<HEADER>() {
