@@ -10,4 +10,5 @@ pub mod flannel;
 pub mod haproxy;
 pub mod multicast;
 pub mod netlink;
+pub mod path;
 pub mod vip_probe;

@@ -67,6 +67,10 @@ pub struct Flags {
     #[arg(long = "collector.overlay", env = "LEADLINE_COLLECTOR_OVERLAY", value_name = "MODE")]
     pub collector_overlay: Option<Mode>,
 
+    /// Round trips, jitter and loss to other nodes on each layer [default: off]
+    #[arg(long = "collector.path", env = "LEADLINE_COLLECTOR_PATH", value_name = "MODE")]
+    pub collector_path: Option<Mode>,
+
     /// Virtual addresses: who advertises and who holds them, failovers, conflicts [default: auto]
     #[arg(long = "collector.vip", env = "LEADLINE_COLLECTOR_VIP", value_name = "MODE")]
     pub collector_vip: Option<Mode>,
@@ -217,6 +221,16 @@ pub struct Flags {
     #[arg(value_delimiter = ',', value_parser = value_parser!(u16).range(1..))]
     pub certificate_ports: Option<Vec<u16>>,
 
+    /// Probe paths between nodes by this UDP port [default: 9862]
+    #[arg(long = "path.port", env = "LEADLINE_PATH_PORT", value_name = "PORT")]
+    #[arg(value_parser = value_parser!(u16).range(1..))]
+    pub path_port: Option<u16>,
+
+    /// Probe each path this often, 2ms to 1m [default: 1s]
+    #[arg(long = "path.interval", env = "LEADLINE_PATH_INTERVAL", value_name = "DURATION")]
+    #[arg(value_parser = config::path_interval)]
+    pub path_interval: Option<Duration>,
+
     /// Count this many pairs of owner and peer at once in the kernel [default: 4096]
     #[arg(long, env = "LEADLINE_SLOTS", value_name = "N", value_parser = value_parser!(u32).range(bounds(&SLOTS)))]
     pub slots: Option<u32>,
@@ -258,6 +272,7 @@ impl Flags {
                 tcp: given.collector_tcp.unwrap_or(base.collector.tcp),
                 tcp_port: given.collector_tcp_port.unwrap_or(base.collector.tcp_port),
                 overlay: given.collector_overlay.unwrap_or(base.collector.overlay),
+                path: given.collector_path.unwrap_or(base.collector.path),
                 vip: given.collector_vip.unwrap_or(base.collector.vip),
                 vip_listener: given.collector_vip_listener.unwrap_or(base.collector.vip_listener),
                 vip_probe: given.collector_vip_probe.unwrap_or(base.collector.vip_probe),
@@ -293,6 +308,10 @@ impl Flags {
             certificate: Certificate {
                 paths: given.certificate_paths.unwrap_or(base.certificate.paths),
                 ports: given.certificate_ports.unwrap_or(base.certificate.ports),
+            },
+            path: config::Path {
+                port: given.path_port.unwrap_or(base.path.port),
+                interval: given.path_interval.unwrap_or(base.path.interval),
             },
             slots: given.slots.unwrap_or(base.slots),
             series_limit: given.series_limit.unwrap_or(base.series_limit),
@@ -391,6 +410,7 @@ mod tests {
         "--collector.tcp=off",
         "--collector.tcp-port=off",
         "--collector.overlay=on",
+        "--collector.path=on",
         "--collector.vip=on",
         "--collector.vip-listener=off",
         "--collector.vip-probe=on",
@@ -426,6 +446,8 @@ mod tests {
         "--control-plane.timeout=5s",
         "--certificate.paths=/a.pem,/b",
         "--certificate.ports=2379,9345",
+        "--path.port=862",
+        "--path.interval=10ms",
         "--slots=64",
         "--series-limit=9",
     ];
@@ -434,7 +456,7 @@ mod tests {
     const EVERY_FIELD: &str = "
 web: {listen_address: ['127.0.0.1:1', '[::1]:2'], max_connections: 3}
 log: {level: debug, format: json}
-collector: {traffic: on, tcp: off, tcp_port: off, overlay: on, vip: on, vip_listener: off, vip_probe: on,
+collector: {traffic: on, tcp: off, tcp_port: off, overlay: on, path: on, vip: on, vip_listener: off, vip_probe: on,
   haproxy: on, etcd: on, control_plane: on, certificate: off, self: off}
 profile: detailed
 pod_retention: 90s
@@ -466,6 +488,7 @@ control_plane:
   poll_interval: 2s
   timeout: 5s
 certificate: {paths: [/a.pem, /b], ports: [2379, 9345]}
+path: {port: 862, interval: 10ms}
 slots: 64
 series_limit: 9
 ";

@@ -1,5 +1,5 @@
 //! STAMP test packets (RFC 8762) with session identifier and TLVs (RFC 8972): what a sender asks, what a reflector says.
-//! Both modes; codes are checked and made elsewhere, where the key is.
+//! Both modes, of which the agent uses the one without codes.
 
 mod tlv;
 
