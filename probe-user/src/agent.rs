@@ -11,6 +11,7 @@ mod haproxy;
 mod kernel_side;
 mod network;
 mod node;
+mod path;
 mod pod_events;
 mod privilege;
 mod retention;
@@ -137,6 +138,7 @@ impl<'a> Agent<'a> {
         let is_heard = agent.observe_vips(&network, heard.clone(), bursts, &mut chosen)?;
         agent.observe_listeners(&network, is_heard.then(|| heard.clone()), &mut chosen)?;
         tunnel::observe(&agent, &registry, &mut chosen).await?;
+        path::start(&agent, &registry, &mut chosen)?;
         agent.probe_vips(&network, registry, heard, probes, &mut chosen)?;
         agent.observe_haproxy(&mut chosen).await?;
         agent.observe_etcd(&mut chosen).await?;

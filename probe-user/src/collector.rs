@@ -8,6 +8,7 @@ pub mod dependent;
 pub mod etcd;
 pub mod haproxy;
 pub mod overlay;
+pub mod path;
 pub mod program;
 mod rows;
 pub mod runner;
@@ -32,6 +33,7 @@ pub static CATALOGUE: &[(&str, &[&Descriptor])] = &[
     ("tcp", tcp::DESCRIPTORS),
     ("tcp_port", tcp_port::DESCRIPTORS),
     ("overlay", overlay::DESCRIPTORS),
+    ("path", path::DESCRIPTORS),
     ("vip", vip::DESCRIPTORS),
     ("vip_listener", vip_listener::DESCRIPTORS),
     ("vip_probe", vip_probe::DESCRIPTORS),

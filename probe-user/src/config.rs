@@ -4,10 +4,12 @@
 //! flags are read by `cli`, which overlays them on what [`Config::load`] gives.
 
 mod certificate;
+mod collectors;
 mod control_plane;
 mod error;
 mod etcd;
 mod haproxy;
+mod path;
 mod service;
 mod tunnel;
 mod value;
@@ -16,7 +18,7 @@ use std::{
     fs, io,
     net::{IpAddr, Ipv6Addr, SocketAddr},
     ops::RangeInclusive,
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::Duration,
 };
 
@@ -26,10 +28,12 @@ use probe_common::traffic::{SLOTS_MAX, SLOTS_MIN};
 use serde::Deserialize;
 
 pub use certificate::{Certificate, certificate_path};
+pub use collectors::Collectors;
 pub use control_plane::{ControlPlane, api_endpoint, control_plane_timeout};
 pub use error::{ConfigError, nearest};
 pub use etcd::{Etcd, EtcdCredentials, election_timeout, etcd_credentials, etcd_endpoint, etcd_timeout};
 pub use haproxy::{Haproxy, MetricsUrl, StatsSocket, metrics_url, stats_socket};
+pub use path::{Path, path_interval};
 pub use service::{API_PORT, ProbeKind, Service, service};
 pub use tunnel::{Tunnel, tunnel_socket};
 pub use value::{
@@ -118,6 +122,9 @@ pub struct Config {
     /// How Tailscale is asked.
     #[serde(deserialize_with = "value::section")]
     pub tunnel: Tunnel,
+    /// How paths between nodes are probed.
+    #[serde(deserialize_with = "value::section")]
+    pub path: Path,
     /// Pairs of owner and peer that are counted at once in the kernel. Default: 4096.
     #[serde(deserialize_with = "value::read_slots")]
     pub slots: u32,
@@ -193,39 +200,6 @@ pub struct Events {
     pub file: Option<PathBuf>,
 }
 
-/// Which collectors run. One field a collector, named as the collector.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Collectors {
-    /// Bytes and packets. Default: auto.
-    pub traffic: Mode,
-    /// TCP health. Default: auto.
-    pub tcp: Mode,
-    /// TCP health of watched ports. Default: auto.
-    pub tcp_port: Mode,
-    /// The overlay network. Default: auto.
-    pub overlay: Mode,
-    /// Virtual addresses. Default: auto.
-    pub vip: Mode,
-    /// Processes behind virtual addresses. Default: auto.
-    pub vip_listener: Mode,
-    /// Probes of virtual addresses. Default: auto.
-    pub vip_probe: Mode,
-    /// HAProxy. Default: auto.
-    pub haproxy: Mode,
-    /// etcd. Default: auto.
-    pub etcd: Mode,
-    /// The control plane. Default: auto.
-    pub control_plane: Mode,
-    /// Certificates in files, and those that servers show. Default: auto.
-    pub certificate: Mode,
-    /// Tailscale. Default: auto.
-    pub tunnel: Mode,
-    /// The agent itself. Default: auto.
-    #[serde(rename = "self")]
-    pub self_: Mode,
-}
-
 /// Whether a collector runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Mode {
@@ -294,6 +268,7 @@ impl Default for Config {
             control_plane: ControlPlane::default(),
             certificate: Certificate::default(),
             tunnel: Tunnel::default(),
+            path: Path::default(),
             slots: 4096,
             series_limit: 10_000,
         }
@@ -330,35 +305,12 @@ impl Default for TcpPort {
     }
 }
 
-impl Collectors {
-    /// The mode of a collector by its name; `None` where no collector has that name.
-    #[must_use]
-    pub fn mode(&self, name: &str) -> Option<Mode> {
-        match name {
-            "traffic" => Some(self.traffic),
-            "tcp" => Some(self.tcp),
-            "tcp_port" => Some(self.tcp_port),
-            "overlay" => Some(self.overlay),
-            "vip" => Some(self.vip),
-            "vip_listener" => Some(self.vip_listener),
-            "vip_probe" => Some(self.vip_probe),
-            "haproxy" => Some(self.haproxy),
-            "etcd" => Some(self.etcd),
-            "control_plane" => Some(self.control_plane),
-            "certificate" => Some(self.certificate),
-            "tunnel" => Some(self.tunnel),
-            "self" => Some(self.self_),
-            _ => None,
-        }
-    }
-}
-
 impl Config {
     /// The defaults, overlaid with a file where there is one.
     ///
     /// # Errors
     /// When the file cannot be read, or a field of it does not exist or does not fit.
-    pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
+    pub fn load(file: Option<&std::path::Path>) -> Result<Self, ConfigError> {
         let Some(path) = file else { return Ok(Self::default()) };
         let text = fs::read_to_string(path).map_err(|source| read_error(path, source))?;
         Self::parse(path, &text)
@@ -368,7 +320,7 @@ impl Config {
     ///
     /// # Errors
     /// When a field does not exist or does not fit.
-    pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+    pub fn parse(path: &std::path::Path, text: &str) -> Result<Self, ConfigError> {
         // `Option`: a file of comments only is a null document, and stands for the defaults.
         serde_yaml_ng::from_str::<Option<Self>>(text)
             .map(Option::unwrap_or_default)
@@ -376,7 +328,7 @@ impl Config {
     }
 }
 
-fn read_error(path: &Path, source: io::Error) -> ConfigError {
+fn read_error(path: &std::path::Path, source: io::Error) -> ConfigError {
     ConfigError::Read { path: path.to_owned(), source }
 }
 
@@ -385,7 +337,7 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Result<Config, String> {
-        Config::parse(Path::new("agent.yaml"), text).map_err(|error| error.to_string())
+        Config::parse(std::path::Path::new("agent.yaml"), text).map_err(|error| error.to_string())
     }
 
     fn refused(text: &str) -> String {
@@ -408,6 +360,7 @@ mod tests {
             .replace("tcp: auto", "tcp: off")
             .replace("tcp_port: auto", "tcp_port: on")
             .replace("overlay: auto", "overlay: on")
+            .replace("path: off", "path: on")
             .replace("  vip: auto", "  vip: on")
             .replace("vip_listener: auto", "vip_listener: off")
             .replace("vip_probe: auto", "vip_probe: off")
@@ -442,6 +395,8 @@ mod tests {
             .replace("paths: []", "paths: [/srv/own.pem]")
             .replace("ports: [2379, 2380, 6443, 10250, 10257, 10259]", "ports: [9345]")
             .replace("\n  socket: null", "\n  socket: /run/t.sock")
+            .replace("port: 9862", "port: 862")
+            .replace("  interval: 1s", "  interval: 10ms")
             .replace("slots: 4096", "slots: 64")
             .replace("series_limit: 10000", "series_limit: 500")
     }
@@ -479,6 +434,7 @@ mod tests {
                 tcp: Mode::Off,
                 tcp_port: Mode::On,
                 overlay: Mode::On,
+                path: Mode::On,
                 vip: Mode::On,
                 vip_listener: Mode::Off,
                 vip_probe: Mode::Off,
@@ -524,6 +480,7 @@ mod tests {
             control_plane: expected_control_plane(),
             certificate: Certificate { paths: vec![PathBuf::from("/srv/own.pem")], ports: vec![9345] },
             tunnel: Tunnel { socket: Some("/run/t.sock".into()), poll_interval: Duration::from_secs(2) },
+            path: Path { port: 862, interval: Duration::from_millis(10) },
             slots: 64,
             series_limit: 500,
         }
@@ -667,7 +624,7 @@ mod tests {
 
     #[test]
     fn a_missing_file_is_named() {
-        let error = Config::load(Some(Path::new("/nonexistent/agent.yaml"))).unwrap_err();
+        let error = Config::load(Some(std::path::Path::new("/nonexistent/agent.yaml"))).unwrap_err();
         assert_eq!(error.to_string(), "/nonexistent/agent.yaml: cannot be read");
     }
 

@@ -43,6 +43,10 @@ pub enum Kind {
     PeerNodeAdded,
     /// Another node is gone from the peer registry.
     PeerNodeRemoved,
+    /// Another node does not answer probes on a layer any more.
+    PathLost,
+    /// It answers them again.
+    PathBack,
     /// The first router that advertises a virtual address was heard.
     VipOwned,
     /// A virtual address moved.

@@ -10,5 +10,6 @@ pub mod flannel;
 pub mod haproxy;
 pub mod multicast;
 pub mod netlink;
+pub mod path;
 pub mod tailscale;
 pub mod vip_probe;

@@ -1,5 +1,5 @@
 //! Packet parsers: bytes that the tap copied in, one typed observation or one named fault out. Pure functions without
-//! I/O, clock or state; they use nothing of ours and are fuzzed (`cargo xtask fuzz`).
+//! I/O, clock or state; they use nothing of ours and are fuzzed (`cargo xtask fuzz`). STAMP comes through a socket instead.
 //!
 //! What a frame is not is no fault: whatever is neither ARP, a neighbour advertisement nor VRRP gives `None`.
 #![cfg_attr(not(test), warn(clippy::indexing_slicing))]
@@ -14,6 +14,7 @@ mod ip;
 pub mod ndp;
 #[cfg(any(test, fuzzing))]
 pub mod property;
+pub mod stamp;
 #[cfg(test)]
 mod tests;
 pub mod vrrp;

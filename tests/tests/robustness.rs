@@ -279,11 +279,12 @@ fn page_catalogue_and_documentation_agree() -> Result<()> {
         assert_eq!(family.labels, described.labels, "{name}");
     }
     // None needs a condition that this scenario does not bring about, but for a larger profile than the default and for
-    // virtual addresses, HAProxy, etcd, its ports, the control plane, certificates and Tailscale, whose families
+    // virtual addresses, paths, HAProxy, etcd, its ports, the control plane, certificates and Tailscale, whose families
     // the tests of those look for.
     let subjects = [
         "leadline_vip_",
         "leadline_vrrp_",
+        "leadline_path_",
         "leadline_haproxy_",
         "leadline_etcd_",
         "leadline_tcp_port_",

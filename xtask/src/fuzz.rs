@@ -29,8 +29,6 @@ const FLAGS: [&str; 7] = [
 /// Between the flags of `CARGO_ENCODED_RUSTFLAGS`.
 const SEPARATOR: &str = "\u{1f}";
 
-const SEEDS: &str = "probe-user/src/wire/corpus";
-
 /// Twice what the tap captures: inputs of the structured targets are longer than the frames made from them.
 const MAX_LENGTH: usize = 512;
 
@@ -52,6 +50,7 @@ enum Target {
     Arp,
     Ndp,
     Vrrp,
+    Stamp,
 }
 
 impl Target {
@@ -61,6 +60,15 @@ impl Target {
             Self::Arp => "arp",
             Self::Ndp => "ndp",
             Self::Vrrp => "vrrp",
+            Self::Stamp => "stamp",
+        }
+    }
+
+    /// Where it begins: real frames, or packets after the figures of the RFCs.
+    const fn seeds(self) -> &'static str {
+        match self {
+            Self::Frame | Self::Arp | Self::Ndp | Self::Vrrp => "probe-user/src/wire/corpus",
+            Self::Stamp => "probe-user/src/wire/stamp/corpus",
         }
     }
 }
@@ -116,7 +124,7 @@ fn fuzz(target: Target, host: &str, inputs: u64) -> Result<u64> {
         .arg("-print_final_stats=1")
         .arg("-verbosity=0");
     command.arg(format!("-artifact_prefix={}/{}-", directory().display(), target.name()));
-    command.arg(&learned).arg(repository().join(SEEDS));
+    command.arg(&learned).arg(repository().join(target.seeds()));
     let shown = show(&command);
     let Output { status, stderr, .. } =
         command.output().with_context(|| format!("`{shown}` cannot be started"))?;
@@ -171,6 +179,8 @@ mod tests {
 
     #[test]
     fn there_are_real_frames_to_start_from() {
-        assert!(fs::read_dir(repository().join(SEEDS)).unwrap().count() > 20);
+        for (target, least) in [(Target::Frame, 20), (Target::Stamp, 4)] {
+            assert!(fs::read_dir(repository().join(target.seeds())).unwrap().count() >= least);
+        }
     }
 }

@@ -67,6 +67,10 @@ pub struct Flags {
     #[arg(long = "collector.overlay", env = "LEADLINE_COLLECTOR_OVERLAY", value_name = "MODE")]
     pub collector_overlay: Option<Mode>,
 
+    /// Round trips, jitter and loss to other nodes on each layer [default: off]
+    #[arg(long = "collector.path", env = "LEADLINE_COLLECTOR_PATH", value_name = "MODE")]
+    pub collector_path: Option<Mode>,
+
     /// Virtual addresses: who advertises and who holds them, failovers, conflicts [default: auto]
     #[arg(long = "collector.vip", env = "LEADLINE_COLLECTOR_VIP", value_name = "MODE")]
     pub collector_vip: Option<Mode>,
@@ -231,6 +235,16 @@ pub struct Flags {
     #[arg(value_parser = config::probe_interval)]
     pub tunnel_poll_interval: Option<Duration>,
 
+    /// Probe paths between nodes by this UDP port [default: 9862]
+    #[arg(long = "path.port", env = "LEADLINE_PATH_PORT", value_name = "PORT")]
+    #[arg(value_parser = value_parser!(u16).range(1..))]
+    pub path_port: Option<u16>,
+
+    /// Probe each path this often, 2ms to 1m [default: 1s]
+    #[arg(long = "path.interval", env = "LEADLINE_PATH_INTERVAL", value_name = "DURATION")]
+    #[arg(value_parser = config::path_interval)]
+    pub path_interval: Option<Duration>,
+
     /// Count this many pairs of owner and peer at once in the kernel [default: 4096]
     #[arg(long, env = "LEADLINE_SLOTS", value_name = "N", value_parser = value_parser!(u32).range(bounds(&SLOTS)))]
     pub slots: Option<u32>,
@@ -272,6 +286,7 @@ impl Flags {
                 tcp: given.collector_tcp.unwrap_or(base.collector.tcp),
                 tcp_port: given.collector_tcp_port.unwrap_or(base.collector.tcp_port),
                 overlay: given.collector_overlay.unwrap_or(base.collector.overlay),
+                path: given.collector_path.unwrap_or(base.collector.path),
                 vip: given.collector_vip.unwrap_or(base.collector.vip),
                 vip_listener: given.collector_vip_listener.unwrap_or(base.collector.vip_listener),
                 vip_probe: given.collector_vip_probe.unwrap_or(base.collector.vip_probe),
@@ -312,6 +327,10 @@ impl Flags {
             tunnel: Tunnel {
                 socket: given.tunnel_socket.or(base.tunnel.socket),
                 poll_interval: given.tunnel_poll_interval.unwrap_or(base.tunnel.poll_interval),
+            },
+            path: config::Path {
+                port: given.path_port.unwrap_or(base.path.port),
+                interval: given.path_interval.unwrap_or(base.path.interval),
             },
             slots: given.slots.unwrap_or(base.slots),
             series_limit: given.series_limit.unwrap_or(base.series_limit),
@@ -410,6 +429,7 @@ mod tests {
         "--collector.tcp=off",
         "--collector.tcp-port=off",
         "--collector.overlay=on",
+        "--collector.path=on",
         "--collector.vip=on",
         "--collector.vip-listener=off",
         "--collector.vip-probe=on",
@@ -448,6 +468,8 @@ mod tests {
         "--certificate.ports=2379,9345",
         "--tunnel.socket=/run/t.sock",
         "--tunnel.poll-interval=2s",
+        "--path.port=862",
+        "--path.interval=10ms",
         "--slots=64",
         "--series-limit=9",
     ];
@@ -456,7 +478,7 @@ mod tests {
     const EVERY_FIELD: &str = "
 web: {listen_address: ['127.0.0.1:1', '[::1]:2'], max_connections: 3}
 log: {level: debug, format: json}
-collector: {traffic: on, tcp: off, tcp_port: off, overlay: on, vip: on, vip_listener: off, vip_probe: on,
+collector: {traffic: on, tcp: off, tcp_port: off, overlay: on, path: on, vip: on, vip_listener: off, vip_probe: on,
   haproxy: on, etcd: on, control_plane: on, certificate: off, tunnel: off, self: off}
 profile: detailed
 pod_retention: 90s
@@ -489,6 +511,7 @@ control_plane:
   timeout: 5s
 certificate: {paths: [/a.pem, /b], ports: [2379, 9345]}
 tunnel: {socket: /run/t.sock, poll_interval: 2s}
+path: {port: 862, interval: 10ms}
 slots: 64
 series_limit: 9
 ";

@@ -9,7 +9,9 @@ use super::{
     checksum::Checksum,
     encode::encode,
     ndp::NeighbourAdvertisement,
-    observe, vrrp,
+    observe,
+    stamp::{ErrorEstimate, FollowUp, Mode, Reply, Request, Timestamp, mac_place, tlvs},
+    vrrp,
     vrrp::{Advertisement, Authentication, Version},
 };
 
@@ -115,6 +117,52 @@ pub fn vrrp(data: &[u8]) {
     let mut flipped = flip(message, covered, source.number());
     flipped.extend(frame.iter().skip(message.len()));
     refused(&advertisement, &observe(&capture(&flipped, &link)));
+}
+
+/// STAMP packets of both modes: a request is read as what it was made from, the answer to it as what that was made from;
+/// an answer to anything at all is as long as what it answers, and no TLV ends beyond its packet.
+///
+/// # Panics
+/// When that is not so.
+pub fn stamp(data: &[u8]) {
+    let mut source = Source(data);
+    let mode = if source.flag() { Mode::Authenticated } else { Mode::Unauthenticated };
+    let request = Request {
+        sequence: u32::from_be_bytes(source.bytes()),
+        timestamp: Timestamp(u64::from_be_bytes(source.bytes())),
+        error: ErrorEstimate(u16::from_be_bytes(source.bytes()) | 1),
+        ssid: u16::from_be_bytes(source.bytes()),
+    };
+    let packet = request.encode(mode);
+    assert_eq!(Request::parse(&packet, mode), Ok(request));
+    let reply = Reply {
+        sequence: u32::from_be_bytes(source.bytes()),
+        timestamp: Timestamp(u64::from_be_bytes(source.bytes())),
+        error: ErrorEstimate(u16::from_be_bytes(source.bytes()) | 1),
+        ssid: request.ssid,
+        received: Timestamp(u64::from_be_bytes(source.bytes())),
+        sender_sequence: request.sequence,
+        sender_timestamp: request.timestamp,
+        sender_error: request.error,
+        sender_ttl: source.byte(),
+    };
+    let follow_up = FollowUp {
+        sequence: u32::from_be_bytes(source.bytes()),
+        timestamp: Timestamp(u64::from_be_bytes(source.bytes()) | 1),
+    };
+    // Any bytes behind a right packet, then any bytes at all.
+    let extended = [&packet, source.0].concat();
+    for asked in [&packet, &extended] {
+        let answer = reply.encode(asked, mode, follow_up);
+        assert_eq!((answer.len(), Reply::parse(&answer, mode)), (asked.len(), Ok(reply)));
+        let told: Vec<_> = tlvs(&answer, mode).collect();
+        assert_eq!(told.first().and_then(|tlv| FollowUp::read(tlv.as_ref().ok()?)), Some(follow_up));
+    }
+    let _ = (Request::parse(data, mode).is_ok(), Reply::parse(data, mode).is_ok());
+    assert_eq!(reply.encode(data, mode, follow_up).len(), data.len());
+    if let Ok(Some(place)) = mac_place(data, mode) {
+        assert!(place.code.end <= data.len() && place.covered.end + 4 == place.code.start);
+    }
 }
 
 /// A flipped bit may pass only as a checksum over something else, where the pseudo-header happens to make up for it.

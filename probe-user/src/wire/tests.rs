@@ -131,6 +131,7 @@ fn messages_survive_being_encoded_and_read() {
         property::arp(&bytes);
         property::ndp(&bytes);
         property::vrrp(&bytes);
+        property::stamp(&bytes);
     }
 }
 

@@ -1,0 +1,96 @@
+//! The mesh: this node's probes, and the answers to those of others.
+
+mod answerer;
+mod sender;
+
+use std::io;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+
+use self::answerer::Answerer;
+use self::sender::{Sender, Sessions};
+use super::serve::{Chosen, supervise};
+use super::{Agent, Nodes};
+use crate::collector::path::reflector::Reflector;
+use crate::collector::path::{PathCollector, Paths};
+use crate::collector::unavailable::Unavailable;
+use crate::config::{self, Mode};
+use crate::source::path::{ClockSteps, PathSocket, SocketError};
+use crate::telemetry::with_causes;
+
+/// More than a packet of ours; a longer one is cut and then refused.
+const PACKET_MAX: usize = 2_048;
+
+/// Probes other nodes, once there are some, and answers them.
+pub(super) fn start(agent: &Agent<'_>, registry: &Nodes, chosen: &mut Chosen) -> Result<()> {
+    let mode = agent.config.collector.path;
+    if mode == Mode::Off {
+        tracing::info!(collector = "path", "collector is off");
+        return Ok(());
+    }
+    let config = &agent.config.path;
+    let ends = match Ends::open(config) {
+        Ok(ends) => ends,
+        Err(error) if mode == Mode::On => return Err(error).context("collector path must run but cannot"),
+        Err(error) => {
+            tracing::warn!(collector = "path", cause = with_causes(&error), "paths are not probed");
+            return chosen.add(mode, Arc::new(Unavailable::new("path", error.reason())));
+        }
+    };
+    let paths = Paths::new(Reflector::new(config.port));
+    // It answers from here on; that there is nobody to probe yet is no failure.
+    chosen.add(Mode::Auto, Arc::new(PathCollector::new(paths.clone())))?;
+    let answerer = Answerer { socket: ends.reflector, paths: paths.clone(), registry: registry.clone() };
+    let sender = Sender {
+        socket: ends.sender,
+        steps: ends.steps,
+        paths,
+        config: config.clone(),
+        registry: registry.clone(),
+        timeline: Arc::clone(&agent.timeline),
+        sessions: Sessions::default(),
+    };
+    supervise("path", agent.ended.clone(), sender.run());
+    supervise("path reflector", agent.ended.clone(), answerer.run());
+    Ok(())
+}
+
+/// What both ends need of the system.
+struct Ends {
+    steps: ClockSteps,
+    sender: PathSocket,
+    reflector: PathSocket,
+}
+
+impl Ends {
+    fn open(config: &config::Path) -> Result<Self, OpenError> {
+        Ok(Self {
+            steps: ClockSteps::watch().map_err(OpenError::Clock)?,
+            sender: PathSocket::bind(0)?,
+            reflector: PathSocket::bind(config.port)?,
+        })
+    }
+}
+
+/// Why there are no probes.
+#[derive(Debug, thiserror::Error)]
+enum OpenError {
+    /// No socket.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// The clock cannot be watched.
+    #[error("no timer that tells when the clock is set: {0}")]
+    Clock(#[source] io::Error),
+}
+
+impl OpenError {
+    /// The `reason` of the collector.
+    const fn reason(&self) -> &'static str {
+        match self {
+            Self::Socket(SocketError::Bind { .. }) => "the UDP port of the probes is taken",
+            Self::Socket(SocketError::Open(_)) => "no UDP socket with times of the kernel",
+            Self::Clock(_) => "no timer that tells when the clock is set",
+        }
+    }
+}

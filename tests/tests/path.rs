@@ -1,0 +1,192 @@
+//! Paths between nodes as the agents probe them: round trips, losses by direction, pauses and strangers, against
+//! tcpdump's times of the same probes and nftables' counts.
+
+mod path {
+    pub(crate) mod truth;
+}
+
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, UdpSocket};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use lab::scrape::Samples;
+use lab::{Agent, AgentOptions, Delay, Firewall, Flannel, Lab, LabOptions, Place, process};
+use nix::sys::signal::Signal;
+use path::truth::{self, Watch};
+
+const LIMIT: Duration = Duration::from_secs(20);
+const PORT: u16 = 9862;
+const LAYERS: [&str; 2] = ["underlay", "overlay"];
+const DIRECTIONS: [&str; 3] = ["forward", "reverse", "unknown"];
+/// Bytes of a plain STAMP packet (RFC 8762, 4.2.1).
+const STAMP: usize = 44;
+/// Round trips in the agent's median.
+const RECENT: usize = 64;
+
+fn start() -> Result<Lab> {
+    Lab::start(&LabOptions { nodes: 2, flannel: Some(Flannel::default()) })
+}
+
+/// Agents on both nodes, which have answers on both layers.
+fn mesh(lab: &Lab) -> Result<[Agent; 2]> {
+    let options = || {
+        let arguments = vec!["--collector.path=on".into(), "--path.interval=10ms".into()];
+        AgentOptions { arguments, ..AgentOptions::default() }
+    };
+    let agents = [Agent::start(lab.node(1)?, &options())?, Agent::start(lab.node(2)?, &options())?];
+    for agent in &agents {
+        agent.wait_page("answers on both layers", LIMIT, "leadline_path_", |page| {
+            LAYERS.iter().all(|layer| page.count("leadline_path_reachable", &[("layer", layer)]) == Some(1))
+        })?;
+        // Probes from before the other agent began are told as lost two seconds after its first answer.
+        after(agent, "overlay", 300)?;
+    }
+    Ok(agents)
+}
+
+fn sent(page: &Samples, layer: &str) -> Option<u64> {
+    page.count("leadline_path_probes_sent_total", &[("layer", layer)])
+}
+
+fn lost(page: &Samples, layer: &str) -> Option<[u64; 3]> {
+    let of = |way| page.count("leadline_path_probes_lost_total", &[("layer", layer), ("direction", way)]);
+    let [forward, reverse, unknown] = DIRECTIONS.map(of);
+    Some([forward?, reverse?, unknown?])
+}
+
+fn change(before: [u64; 3], after: [u64; 3]) -> [u64; 3] {
+    [0, 1, 2].map(|way| after[way] - before[way])
+}
+
+/// The page once so many more probes were sent on that layer.
+fn after(agent: &Agent, layer: &str, probes: u64) -> Result<Samples> {
+    let goal = sent(&agent.scrape()?, layer).context("nothing sent")? + probes;
+    let what = format!("{probes} more probes on {layer}");
+    Ok(agent.wait_page(&what, LIMIT, "leadline_path_", |page| sent(page, layer) >= Some(goal))?.0)
+}
+
+/// The agent's median and tcpdump's of the last round trips on each layer, as they are from now on.
+#[expect(clippy::print_stdout, reason = "the figures are worth reading")]
+fn compare(lab: &Lab, agent: &Agent, delay: &str, least: Duration) -> Result<()> {
+    let watch = Watch::start(lab.node(1)?, lab.node(2)?)?;
+    // The agent's median is then of captured probes alone.
+    let page = after(agent, "overlay", 2 * RECENT as u64)?;
+    let rounds = watch.stop()?;
+    for layer in LAYERS {
+        let median =
+            page.value("leadline_path_rtt_median_seconds", &[("layer", layer)]).context("no median")?;
+        let truth = truth::median(&rounds, layer, RECENT)?;
+        let error = median - truth.as_secs_f64();
+        println!(
+            "{delay} {layer}: agent {:.1} us, tcpdump {:.1} us, error {:.1} us",
+            median * 1e6,
+            truth.as_secs_f64() * 1e6,
+            error * 1e6
+        );
+        ensure!(truth >= least, "{delay} {layer}: {truth:?} is less than the delay {least:?}");
+        ensure!(error.abs() < 20e-6, "{delay} {layer}: {median} s instead of {truth:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_median_round_trip_of_each_layer_is_tcpdumps() -> Result<()> {
+    let lab = start()?;
+    let [agent, _other] = mesh(&lab)?;
+    compare(&lab, &agent, "no delay", Duration::ZERO)?;
+    let ms = Duration::from_millis;
+    for (name, delays) in [("5 ms each way", [ms(5), ms(5)]), ("2 ms there, 8 ms back", [ms(8), ms(2)])] {
+        let _delay = Delay::insert_asymmetric(&lab, lab.node(2)?, delays)?;
+        compare(&lab, &agent, name, ms(10))?;
+    }
+    lab.shutdown()
+}
+
+/// Drops a tenth of what enters that device of the place and fulfils the rule, until so many probes were sent; the
+/// difference of the agent's losses, and nft's count.
+fn lose(agent: &Agent, place: &impl Place, device: &str, rule: &str, layer: &str) -> Result<([u64; 3], u64)> {
+    let before = lost(&agent.scrape()?, layer).context("no losses")?;
+    let body = format!(
+        "chain loss {{ type filter hook ingress device \"{device}\" priority 0;\n\
+         {rule} numgen random mod 1000 < 100 counter drop\n}}\n"
+    );
+    let firewall = Firewall::add(place, "netdev", "path_loss", &body)?;
+    after(agent, layer, 1_000)?;
+    // From here on nothing is lost, and the count stands still.
+    place.run(&["nft", "insert", "rule", "netdev", "path_loss", "loss", "accept"])?;
+    let dropped = firewall.counted()?;
+    // Losses are told two seconds later.
+    let page = after(agent, layer, 300)?;
+    Ok((change(before, lost(&page, layer).context("no losses")?), dropped))
+}
+
+#[test]
+fn losses_are_counted_in_their_direction() -> Result<()> {
+    let lab = start()?;
+    let [agent, _other] = mesh(&lab)?;
+    let [here, there] = [lab.node(1)?, lab.node(2)?];
+    for (layer, device) in [("underlay", "eth0"), ("overlay", "flannel.1")] {
+        let (counted, dropped) = lose(&agent, there, device, &format!("udp dport {PORT}"), layer)?;
+        println!("{layer} forward: nft {dropped}, agent {counted:?}");
+        ensure!(dropped > 0 && counted == [dropped, 0, 0], "{layer}: {counted:?} of {dropped} forward");
+        let (counted, dropped) = lose(&agent, here, device, &format!("udp sport {PORT}"), layer)?;
+        println!("{layer} reverse: nft {dropped}, agent {counted:?}");
+        ensure!(dropped > 0 && counted == [0, dropped, 0], "{layer}: {counted:?} of {dropped} in reverse");
+    }
+    lab.shutdown()
+}
+
+#[test]
+fn an_agent_that_stood_still_has_lost_nothing() -> Result<()> {
+    let lab = start()?;
+    let [mut agent, other] = mesh(&lab)?;
+    let before = LAYERS.map(|layer| agent.scrape().ok().and_then(|page| lost(&page, layer)));
+    process::freeze(agent.service().pid())?;
+    // Three seconds, by the probes of the other one.
+    after(&other, "underlay", 300)?;
+    agent.service().signal(Signal::SIGCONT)?;
+    let page = after(&agent, "underlay", 400)?;
+    for (layer, before) in LAYERS.into_iter().zip(before) {
+        let before = before.context("no losses")?;
+        assert_eq!(change(before, lost(&page, layer).context("no losses")?), [0; 3], "{layer}");
+        assert_eq!(page.count("leadline_path_reachable", &[("layer", layer)]), Some(1), "{layer}");
+    }
+    assert_eq!(agent.events("path_lost")?, Vec::<serde_json::Value>::new());
+    lab.shutdown()
+}
+
+/// Whether the reflector answers a plain packet from there, with as many bytes.
+fn is_answered(from: &impl Place, to: Ipv4Addr) -> Result<bool> {
+    from.net(|| {
+        let socket = UdpSocket::bind("0.0.0.0:0").context("bind")?;
+        socket.set_read_timeout(Some(Duration::from_secs(1)))?;
+        let mut packet = [0; STAMP];
+        // An error estimate of nothing is none (RFC 4656, 4.1.2).
+        packet[13] = 1;
+        socket.send_to(&packet, (to, PORT)).context("send")?;
+        match socket.recv(&mut [0; 512]) {
+            Ok(length) => {
+                ensure!(length == STAMP, "an answer of {length} bytes");
+                Ok(true)
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),
+            Err(error) => Err(error).context("receive"),
+        }
+    })?
+}
+
+#[test]
+fn a_stranger_gets_no_answer_and_is_counted() -> Result<()> {
+    let lab = start()?;
+    let [agent, _other] = mesh(&lab)?;
+    let strangers =
+        |page: &Samples| page.count("leadline_path_requests_total", &[("result", "unknown_sender")]);
+    let before = strangers(&agent.scrape()?).context("no count")?;
+    let address = lab.node(1)?.ipv4().context("no address")?;
+    ensure!(is_answered(lab.node(2)?, address)?, "a node gets no answer");
+    assert_eq!(strangers(&agent.scrape()?), Some(before));
+    ensure!(!is_answered(lab.switch()?, address)?, "a stranger got an answer");
+    assert_eq!(strangers(&agent.scrape()?), Some(before + 1));
+    lab.shutdown()
+}
