@@ -68,7 +68,7 @@ END
 pub struct Kubelet {
     node: Node,
     // Before what it needs, since they are dropped in this order.
-    kubelet: Option<Service>,
+    service: Option<Service>,
     _containerd: Service,
 }
 
@@ -83,7 +83,7 @@ impl Kubelet {
         let mut containerd = node.service("containerd", &mut Command::new(tools::require("containerd")?))?;
         let socket = node.path("/run/containerd/containerd.sock");
         containerd.wait_until("containerd to listen", LIMIT, || socket.exists())?;
-        let mut running = Self { node: node.clone(), kubelet: None, _containerd: containerd };
+        let mut running = Self { node: node.clone(), service: None, _containerd: containerd };
         running.run()?;
         running.wait_well()?;
         Ok(running)
@@ -91,10 +91,10 @@ impl Kubelet {
 
     /// Starts the kubelet again, and does not wait for it.
     pub fn run(&mut self) -> Result<()> {
-        self.kubelet = None;
+        self.service = None;
         let mut command = Command::new(tools::kubelet()?);
         command.args(["--config=/var/lib/kubelet/config.yaml", "--hostname-override", self.node.name()]);
-        self.kubelet = Some(self.node.service("kubelet", &mut command)?);
+        self.service = Some(self.node.service("kubelet", &mut command)?);
         Ok(())
     }
 
@@ -111,7 +111,7 @@ impl Kubelet {
     /// Kills the kubelet by SIGKILL.
     pub fn kill(&mut self) -> Result<ExitStatus> {
         let status = self.service()?.kill()?;
-        self.kubelet = None;
+        self.service = None;
         Ok(status)
     }
 
@@ -131,7 +131,7 @@ impl Kubelet {
     }
 
     fn service(&mut self) -> Result<&mut Service> {
-        self.kubelet.as_mut().context("no kubelet runs")
+        self.service.as_mut().context("no kubelet runs")
     }
 }
 

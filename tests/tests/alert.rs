@@ -1,5 +1,4 @@
 //! The shipped rules in a real Prometheus that scrapes real agents.
-#![expect(clippy::print_stdout, reason = "a test shows what it measured")]
 
 use std::time::Duration;
 

@@ -281,22 +281,7 @@ impl Flags {
                 level: given.log_level.unwrap_or(base.log.level),
                 format: given.log_format.unwrap_or(base.log.format),
             },
-            collector: Collectors {
-                traffic: given.collector_traffic.unwrap_or(base.collector.traffic),
-                tcp: given.collector_tcp.unwrap_or(base.collector.tcp),
-                tcp_port: given.collector_tcp_port.unwrap_or(base.collector.tcp_port),
-                overlay: given.collector_overlay.unwrap_or(base.collector.overlay),
-                path: given.collector_path.unwrap_or(base.collector.path),
-                vip: given.collector_vip.unwrap_or(base.collector.vip),
-                vip_listener: given.collector_vip_listener.unwrap_or(base.collector.vip_listener),
-                vip_probe: given.collector_vip_probe.unwrap_or(base.collector.vip_probe),
-                haproxy: given.collector_haproxy.unwrap_or(base.collector.haproxy),
-                etcd: given.collector_etcd.unwrap_or(base.collector.etcd),
-                control_plane: given.collector_control_plane.unwrap_or(base.collector.control_plane),
-                certificate: given.collector_certificate.unwrap_or(base.collector.certificate),
-                tunnel: given.collector_tunnel.unwrap_or(base.collector.tunnel),
-                self_: given.collector_self.unwrap_or(base.collector.self_),
-            },
+            collector: self.collectors(base.collector),
             profile: given.profile.unwrap_or(base.profile),
             pod_retention: given.pod_retention.unwrap_or(base.pod_retention),
             pod_log_directory: given.pod_log_directory.unwrap_or(base.pod_log_directory),
@@ -334,6 +319,25 @@ impl Flags {
             },
             slots: given.slots.unwrap_or(base.slots),
             series_limit: given.series_limit.unwrap_or(base.series_limit),
+        }
+    }
+
+    fn collectors(&self, base: Collectors) -> Collectors {
+        Collectors {
+            traffic: self.collector_traffic.unwrap_or(base.traffic),
+            tcp: self.collector_tcp.unwrap_or(base.tcp),
+            tcp_port: self.collector_tcp_port.unwrap_or(base.tcp_port),
+            overlay: self.collector_overlay.unwrap_or(base.overlay),
+            path: self.collector_path.unwrap_or(base.path),
+            vip: self.collector_vip.unwrap_or(base.vip),
+            vip_listener: self.collector_vip_listener.unwrap_or(base.vip_listener),
+            vip_probe: self.collector_vip_probe.unwrap_or(base.vip_probe),
+            haproxy: self.collector_haproxy.unwrap_or(base.haproxy),
+            etcd: self.collector_etcd.unwrap_or(base.etcd),
+            control_plane: self.collector_control_plane.unwrap_or(base.control_plane),
+            certificate: self.collector_certificate.unwrap_or(base.certificate),
+            tunnel: self.collector_tunnel.unwrap_or(base.tunnel),
+            self_: self.collector_self.unwrap_or(base.self_),
         }
     }
 
