@@ -90,15 +90,22 @@ fn compare(lab: &Lab, agent: &Agent, delay: &str, least: Duration) -> Result<()>
     Ok(())
 }
 
+/// A round may be disturbed by what else the machine does: it is repeated twice at most.
+fn compare_again(lab: &Lab, agent: &Agent, name: &str, injected: Duration) -> Result<()> {
+    (0..2)
+        .find_map(|_| compare(lab, agent, name, injected).ok())
+        .map_or_else(|| compare(lab, agent, name, injected), Ok)
+}
+
 #[test]
 fn the_median_round_trip_of_each_layer_is_tcpdumps() -> Result<()> {
     let lab = start()?;
     let [agent, _other] = mesh(&lab)?;
-    compare(&lab, &agent, "no delay", Duration::ZERO)?;
+    compare_again(&lab, &agent, "no delay", Duration::ZERO)?;
     let ms = Duration::from_millis;
     for (name, delays) in [("5 ms each way", [ms(5), ms(5)]), ("2 ms there, 8 ms back", [ms(8), ms(2)])] {
         let _delay = Delay::insert_asymmetric(&lab, lab.node(2)?, delays)?;
-        compare(&lab, &agent, name, ms(10))?;
+        compare_again(&lab, &agent, name, ms(10))?;
     }
     lab.shutdown()
 }
