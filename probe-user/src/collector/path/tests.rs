@@ -50,7 +50,7 @@ impl Stage {
     /// What the peer makes of a probe that it got.
     fn reflect(&mut self, sequence: u32) -> Heard {
         let left = EPOCH + self.now;
-        let received = left + 3 * MILLISECOND + self.ahead;
+        let received = (left + 3 * MILLISECOND).wrapping_add(self.ahead);
         let heard = Heard {
             sequence,
             reflector: self.reflector,
@@ -60,7 +60,7 @@ impl Stage {
             follow_up: self.follow_up,
         };
         self.follow_up = Some((self.reflector, received + 5 * MILLISECOND));
-        self.reflector += 1;
+        self.reflector = self.reflector.wrapping_add(1);
         heard
     }
 
