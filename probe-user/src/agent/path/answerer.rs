@@ -46,7 +46,7 @@ impl Answerer {
     fn answer(&self, packet: &[u8], received: &Received) -> Verdict {
         let registry = Arc::clone(&self.registry.borrow());
         let is_node = |address| registry.node_of(address).is_some();
-        // Before the lock is taken : that is time that the packet spends here.
+        // Before the lock is taken: that is time that the packet spends here.
         let answer = self.paths.reflector().answer(packet, received, is_node, monotonic(), realtime());
         let answer = match answer {
             Ok(answer) => answer,
