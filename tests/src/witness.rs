@@ -2,6 +2,7 @@
 
 mod counter;
 mod iperf3;
+mod precision;
 pub mod segment;
 pub mod tcpdump;
 mod wire;
@@ -12,6 +13,7 @@ use crate::place::Place;
 
 pub use counter::{Device, Nstat, device, nstat};
 pub use iperf3::{Amount, Iperf, IperfResult, Protocol, iperf3};
+pub use precision::{ensure_precise, measured};
 pub use wire::{Wire, wire};
 
 /// Switches segmentation and receive offloads of a device; without them every frame crosses it singly.

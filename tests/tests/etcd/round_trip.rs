@@ -8,6 +8,7 @@ use lab::etcd::{PEER_PORT as PORT, Version};
 use lab::scrape::Samples;
 use lab::witness::segment::{End, answered};
 use lab::witness::tcpdump::Capture;
+use lab::witness::{ensure_precise, measured};
 use lab::{Delay, Etcd, Lab, LabOptions, Place as _};
 
 use crate::of;
@@ -17,7 +18,6 @@ use crate::stage::{agent, has_margin, wait_page};
 const BOUND: Duration = Duration::from_micros(50);
 /// From the node and to it.
 const DELAYS: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(15)];
-const ROUNDS: u32 = 3;
 
 fn least(page: &Samples, peer: IpAddr) -> Option<Duration> {
     let labels = [("port", &*PORT.to_string()), ("peer_address", &*peer.to_string())];
@@ -65,7 +65,9 @@ fn compare(delays: Option<[Duration; 2]>) -> Result<()> {
     for ((node, witness), shown) in witnesses.into_iter().zip(shown) {
         let (shown, told) = (shown.context("no round trip")?, witness.least()?);
         println!("node{node}: {shown:?}, on the wire {told:?}");
-        ensure!(shown.abs_diff(told) <= BOUND, "node{node}: {shown:?}, but {told:?} on the wire");
+        ensure_precise(shown.abs_diff(told) <= BOUND, || {
+            format!("node{node}: {shown:?}, but {told:?} on the wire")
+        })?;
     }
     for peer in peers {
         let name = page.only("leadline_etcd_member_info", &[("peer_address", &peer.to_string())]);
@@ -75,21 +77,16 @@ fn compare(delays: Option<[Duration; 2]>) -> Result<()> {
         ensure!(shown >= from + to, "{shown:?} with {from:?} and {to:?}");
         let share = page.value("leadline_etcd_election_budget_ratio", &[("part", "round_trip")]);
         let share = share.context("no share of the election timeout")?;
-        ensure!((share / (from + to).as_secs_f64() - 1.0).abs() < 0.05, "{share}");
+        ensure_precise((share / (from + to).as_secs_f64() - 1.0).abs() < 0.05, || {
+            format!("a share of {share}")
+        })?;
     }
     drop((delay, etcd));
     lab.shutdown()
 }
 
 fn check(delays: Option<[Duration; 2]>) -> Result<()> {
-    // What else the machine does delays single frames; what measures wrongly does so every time.
-    for round in 1..ROUNDS {
-        match compare(delays) {
-            Ok(()) => return Ok(()),
-            Err(error) => println!("round {round} of {ROUNDS}: {error:#}"),
-        }
-    }
-    compare(delays)
+    measured(|| compare(delays))
 }
 
 #[test]

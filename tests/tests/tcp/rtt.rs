@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use lab::witness::{ensure_precise, measured};
 use lab::{Delay, Place, Pod};
 
 use crate::Stage;
@@ -12,7 +13,6 @@ use crate::program::Program;
 const ONE_WAY: Duration = Duration::from_millis(10);
 const THINK: Duration = Duration::from_millis(30);
 const CONNECTIONS: u64 = 10;
-const ROUNDS: u32 = 3;
 /// What the round trip may be off by.
 const BOUND: Duration = Duration::from_micros(200);
 
@@ -50,12 +50,11 @@ fn ping(from: &Pod, to: &Pod, ipv6: bool) -> Result<[Duration; 2]> {
 /// connections, and among what ping sees. The samples are handshakes and minima, so that the mean of pings on a
 /// busy machine is above them.
 fn check_rtt(side: &str, rtt: &Durations, minimum: Duration, pinged: [Duration; 2]) -> Result<()> {
-    let measured = rtt.mean()?;
-    println!("{side}: rtt {measured:?} of {} samples, ss minrtt {minimum:?}, ping {pinged:?}", rtt.count);
-    ensure!(measured.abs_diff(minimum) <= BOUND, "{side}: {measured:?}, but ss says {minimum:?}");
-    let [least, mean] = pinged;
-    let range = least.saturating_sub(BOUND)..=mean + BOUND;
-    ensure!(range.contains(&measured), "{side}: {measured:?}, but ping {pinged:?}");
+    let mean = rtt.mean()?;
+    println!("{side}: rtt {mean:?} of {} samples, ss minrtt {minimum:?}, ping {pinged:?}", rtt.count);
+    ensure_precise(mean.abs_diff(minimum) <= BOUND, || format!("{side}: {mean:?}, but ss says {minimum:?}"))?;
+    let range = pinged[0].saturating_sub(BOUND)..=pinged[1] + BOUND;
+    ensure_precise(range.contains(&mean), || format!("{side}: {mean:?}, but ping {pinged:?}"))?;
     assert_eq!(rtt.between("0.015625", "0.0625")?, rtt.count, "{side}: {rtt:?}");
     Ok(())
 }
@@ -65,15 +64,11 @@ fn check(ipv6: bool) -> Result<()> {
     let stage = Stage::new(&lab)?;
     let delay = Delay::insert(&lab, lab.node(2)?, ONE_WAY)?;
     let (_server, mut client) = stage.start_programs(ipv6, THINK)?;
-    // What else the machine does delays single handshakes; what measures wrongly does so every time.
-    for round in 1..ROUNDS {
-        match compare(&stage, &delay, &mut client, ipv6) {
-            Ok(()) => return Ok(()),
-            Err(error) => println!("round {round} of {ROUNDS}: {error:#}"),
-        }
+    measured(|| {
+        let compared = compare(&stage, &delay, &mut client, ipv6);
         client.ask("close")?;
-    }
-    compare(&stage, &delay, &mut client, ipv6)
+        compared
+    })
 }
 
 /// One round: connections, exchanges, and what everybody says of them.
@@ -89,7 +84,10 @@ fn compare(stage: &Stage, delay: &Delay<'_>, client: &mut Program, ipv6: bool) -
     let connect = after.durations(&before, "connect_seconds")?.mean()?;
     let timed = Duration::from_nanos(connects.iter().sum::<u64>() / CONNECTIONS);
     println!("client: connect {connect:?}, connect(2) {timed:?}");
-    ensure!(connect.abs_diff(timed) <= Duration::from_millis(1), "{connect:?}, connect(2) took {timed:?}");
+    let difference = connect.abs_diff(timed);
+    ensure_precise(difference <= Duration::from_millis(1), || {
+        format!("{connect:?}, connect(2) took {timed:?}")
+    })?;
 
     let passed = delay.passed();
     assert_eq!(passed.map(|way| way.lost), [0, 0]);
@@ -99,9 +97,10 @@ fn compare(stage: &Stage, delay: &Delay<'_>, client: &mut Program, ipv6: bool) -
     let minimum = mean(&ss(&stage.client, "dport = :7000", "minrtt")?)?;
     let rtt = after.durations(&before, "rtt_seconds")?;
     check_rtt("client", &rtt, minimum, pinged)?;
-    let measured = rtt.mean()?;
+    let mean_rtt = rtt.mean()?;
     println!("relay: held both ways {injected:?}");
-    ensure!((2 * ONE_WAY..=injected + BOUND).contains(&measured), "{measured:?} with {injected:?} injected");
+    let range = 2 * ONE_WAY..=injected + BOUND;
+    ensure_precise(range.contains(&mean_rtt), || format!("{mean_rtt:?} with {injected:?} injected"))?;
     ensure!(rtt.count >= 2 * CONNECTIONS, "one sample of each connection a second: {rtt:?}");
     let server_rtt = stage.server_health()?.durations(&server_before, "rtt_seconds")?;
     let minimum = mean(&ss(&stage.server, "sport = :7000", "minrtt")?)?;
@@ -110,11 +109,13 @@ fn compare(stage: &Stage, delay: &Delay<'_>, client: &mut Program, ipv6: bool) -
     // The kernel's smoothed time forgets seven eighths with eight samples: what it says now comes from the second half.
     let smoothed = mean(&ss(&stage.client, "dport = :7000", "rtt")?)?;
     let ack = after.durations(&middle, "ack_seconds")?;
-    let measured = ack.mean()?;
-    println!("client: ack {measured:?} of {} samples, ss rtt {smoothed:?}", ack.count);
-    ensure!(measured > pinged[1] + THINK.mul_f64(0.8), "the thinking does not show: {measured:?}");
-    ensure!(measured.abs_diff(smoothed) < Duration::from_millis(2), "{measured:?}, but ss says {smoothed:?}");
-    Ok(())
+    let acknowledged = ack.mean()?;
+    println!("client: ack {acknowledged:?} of {} samples, ss rtt {smoothed:?}", ack.count);
+    ensure!(acknowledged > pinged[1] + THINK.mul_f64(0.8), "the thinking does not show: {acknowledged:?}");
+    let difference = acknowledged.abs_diff(smoothed);
+    ensure_precise(difference < Duration::from_millis(2), || {
+        format!("{acknowledged:?}, but ss says {smoothed:?}")
+    })
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use lab::witness::segment::{End, answered, sent};
 use lab::witness::tcpdump::{Capture, Frame};
+use lab::witness::{ensure_precise, measured};
 use lab::{Agent, Delay, Lab};
 
 use crate::view::{View, expect};
@@ -17,18 +18,20 @@ const CONNECTIONS: u64 = 5;
 const BOUND: Duration = Duration::from_micros(50);
 /// Longer than the kernel delays an acknowledgement.
 const LIMIT: Duration = Duration::from_secs(5);
-const ROUNDS: u32 = 3;
 
 /// The least round trip and the mean of the agent's against what the wire has.
 fn check_end(agent: &Agent, peer: std::net::IpAddr, frames: &[Frame], end: End) -> Result<()> {
     let wire = answered(frames, PORT, end)?.round_trips;
     let (least, most) = (wire.iter().min().context("no round trip")?, wire.iter().max().context("none")?);
     let view = View::of(agent, PORT, peer)?;
-    let measured = view.least().context("no least round trip")?;
+    let shown = view.least().context("no least round trip")?;
     let (count, mean) = view.round_trips()?;
-    println!("{end:?}: least {measured:?}, wire {least:?}; mean {mean:?} of {count}, wire at most {most:?}");
-    ensure!(measured.abs_diff(*least) <= BOUND, "{end:?}: {measured:?}, but {least:?} on the wire");
-    ensure!((least.saturating_sub(BOUND)..=*most + BOUND).contains(&mean), "{end:?}: mean {mean:?}");
+    println!("{end:?}: least {shown:?}, wire {least:?}; mean {mean:?} of {count}, wire at most {most:?}");
+    ensure_precise(shown.abs_diff(*least) <= BOUND, || {
+        format!("{end:?}: {shown:?}, but {least:?} on the wire")
+    })?;
+    let range = least.saturating_sub(BOUND)..=*most + BOUND;
+    ensure_precise(range.contains(&mean), || format!("{end:?}: mean {mean:?}"))?;
     // The handshake, and at least one sample more of more than a second of exchanges.
     ensure!(count >= 2 * CONNECTIONS, "{end:?}: {count} samples");
     Ok(())
@@ -62,14 +65,7 @@ fn compare(lab: &Lab, ipv6: bool, one_way: Option<Duration>) -> Result<()> {
 }
 
 fn check(ipv6: bool, one_way: Option<Duration>) -> Result<()> {
-    // What else the machine does delays single frames; what measures wrongly does so every time.
-    for round in 1..ROUNDS {
-        match compare(&start_lab(ipv6)?, ipv6, one_way) {
-            Ok(()) => return Ok(()),
-            Err(error) => println!("round {round} of {ROUNDS}: {error:#}"),
-        }
-    }
-    compare(&start_lab(ipv6)?, ipv6, one_way)
+    measured(|| compare(&start_lab(ipv6)?, ipv6, one_way))
 }
 
 #[test]

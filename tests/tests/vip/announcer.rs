@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use lab::scrape::Samples;
+use lab::witness::measured;
 use lab::witness::tcpdump::{Claim, claims, sent};
 use lab::{Acceptor, Lab, Node, Place as _, wait_until};
 
@@ -197,118 +198,134 @@ fn stage() -> Result<(Lab, Vec<Observer>)> {
 
 #[test]
 fn one_that_repeats_its_claim_for_ever_is_missed_and_handed_over() -> Result<()> {
-    let (handed, returns, taken) =
-        (Ipv4Addr::new(192, 168, 56, 60), Ipv4Addr::new(192, 168, 56, 61), Ipv4Addr::new(192, 168, 56, 62));
-    let (lab, mut observers) = stage()?;
-    let (one, two) = (lab.node(1)?, lab.node(2)?);
-    // Two of the addresses were at the other node before.
-    for address in [returns, taken] {
-        send(two, &garps(station(two), address))?;
-        wait_claims(&mut observers, two, address.into(), 2)?;
-        check_unknown(&observers, address.into())?;
-    }
-    let before = [kube_vip(one, handed)?, kube_vip(one, returns)?, kube_vip(one, taken)?];
-    for address in [handed, returns, taken] {
-        wait_claims(&mut observers, one, address.into(), FOR_EVER)?;
-    }
-    check_unknown(&observers, handed.into())?;
-    for address in [returns, taken] {
-        check_move(&observers, address.into(), 1, (two, one), ("unknown", false))?;
-    }
-    two.ip(&format!("address add {handed}/24 dev eth0\n"))?;
-    let service = Acceptor::start(two, handed.into(), PORT)?;
-    before.into_iter().try_for_each(Repeater::stop)?;
-    let new_owner = kube_vip(two, handed)?;
-    check_move(&observers, handed.into(), 1, (one, two), ("unknown", true))?;
-    connect(lab.node(BYSTANDER)?, handed.into())?;
-    check_service(&mut observers, handed.into(), (one, two))?;
-    ensure!(service.accepted() > 0, "nobody was served");
-    check_held(&observers, handed.into(), Some(two), 1)?;
-    for address in [returns, taken] {
-        check_silence(&observers, address.into(), one, false)?;
-        check_held(&observers, address.into(), None, 0)?;
-    }
-    let announcers = [kube_vip(one, returns)?, kube_vip(two, taken)?, new_owner];
-    check_silence(&observers, returns.into(), one, true)?;
-    check_move(&observers, taken.into(), 2, (one, two), ("timeout", true))?;
-    announcers.into_iter().try_for_each(Repeater::stop)
+    measured(|| {
+        let (handed, returns, taken) = (
+            Ipv4Addr::new(192, 168, 56, 60),
+            Ipv4Addr::new(192, 168, 56, 61),
+            Ipv4Addr::new(192, 168, 56, 62),
+        );
+        let (lab, mut observers) = stage()?;
+        let (one, two) = (lab.node(1)?, lab.node(2)?);
+        // Two of the addresses were at the other node before.
+        for address in [returns, taken] {
+            send(two, &garps(station(two), address))?;
+            wait_claims(&mut observers, two, address.into(), 2)?;
+            check_unknown(&observers, address.into())?;
+        }
+        let before = [kube_vip(one, handed)?, kube_vip(one, returns)?, kube_vip(one, taken)?];
+        for address in [handed, returns, taken] {
+            wait_claims(&mut observers, one, address.into(), FOR_EVER)?;
+        }
+        check_unknown(&observers, handed.into())?;
+        for address in [returns, taken] {
+            check_move(&observers, address.into(), 1, (two, one), ("unknown", false))?;
+        }
+        two.ip(&format!("address add {handed}/24 dev eth0\n"))?;
+        let service = Acceptor::start(two, handed.into(), PORT)?;
+        before.into_iter().try_for_each(Repeater::stop)?;
+        let new_owner = kube_vip(two, handed)?;
+        check_move(&observers, handed.into(), 1, (one, two), ("unknown", true))?;
+        connect(lab.node(BYSTANDER)?, handed.into())?;
+        check_service(&mut observers, handed.into(), (one, two))?;
+        ensure!(service.accepted() > 0, "nobody was served");
+        check_held(&observers, handed.into(), Some(two), 1)?;
+        for address in [returns, taken] {
+            check_silence(&observers, address.into(), one, false)?;
+            check_held(&observers, address.into(), None, 0)?;
+        }
+        let announcers = [kube_vip(one, returns)?, kube_vip(two, taken)?, new_owner];
+        check_silence(&observers, returns.into(), one, true)?;
+        check_move(&observers, taken.into(), 2, (one, two), ("timeout", true))?;
+        announcers.into_iter().try_for_each(Repeater::stop)
+    })
 }
 
 #[test]
 fn one_that_claims_an_address_only_when_it_takes_it_moves_it_there_and_back() -> Result<()> {
-    let address = Ipv4Addr::new(192, 168, 56, 63);
-    let vip = address.into();
-    let (lab, mut observers) = stage()?;
-    let (one, two) = (lab.node(1)?, lab.node(2)?);
-    metallb(one, address, &mut observers)?;
-    check_unknown(&observers, vip)?;
-    two.ip(&format!("address add {address}/24 dev eth0\n"))?;
-    metallb(two, address, &mut observers)?;
-    check_move(&observers, vip, 1, (one, two), ("unknown", false))?;
-    check_held(&observers, vip, Some(two), 1)?;
-    two.remove_address(vip)?;
-    check_held(&observers, vip, Some(two), 0)?;
-    // Who comes back at once could be one that has not heard of the other: it moves when the other does not answer.
-    metallb(one, address, &mut observers)?;
-    check_move(&observers, vip, 2, (two, one), ("unknown", false))?;
-    for observer in &observers {
-        let page = observer.agent.scrape()?;
-        for name in ["leadline_vip_conflicts_total", "leadline_vip_brief_doubles_total"] {
-            assert_eq!(count(&page, name, vip, &[]), Some(0), "node{}: {name}", observer.node);
+    measured(|| {
+        let address = Ipv4Addr::new(192, 168, 56, 63);
+        let vip = address.into();
+        let (lab, mut observers) = stage()?;
+        let (one, two) = (lab.node(1)?, lab.node(2)?);
+        metallb(one, address, &mut observers)?;
+        check_unknown(&observers, vip)?;
+        two.ip(&format!("address add {address}/24 dev eth0\n"))?;
+        metallb(two, address, &mut observers)?;
+        check_move(&observers, vip, 1, (one, two), ("unknown", false))?;
+        check_held(&observers, vip, Some(two), 1)?;
+        two.remove_address(vip)?;
+        check_held(&observers, vip, Some(two), 0)?;
+        // Who comes back at once could be one that has not heard of the other: it moves when the other does not answer.
+        metallb(one, address, &mut observers)?;
+        check_move(&observers, vip, 2, (two, one), ("unknown", false))?;
+        for observer in &observers {
+            let page = observer.agent.scrape()?;
+            for name in ["leadline_vip_conflicts_total", "leadline_vip_brief_doubles_total"] {
+                assert_eq!(count(&page, name, vip, &[]), Some(0), "node{}: {name}", observer.node);
+            }
+            ensure!(about(observer, "vip_lost", vip)?.is_empty(), "node{}", observer.node);
         }
-        ensure!(about(observer, "vip_lost", vip)?.is_empty(), "node{}", observer.node);
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 #[test]
 fn two_that_claim_an_address_in_turn_are_a_conflict_until_one_stops() -> Result<()> {
-    let address = Ipv4Addr::new(192, 168, 56, 64);
-    let vip = address.into();
-    let (lab, mut observers) = stage()?;
-    let (one, two) = (lab.node(1)?, lab.node(2)?);
-    let first = kube_vip(one, address)?;
-    wait_claims(&mut observers, one, vip, 2)?;
-    let second = kube_vip(two, address)?;
-    for observer in &observers {
-        wait_event(observer, ("vip_conflict_opened", 1), vip, LIMIT)?;
-        let page = observer.agent.scrape()?;
-        assert_eq!(count(&page, "leadline_vip_conflict", vip, &[]), Some(1), "node{}", observer.node);
-        for node in [one, two] {
-            assert_eq!(announces(&page, vip, node, "arp"), Some(1), "node{}", observer.node);
+    measured(|| {
+        let address = Ipv4Addr::new(192, 168, 56, 64);
+        let vip = address.into();
+        let (lab, mut observers) = stage()?;
+        let (one, two) = (lab.node(1)?, lab.node(2)?);
+        let first = kube_vip(one, address)?;
+        wait_claims(&mut observers, one, vip, 2)?;
+        let second = kube_vip(two, address)?;
+        for observer in &observers {
+            wait_event(observer, ("vip_conflict_opened", 1), vip, LIMIT)?;
+            let page = observer.agent.scrape()?;
+            assert_eq!(count(&page, "leadline_vip_conflict", vip, &[]), Some(1), "node{}", observer.node);
+            for node in [one, two] {
+                assert_eq!(announces(&page, vip, node, "arp"), Some(1), "node{}", observer.node);
+            }
         }
-    }
-    wait_claims(&mut observers, one, vip, 8)?;
-    first.stop()?;
-    let mut errors = Vec::new();
-    for observer in &observers {
-        let closed = wait_event(observer, ("vip_conflict_closed", 1), vip, A_WHILE)?;
-        let opened = wait_event(observer, ("vip_conflict_opened", 1), vip, LIMIT)?;
-        let since = claimed(observer, two, vip)?.into_iter().next().context("no claim")?.time;
-        let until = claimed(observer, one, vip)?.into_iter().next_back().context("no claim")?.time;
-        errors.extend([error_of(&opened, since)?, error_of(&closed, until)?]);
-        let page = observer.agent.scrape()?;
-        let told = page.value("leadline_vip_conflict_seconds_total", &[("vip", &vip.to_string())]);
-        for lasted in [told.context("no duration")?, seconds(&closed, "lasted_ms")?] {
-            errors.push((lasted - until.saturating_sub(since).as_secs_f64()).abs());
+        wait_claims(&mut observers, one, vip, 8)?;
+        first.stop()?;
+        let mut errors = Vec::new();
+        for observer in &observers {
+            let closed = wait_event(observer, ("vip_conflict_closed", 1), vip, A_WHILE)?;
+            let opened = wait_event(observer, ("vip_conflict_opened", 1), vip, LIMIT)?;
+            let since = claimed(observer, two, vip)?.into_iter().next().context("no claim")?.time;
+            let until = claimed(observer, one, vip)?.into_iter().next_back().context("no claim")?.time;
+            errors.extend([error_of(&opened, since)?, error_of(&closed, until)?]);
+            let page = observer.agent.scrape()?;
+            let told = page.value("leadline_vip_conflict_seconds_total", &[("vip", &vip.to_string())]);
+            for lasted in [told.context("no duration")?, seconds(&closed, "lasted_ms")?] {
+                errors.push((lasted - until.saturating_sub(since).as_secs_f64()).abs());
+            }
+            assert_eq!(count(&page, "leadline_vip_conflict", vip, &[]), Some(0), "node{}", observer.node);
+            assert_eq!(
+                count(&page, "leadline_vip_conflicts_total", vip, &[]),
+                Some(1),
+                "node{}",
+                observer.node
+            );
+            assert_eq!(announces(&page, vip, one, "arp"), Some(0), "node{}", observer.node);
         }
-        assert_eq!(count(&page, "leadline_vip_conflict", vip, &[]), Some(0), "node{}", observer.node);
-        assert_eq!(count(&page, "leadline_vip_conflicts_total", vip, &[]), Some(1), "node{}", observer.node);
-        assert_eq!(announces(&page, vip, one, "arp"), Some(0), "node{}", observer.node);
-    }
-    check_errors("the conflict", errors)?;
-    second.stop()
+        check_errors("the conflict", errors)?;
+        second.stop()
+    })
 }
 
 #[test]
 fn an_ipv6_address_is_announced_by_neighbour_advertisements() -> Result<()> {
-    let address = Ipv6Addr::new(0xfd56, 0, 0, 0, 0, 0, 0, 0x60);
-    let vip = address.into();
-    let (lab, mut observers) = stage()?;
-    let (one, two) = (lab.node(1)?, lab.node(2)?);
-    send(one, &[neighbour_advertisement(station(one), address)])?;
-    wait_claims(&mut observers, one, vip, 1)?;
-    check_unknown(&observers, vip)?;
-    send(two, &[neighbour_advertisement(station(two), address)])?;
-    check_move(&observers, vip, 1, (one, two), ("unknown", false))
+    measured(|| {
+        let address = Ipv6Addr::new(0xfd56, 0, 0, 0, 0, 0, 0, 0x60);
+        let vip = address.into();
+        let (lab, mut observers) = stage()?;
+        let (one, two) = (lab.node(1)?, lab.node(2)?);
+        send(one, &[neighbour_advertisement(station(one), address)])?;
+        wait_claims(&mut observers, one, vip, 1)?;
+        check_unknown(&observers, vip)?;
+        send(two, &[neighbour_advertisement(station(two), address)])?;
+        check_move(&observers, vip, 1, (one, two), ("unknown", false))
+    })
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use lab::keepalived::Spec;
 use lab::witness::tcpdump::adverts;
+use lab::witness::{ensure_precise, measured};
 
 use crate::stage::{LIMIT, Observer, Stage, moves};
 
@@ -40,66 +41,80 @@ pub(crate) fn check(stage: &mut Stage, cause: &str, without: &[u8]) -> Result<()
     }
     errors.sort_by(f64::total_cmp);
     let (median, worst) = (errors[errors.len() / 2], errors[errors.len() - 1]);
-    ensure!(median <= ERROR && worst <= WORST, "{errors:?} s from tcpdump");
-    Ok(())
+    ensure_precise(median <= ERROR && worst <= WORST, || format!("{errors:?} s from tcpdump"))
 }
 
 #[test]
 fn a_shutdown_is_timed_by_everybody() -> Result<()> {
-    let lab = Stage::lab()?;
-    let mut stage = Stage::new(&lab, &Spec::default())?;
-    stage.trio.daemon(1)?.terminate()?;
-    check(&mut stage, "shutdown", &[])?;
-    let described = lab::run(Command::new(lab::agent::binary()?).arg("metrics"))?;
-    // From the heading of the collector to the next one.
-    let of_vips =
-        described.split("\nvip\n").nth(1).and_then(|rest| rest.split("\n\n").next()).context("no section")?;
-    let words = of_vips.split_whitespace().map(|word| word.split_once('{').map_or(word, |(name, _)| name));
-    let names: Vec<&str> = words.filter(|word| word.starts_with("leadline_v")).collect();
-    ensure!(names.len() > 10, "{names:?}");
-    let page = stage.observers[0].agent.get("/metrics", &[])?;
-    for name in names {
-        ensure!(page.text()?.contains(&format!("# TYPE {name} ")), "{name} is not on the page");
-    }
-    Ok(())
+    measured(|| {
+        let lab = Stage::lab()?;
+        let mut stage = Stage::new(&lab, &Spec::default())?;
+        stage.trio.daemon(1)?.terminate()?;
+        check(&mut stage, "shutdown", &[])?;
+        let described = lab::run(Command::new(lab::agent::binary()?).arg("metrics"))?;
+        // From the heading of the collector to the next one.
+        let of_vips = described
+            .split("\nvip\n")
+            .nth(1)
+            .and_then(|rest| rest.split("\n\n").next())
+            .context("no section")?;
+        let words =
+            of_vips.split_whitespace().map(|word| word.split_once('{').map_or(word, |(name, _)| name));
+        let names: Vec<&str> = words.filter(|word| word.starts_with("leadline_v")).collect();
+        ensure!(names.len() > 10, "{names:?}");
+        let page = stage.observers[0].agent.get("/metrics", &[])?;
+        for name in names {
+            ensure!(page.text()?.contains(&format!("# TYPE {name} ")), "{name} is not on the page");
+        }
+        Ok(())
+    })
 }
 
 #[test]
 fn a_shutdown_of_version_2_is_timed_by_everybody() -> Result<()> {
-    let lab = Stage::lab()?;
-    let mut stage = Stage::new(&lab, &Spec { password: Some("lab12345".into()), ..Spec::v2() })?;
-    stage.trio.daemon(1)?.terminate()?;
-    check(&mut stage, "shutdown", &[])?;
-    for observer in &stage.observers {
-        let page = observer.agent.get("/metrics", &[])?.text()?.to_owned();
-        let events = observer.agent.get("/api/v1/events", &[])?.text()?.to_owned();
-        ensure!(!page.contains("lab12345") && !events.contains("lab12345"), "the password is on the page");
-    }
-    Ok(())
+    measured(|| {
+        let lab = Stage::lab()?;
+        let mut stage = Stage::new(&lab, &Spec { password: Some("lab12345".into()), ..Spec::v2() })?;
+        stage.trio.daemon(1)?.terminate()?;
+        check(&mut stage, "shutdown", &[])?;
+        for observer in &stage.observers {
+            let page = observer.agent.get("/metrics", &[])?.text()?.to_owned();
+            let events = observer.agent.get("/api/v1/events", &[])?.text()?.to_owned();
+            ensure!(
+                !page.contains("lab12345") && !events.contains("lab12345"),
+                "the password is on the page"
+            );
+        }
+        Ok(())
+    })
 }
 
 #[test]
 fn a_neighbour_advertisement_announces_an_ipv6_address() -> Result<()> {
-    let lab = Stage::lab()?;
-    let spec = Spec { addresses: vec![lab::keepalived::VIP6], ..Spec::default() };
-    let mut stage = Stage::new(&lab, &spec)?;
-    stage.trio.daemon(1)?.terminate()?;
-    check(&mut stage, "shutdown", &[])
+    measured(|| {
+        let lab = Stage::lab()?;
+        let spec = Spec { addresses: vec![lab::keepalived::VIP6], ..Spec::default() };
+        let mut stage = Stage::new(&lab, &spec)?;
+        stage.trio.daemon(1)?.terminate()?;
+        check(&mut stage, "shutdown", &[])
+    })
 }
 
 #[test]
 fn a_link_that_goes_is_the_cause_at_the_old_owner_and_silence_at_the_others() -> Result<()> {
-    let lab = Stage::lab()?;
-    let mut stage = Stage::new(&lab, &Spec::default())?;
-    let one = lab.node(1)?;
-    lab.plug(one, false)?;
-    check(&mut stage, "timeout", &[1])?;
-    // Back on the link it hears who has the address now; it takes it back after some advertisements.
-    lab.plug(one, true)?;
-    let observer = &stage.observers[0];
-    lab::wait_until("the old owner to know the cause", LIMIT, || {
-        let page = observer.agent.scrape();
-        page.is_ok_and(|page| Observer::failovers(&page, stage.vip, "link") == Some(1))
+    measured(|| {
+        let lab = Stage::lab()?;
+        let mut stage = Stage::new(&lab, &Spec::default())?;
+        let one = lab.node(1)?;
+        lab.plug(one, false)?;
+        check(&mut stage, "timeout", &[1])?;
+        // Back on the link it hears who has the address now; it takes it back after some advertisements.
+        lab.plug(one, true)?;
+        let observer = &stage.observers[0];
+        lab::wait_until("the old owner to know the cause", LIMIT, || {
+            let page = observer.agent.scrape();
+            page.is_ok_and(|page| Observer::failovers(&page, stage.vip, "link") == Some(1))
+        })
     })
 }
 
@@ -135,21 +150,23 @@ fn a_hang_shows_in_the_gaps_before_it_is_a_failover() -> Result<()> {
 
 #[test]
 fn a_hang_is_a_timeout_and_its_end_preempts() -> Result<()> {
-    let lab = Stage::lab()?;
-    let mut stage = Stage::new(&lab, &Spec::default())?;
-    stage.trio.daemon(1)?.stop_child()?;
-    check(&mut stage, "timeout", &[])?;
-    let vip = stage.vip;
-    let before: Vec<usize> = stage
-        .observers
-        .iter()
-        .map(|seen| Ok(moves(&seen.capture.frames()?, vip).len()))
-        .collect::<Result<_>>()?;
-    stage.trio.daemon(1)?.continue_child()?;
-    for (observer, before) in stage.observers.iter_mut().zip(before) {
-        observer
-            .capture
-            .wait_until("the end of the hang", LIMIT, |frames| moves(frames, vip).len() > before)?;
-    }
-    check(&mut stage, "preempted", &[])
+    measured(|| {
+        let lab = Stage::lab()?;
+        let mut stage = Stage::new(&lab, &Spec::default())?;
+        stage.trio.daemon(1)?.stop_child()?;
+        check(&mut stage, "timeout", &[])?;
+        let vip = stage.vip;
+        let before: Vec<usize> = stage
+            .observers
+            .iter()
+            .map(|seen| Ok(moves(&seen.capture.frames()?, vip).len()))
+            .collect::<Result<_>>()?;
+        stage.trio.daemon(1)?.continue_child()?;
+        for (observer, before) in stage.observers.iter_mut().zip(before) {
+            observer
+                .capture
+                .wait_until("the end of the hang", LIMIT, |frames| moves(frames, vip).len() > before)?;
+        }
+        check(&mut stage, "preempted", &[])
+    })
 }

@@ -9,6 +9,7 @@ use lab::frames::FrameSender;
 use lab::keepalived::Spec;
 use lab::scrape::Samples;
 use lab::wait_until;
+use lab::witness::{ensure_precise, measured};
 
 use crate::service::{check_end, serve};
 use crate::stage::{BYSTANDER, LIMIT, Observer, Stage};
@@ -42,61 +43,64 @@ fn told(page: &Samples) -> Result<(u64, u64)> {
 
 #[test]
 fn a_failover_is_exact_under_a_flood_of_garbage() -> Result<()> {
-    let lab = Stage::lab()?;
-    let _services = serve(&lab)?;
-    let mut stage = Stage::new(&lab, &Spec::default())?;
-    let sender = FrameSender::open(lab.node(BYSTANDER)?, "eth0")?;
-    let before: Vec<(u64, u64)> =
-        stage.observers.iter().map(|observer| told(&observer.agent.scrape()?)).collect::<Result<_>>()?;
-    let sent = AtomicU64::new(0);
-    let start = Instant::now();
-    thread::scope(|scope| -> Result<()> {
-        let flood = scope.spawn(|| -> Result<()> {
-            let frames = garbage();
-            for (number, frame) in (0..RATE * u32::try_from(FLOOD.as_secs())?).zip(frames.iter().cycle()) {
-                let due = Duration::from_secs(1) * number / RATE;
-                thread::sleep(due.saturating_sub(start.elapsed()));
-                sender.send(frame)?;
-                sent.fetch_add(1, Ordering::Relaxed);
-            }
-            Ok(())
-        });
-        wait_until("half of the flood", FLOOD * 6, || {
-            sent.load(Ordering::Relaxed) > u64::from(RATE) * FLOOD.as_secs() / 2
+    measured(|| {
+        let lab = Stage::lab()?;
+        let _services = serve(&lab)?;
+        let mut stage = Stage::new(&lab, &Spec::default())?;
+        let sender = FrameSender::open(lab.node(BYSTANDER)?, "eth0")?;
+        let before: Vec<(u64, u64)> =
+            stage.observers.iter().map(|observer| told(&observer.agent.scrape()?)).collect::<Result<_>>()?;
+        let sent = AtomicU64::new(0);
+        let start = Instant::now();
+        thread::scope(|scope| -> Result<()> {
+            let flood = scope.spawn(|| -> Result<()> {
+                let frames = garbage();
+                for (number, frame) in (0..RATE * u32::try_from(FLOOD.as_secs())?).zip(frames.iter().cycle())
+                {
+                    let due = Duration::from_secs(1) * number / RATE;
+                    thread::sleep(due.saturating_sub(start.elapsed()));
+                    sender.send(frame)?;
+                    sent.fetch_add(1, Ordering::Relaxed);
+                }
+                Ok(())
+            });
+            wait_until("half of the flood", FLOOD * 6, || {
+                sent.load(Ordering::Relaxed) > u64::from(RATE) * FLOOD.as_secs() / 2
+            })?;
+            stage.trio.daemon(1)?.terminate()?;
+            flood.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })?;
-        stage.trio.daemon(1)?.terminate()?;
-        flood.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })?;
-    let sent = sent.load(Ordering::Relaxed);
-    println!("{sent} frames of garbage in {:?}", start.elapsed());
-    let mut exact = 0;
-    for (observer, before) in stage.observers.iter_mut().zip(before) {
-        let agent = &observer.agent;
-        let mut last = (0, 0);
-        let counted = wait_until("every frame to be counted", LIMIT, || {
-            last = agent.scrape().and_then(|page| told(&page)).unwrap_or_default();
-            last.0.saturating_sub(before.0) + last.1.saturating_sub(before.1) == sent
-        });
-        println!(
-            "node{}: {} malformed, {} lost",
-            observer.node,
-            last.0.saturating_sub(before.0),
-            last.1.saturating_sub(before.1)
-        );
-        // A lost frame may have been one of the others that the tap copies, an advertisement among them: then the agent
-        // does not know what it has missed, and says so.
-        if last.1 > before.1 {
-            continue;
+        let sent = sent.load(Ordering::Relaxed);
+        println!("{sent} frames of garbage in {:?}", start.elapsed());
+        let mut exact = 0;
+        for (observer, before) in stage.observers.iter_mut().zip(before) {
+            let agent = &observer.agent;
+            let mut last = (0, 0);
+            let counted = wait_until("every frame to be counted", LIMIT, || {
+                last = agent.scrape().and_then(|page| told(&page)).unwrap_or_default();
+                last.0.saturating_sub(before.0) + last.1.saturating_sub(before.1) == sent
+            });
+            println!(
+                "node{}: {} malformed, {} lost",
+                observer.node,
+                last.0.saturating_sub(before.0),
+                last.1.saturating_sub(before.1)
+            );
+            // A lost frame may have been one of the others that the tap copies, an advertisement among them: then the agent
+            // does not know what it has missed, and says so.
+            if last.1 > before.1 {
+                continue;
+            }
+            counted?;
+            let (page, moves) = observer.wait_moves(stage.vip)?;
+            let moved = moves.last().context("no failover")?;
+            let error = Observer::phase(&page, stage.vip, "detect")? - moved.detect.as_secs_f64();
+            println!("node{}: {moved:?}, error {error:+.6} s", observer.node);
+            exact += 1;
+            ensure_precise(error.abs() <= ERROR, || format!("{error} s from tcpdump"))?;
+            check_end(observer, stage.vip, ERROR)?;
         }
-        counted?;
-        let (page, moves) = observer.wait_moves(stage.vip)?;
-        let moved = moves.last().context("no failover")?;
-        let error = Observer::phase(&page, stage.vip, "detect")? - moved.detect.as_secs_f64();
-        println!("node{}: {moved:?}, error {error:+.6} s", observer.node);
-        exact += 1;
-        ensure!(error.abs() <= ERROR, "{error} s from tcpdump");
-        check_end(observer, stage.vip, ERROR)?;
-    }
-    ensure!(exact > 0, "every observer has lost frames");
-    Ok(())
+        ensure!(exact > 0, "every observer has lost frames");
+        Ok(())
+    })
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use lab::keepalived::Spec;
+use lab::witness::measured;
 use lab::witness::tcpdump::{Advert, Frame, adverts};
 use lab::{Firewall, Lab, Place as _, Trio, wait_until};
 
@@ -66,16 +67,18 @@ fn holders(lab: &Lab, stage: &Stage, mode: Mode, expected: &[u8]) -> Result<()> 
 /// the address.
 fn row(
     mode: Mode,
-    act: impl FnOnce(&Lab, &mut Stage) -> Result<()>,
+    act: impl Fn(&Lab, &mut Stage) -> Result<()>,
     (cause, without, expected): (&str, &[u8], &[u8]),
 ) -> Result<()> {
-    let lab = Stage::lab()?;
-    let mut stage = mode.start(&lab)?;
-    act(&lab, &mut stage)?;
-    let deaf: Vec<u8> =
-        (1..=BYSTANDER).filter(|node| mode.is_deaf(*node) || without.contains(node)).collect();
-    check(&mut stage, cause, &deaf)?;
-    holders(&lab, &stage, mode, expected)
+    measured(|| {
+        let lab = Stage::lab()?;
+        let mut stage = mode.start(&lab)?;
+        act(&lab, &mut stage)?;
+        let deaf: Vec<u8> =
+            (1..=BYSTANDER).filter(|node| mode.is_deaf(*node) || without.contains(node)).collect();
+        check(&mut stage, cause, &deaf)?;
+        holders(&lab, &stage, mode, expected)
+    })
 }
 
 /// The child is killed and its parent starts another one, which waits as long as the backups do: whoever is first by some

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use lab::process::wait_for;
+use lab::witness::ensure_precise;
 use serde_json::Value;
 
 use crate::stage::Observer;
@@ -65,6 +66,5 @@ pub(crate) fn check_errors(what: &str, mut errors: Vec<f64>) -> Result<()> {
     errors.sort_by(f64::total_cmp);
     let (median, worst) = (errors[errors.len() / 2], errors[errors.len() - 1]);
     println!("{what}: {:.1} us from tcpdump, at worst {:.1}", median * 1e6, worst * 1e6);
-    ensure!(median <= ERROR && worst <= WORST, "{what}: {errors:?} s from tcpdump");
-    Ok(())
+    ensure_precise(median <= ERROR && worst <= WORST, || format!("{what}: {errors:?} s from tcpdump"))
 }

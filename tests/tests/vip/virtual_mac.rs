@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 
 use anyhow::{Context as _, Result, ensure};
 use lab::keepalived::Spec;
+use lab::witness::measured;
 use lab::witness::tcpdump::{adverts, claims, sent};
 use lab::{Lab, Node, Place as _, wait_until};
 
@@ -138,22 +139,24 @@ fn check_shutdown(from_base: bool) -> Result<()> {
 
 #[test]
 fn a_shutdown_is_timed_where_the_virtual_mac_advertises() -> Result<()> {
-    check_shutdown(false)
+    measured(|| check_shutdown(false))
 }
 
 #[test]
 fn a_shutdown_is_timed_where_the_device_below_advertises() -> Result<()> {
-    check_shutdown(true)
+    measured(|| check_shutdown(true))
 }
 
 #[test]
 fn a_crash_leaves_the_address_at_one_virtual_mac_on_two_nodes() -> Result<()> {
-    let lab = Stage::lab()?;
-    let _services = serve(&lab)?;
-    introduce(&lab)?;
-    let mut stage = Stage::new(&lab, &Spec { use_vmac: true, ..Spec::v2() })?;
-    stage.trio.daemon(1)?.kill_both()?;
-    check_failover(&lab, &mut stage, "timeout", false)?;
-    check_held(&lab, &stage, &[1, 2])?;
-    check_neighbour(&lab, &stage, 2)
+    measured(|| {
+        let lab = Stage::lab()?;
+        let _services = serve(&lab)?;
+        introduce(&lab)?;
+        let mut stage = Stage::new(&lab, &Spec { use_vmac: true, ..Spec::v2() })?;
+        stage.trio.daemon(1)?.kill_both()?;
+        check_failover(&lab, &mut stage, "timeout", false)?;
+        check_held(&lab, &stage, &[1, 2])?;
+        check_neighbour(&lab, &stage, 2)
+    })
 }

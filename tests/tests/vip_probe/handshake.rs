@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use lab::keepalived::Spec;
 use lab::witness::tcpdump::{Capture, Frame};
+use lab::witness::{ensure_precise, measured};
 use lab::{Certificate, Place as _, TlsServer};
 
 use crate::stage::{LIMIT, PORT, Stage};
@@ -40,44 +41,49 @@ fn handshakes(frames: &[Frame]) -> Vec<Duration> {
 
 #[test]
 fn every_node_reaches_the_service_and_times_it_like_tcpdump() -> Result<()> {
-    let lab = Stage::lab()?;
-    let mut stage = Stage::new(&lab, &Spec::default())?;
-    let certificate = Certificate::new(lab.node(1)?, 30)?;
-    let _server = TlsServer::start(lab.node(1)?, PORT, &certificate)?;
-    let filter = format!("tcp port {PORT} and host {}", stage.vip);
-    let start = |index| Ok((index, Capture::start(lab.node(index)?, "eth0", &filter)?));
-    let captures: Vec<(u8, Capture)> = (2..=4).map(start).collect::<Result<_>>()?;
-    stage.start_agents(&lab, &[])?;
-    stage.wait("twenty probes", |_, page| page.probes("ok") >= Some(20))?;
-    let not_after = certificate.not_after()?;
-    for index in 1..=4 {
-        let page = stage.page(index)?;
-        ensure!(page.reachable() == Some(1) && page.not_after() == Some(not_after), "node{index}");
-        ensure!(page.unserved() == (index == 1).then_some(0), "node{index}: {:?}", page.unserved());
-        let failed: Option<u64> =
-            page.samples.sum("leadline_vip_probes_total", |sample| sample.label("result") != Some("ok"));
-        ensure!(failed == Some(0), "node{index}: {failed:?} failed");
-    }
-    for index in [1, 4] {
-        let filter = format!("( sport = :{PORT} or dport = :{PORT} )");
-        let waiting = lab.node(index)?.run(&["ss", "-tanH", "state", "time-wait", &filter])?;
-        ensure!(waiting.is_empty(), "node{index} remembers connections: {waiting}");
-    }
-    for (index, mut capture) in captures {
-        let page = stage.page(index.into())?;
-        let (count, sum) = page.phase("connect").context("no time to connect")?;
-        let all = usize::try_from(count)?;
-        capture.wait_until("the handshakes", LIMIT, |frames| handshakes(frames).len() >= all)?;
-        let times = handshakes(&capture.frames()?);
-        let witness: f64 = times.iter().take(all).map(Duration::as_secs_f64).sum();
-        #[expect(clippy::cast_precision_loss, reason = "a number of probes")]
-        let (mean, error) = (witness / count as f64, (sum - witness) / count as f64);
-        let [tls, http] = ["tls", "http"].map(|phase| page.phase(phase));
-        println!("node{index}: {count} handshakes, mean {mean:.6} s, error {error:+.6} s, {tls:?}, {http:?}");
-        ensure!((0.0..=ERROR).contains(&error), "{error} s from tcpdump");
-        ensure!(
-            tls.is_some_and(|(tls, _)| tls + 1 >= count) && http.is_some_and(|(http, _)| http + 1 >= count)
-        );
-    }
-    lab.shutdown()
+    measured(|| {
+        let lab = Stage::lab()?;
+        let mut stage = Stage::new(&lab, &Spec::default())?;
+        let certificate = Certificate::new(lab.node(1)?, 30)?;
+        let _server = TlsServer::start(lab.node(1)?, PORT, &certificate)?;
+        let filter = format!("tcp port {PORT} and host {}", stage.vip);
+        let start = |index| Ok((index, Capture::start(lab.node(index)?, "eth0", &filter)?));
+        let captures: Vec<(u8, Capture)> = (2..=4).map(start).collect::<Result<_>>()?;
+        stage.start_agents(&lab, &[])?;
+        stage.wait("twenty probes", |_, page| page.probes("ok") >= Some(20))?;
+        let not_after = certificate.not_after()?;
+        for index in 1..=4 {
+            let page = stage.page(index)?;
+            ensure!(page.reachable() == Some(1) && page.not_after() == Some(not_after), "node{index}");
+            ensure!(page.unserved() == (index == 1).then_some(0), "node{index}: {:?}", page.unserved());
+            let failed: Option<u64> =
+                page.samples.sum("leadline_vip_probes_total", |sample| sample.label("result") != Some("ok"));
+            ensure!(failed == Some(0), "node{index}: {failed:?} failed");
+        }
+        for index in [1, 4] {
+            let filter = format!("( sport = :{PORT} or dport = :{PORT} )");
+            let waiting = lab.node(index)?.run(&["ss", "-tanH", "state", "time-wait", &filter])?;
+            ensure!(waiting.is_empty(), "node{index} remembers connections: {waiting}");
+        }
+        for (index, mut capture) in captures {
+            let page = stage.page(index.into())?;
+            let (count, sum) = page.phase("connect").context("no time to connect")?;
+            let all = usize::try_from(count)?;
+            capture.wait_until("the handshakes", LIMIT, |frames| handshakes(frames).len() >= all)?;
+            let times = handshakes(&capture.frames()?);
+            let witness: f64 = times.iter().take(all).map(Duration::as_secs_f64).sum();
+            #[expect(clippy::cast_precision_loss, reason = "a number of probes")]
+            let (mean, error) = (witness / count as f64, (sum - witness) / count as f64);
+            let [tls, http] = ["tls", "http"].map(|phase| page.phase(phase));
+            println!(
+                "node{index}: {count} handshakes, mean {mean:.6} s, error {error:+.6} s, {tls:?}, {http:?}"
+            );
+            ensure_precise((0.0..=ERROR).contains(&error), || format!("{error} s from tcpdump"))?;
+            ensure!(
+                tls.is_some_and(|(tls, _)| tls + 1 >= count)
+                    && http.is_some_and(|(http, _)| http + 1 >= count)
+            );
+        }
+        lab.shutdown()
+    })
 }
