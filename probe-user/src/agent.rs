@@ -9,6 +9,7 @@ mod etcd;
 mod event_file;
 mod haproxy;
 mod kernel_side;
+mod kubernetes;
 mod network;
 mod node;
 mod path;
@@ -36,6 +37,7 @@ use crate::collector::agent_self::{AgentSelf, Build, EventSource, SelfMetrics};
 use crate::collector::certificate::{Certificates, Known as KnownCertificates};
 use crate::collector::dependent::Dependent;
 use crate::collector::haproxy::{Haproxy, Known};
+use crate::collector::kubernetes::Known as KnownCluster;
 use crate::collector::overlay::OverlayCollector;
 use crate::collector::tap::Tap;
 use crate::collector::tcp::Tcp;
@@ -129,7 +131,8 @@ impl<'a> Agent<'a> {
         let mut agent = Agent { config, kernel, metrics, timeline, readiness, written: None, ended: sender };
         agent.written = file.map(|file| event_file::keep(&agent, file, last));
         let mut chosen = Chosen::default();
-        let (network, registry) = agent.observe_network(&mut chosen).await?;
+        let (network, registry, peers) = agent.observe_network(&mut chosen).await?;
+        let cluster = kubernetes::observe(&agent, &peers, &mut chosen).await?;
         let heard = Heard::default();
         let listed = config.vip.addresses.iter().map(|service| service.address);
         heard.lock().configure(listed, vip::monotonic());
@@ -144,7 +147,7 @@ impl<'a> Agent<'a> {
         agent.observe_etcd(&mut chosen).await?;
         agent.observe_certificates(&network, &mut chosen).await?;
         agent.observe_control_plane(&mut chosen).await?;
-        agent.observe_node(tree, &network, &mut chosen)?;
+        agent.observe_node(tree, &network, cluster, &mut chosen)?;
         agent.observe_ports(&network, &mut chosen)?;
         chosen.add(Mode::Auto, Arc::new(kernel.collector()))?;
         chosen.add(config.collector.self_, Arc::new(AgentSelf::new(agent.metrics.clone())))?;
@@ -153,7 +156,7 @@ impl<'a> Agent<'a> {
 
     /// Links, routes, peers, and what follows from them: prefixes and overlay devices for the kernel side. Without them
     /// the agent lives on: what needs them says so, and they may come.
-    async fn observe_network(&self, chosen: &mut Chosen) -> Result<(NetworkState, Nodes)> {
+    async fn observe_network(&self, chosen: &mut Chosen) -> Result<(NetworkState, Nodes, Arc<Peers>)> {
         let network = NetworkState::default();
         let mut feed = NetworkFeed::open(&network).await;
         if self.config.collector.overlay == Mode::On {
@@ -164,7 +167,8 @@ impl<'a> Agent<'a> {
             keep_network(state, feed).await;
             Ok(())
         });
-        let registry = self.keep_registry(network.facts());
+        let peers = Arc::new(Peers::default());
+        let registry = self.keep_registry(network.facts(), &peers);
         let wiring = network::Wiring {
             network: network.clone(),
             registry: registry.clone(),
@@ -177,7 +181,7 @@ impl<'a> Agent<'a> {
         supervise("prefixes", self.ended.clone(), wiring.run());
         let overlay = OverlayCollector::new(&network, registry.clone(), self.kernel.overlay_counters());
         chosen.add(self.config.collector.overlay, Arc::new(overlay))?;
-        Ok((network, registry))
+        Ok((network, registry, peers))
     }
 
     /// Virtual addresses, from the frames of the uplinks; says whether they are listened to.
@@ -329,10 +333,9 @@ impl<'a> Agent<'a> {
         chosen.add(mode, Arc::new(Dependent::new(ports, network.current(), network::OLD_CLASSES)))
     }
 
-    fn keep_registry(&self, facts: watch::Receiver<Arc<NetworkFacts>>) -> Nodes {
-        let peers = Arc::new(Peers::default());
+    fn keep_registry(&self, facts: watch::Receiver<Arc<NetworkFacts>>, peers: &Arc<Peers>) -> Nodes {
         let registry = peers.receiver();
-        let keep = keep_peers(facts, peers, network::peer_config(self.config), "/".into());
+        let keep = keep_peers(facts, Arc::clone(peers), network::peer_config(self.config), "/".into());
         supervise("peers", self.ended.clone(), async {
             keep.await;
             Ok(())
@@ -341,7 +344,13 @@ impl<'a> Agent<'a> {
     }
 
     /// Cgroups, pods and the books of the counters.
-    fn observe_node(&self, tree: &CgroupTree, network: &NetworkState, chosen: &mut Chosen) -> Result<()> {
+    fn observe_node(
+        &self,
+        tree: &CgroupTree,
+        network: &NetworkState,
+        cluster: KnownCluster,
+        chosen: &mut Chosen,
+    ) -> Result<()> {
         let Some(books) = self.kernel.books(self.config) else {
             // Nothing to wait for: the agent lives on without the counters.
             if let Some(latch) = self.readiness.latch(CGROUPS_READ) {
@@ -350,7 +359,8 @@ impl<'a> Agent<'a> {
             chosen.add(self.config.collector.traffic, Arc::new(Unavailable::new("traffic", NOT_LOADED)))?;
             return chosen.add(self.config.collector.tcp, Arc::new(Unavailable::new("tcp", NOT_LOADED)));
         };
-        let names = PodNames::new(vec![Box::new(LogDirectory::at(&self.config.pod_log_directory))]);
+        let logs = LogDirectory::at(&self.config.pod_log_directory);
+        let names = PodNames::new(vec![Box::new(cluster), Box::new(logs)]);
         let census = Arc::new(Census::new(names));
         let node = node::Node {
             tree: tree.clone(),

@@ -7,6 +7,7 @@ pub mod control_plane;
 pub mod dependent;
 pub mod etcd;
 pub mod haproxy;
+pub mod kubernetes;
 pub mod overlay;
 pub mod path;
 pub mod program;
@@ -43,6 +44,7 @@ pub static CATALOGUE: &[(&str, &[&Descriptor])] = &[
     ("certificate", certificate::DESCRIPTORS),
     ("control_plane", control_plane::DESCRIPTORS),
     ("tunnel", tunnel::DESCRIPTORS),
+    ("kubernetes", kubernetes::DESCRIPTORS),
     ("program", program::DESCRIPTORS),
     ("self", agent_self::DESCRIPTORS),
     ("runner", runner::DESCRIPTORS),

@@ -9,6 +9,7 @@ mod control_plane;
 mod error;
 mod etcd;
 mod haproxy;
+mod kubernetes;
 mod path;
 mod service;
 mod tunnel;
@@ -33,6 +34,7 @@ pub use control_plane::{ControlPlane, api_endpoint, control_plane_timeout};
 pub use error::{ConfigError, nearest};
 pub use etcd::{Etcd, EtcdCredentials, election_timeout, etcd_credentials, etcd_endpoint, etcd_timeout};
 pub use haproxy::{Haproxy, MetricsUrl, StatsSocket, metrics_url, stats_socket};
+pub use kubernetes::{Kubernetes, kubeconfig, kubernetes_node};
 pub use path::{Path, path_interval};
 pub use service::{API_PORT, ProbeKind, Service, service};
 pub use tunnel::{Tunnel, tunnel_socket};
@@ -125,6 +127,9 @@ pub struct Config {
     /// How paths between nodes are probed.
     #[serde(deserialize_with = "value::section")]
     pub path: Path,
+    /// How the Kubernetes API is asked.
+    #[serde(deserialize_with = "value::section")]
+    pub kubernetes: Kubernetes,
     /// Pairs of owner and peer that are counted at once in the kernel. Default: 4096.
     #[serde(deserialize_with = "value::read_slots")]
     pub slots: u32,
@@ -269,6 +274,7 @@ impl Default for Config {
             certificate: Certificate::default(),
             tunnel: Tunnel::default(),
             path: Path::default(),
+            kubernetes: Kubernetes::default(),
             slots: 4096,
             series_limit: 10_000,
         }
@@ -369,6 +375,7 @@ mod tests {
             .replace("control_plane: auto", "control_plane: off")
             .replace("certificate: auto", "certificate: on")
             .replace("tunnel: auto", "tunnel: on")
+            .replace("kubernetes: auto", "kubernetes: on")
             .replace("self: auto", "self: off")
             .replace("profile: standard", "profile: minimal")
             .replace("pod_retention: 5m", "pod_retention: 1h30m")
@@ -397,8 +404,15 @@ mod tests {
             .replace("\n  socket: null", "\n  socket: /run/t.sock")
             .replace("port: 9862", "port: 862")
             .replace("  interval: 1s", "  interval: 10ms")
+            .replace("\n  node: null", "\n  node: node1")
+            .replace("kubeconfig: null", "kubeconfig: /e/kubeconfig")
             .replace("slots: 4096", "slots: 64")
             .replace("series_limit: 10000", "series_limit: 500")
+    }
+
+    fn expected_haproxy() -> Haproxy {
+        let own = MetricsUrl { authority: "127.0.0.1:8405".to_owned(), path: "/own".to_owned() };
+        Haproxy { stats_socket: Some(StatsSocket::Unix("/run/h.sock".into())), metrics_url: Some(own) }
     }
 
     fn expected_control_plane() -> ControlPlane {
@@ -443,6 +457,7 @@ mod tests {
                 control_plane: Mode::Off,
                 certificate: Mode::On,
                 tunnel: Mode::On,
+                kubernetes: Mode::On,
                 self_: Mode::Off,
             },
             profile: Profile::Minimal,
@@ -468,19 +483,17 @@ mod tests {
                 join_groups: false,
             },
             events: Events { file: Some(PathBuf::from("/var/lib/leadline/events.jsonl")) },
-            haproxy: Haproxy {
-                stats_socket: Some(StatsSocket::Unix("/run/h.sock".into())),
-                metrics_url: Some(MetricsUrl {
-                    authority: "127.0.0.1:8405".to_owned(),
-                    path: "/own".to_owned(),
-                }),
-            },
+            haproxy: expected_haproxy(),
             tcp_port: TcpPort { ports: vec![12379] },
             etcd: expected_etcd(),
             control_plane: expected_control_plane(),
             certificate: Certificate { paths: vec![PathBuf::from("/srv/own.pem")], ports: vec![9345] },
             tunnel: Tunnel { socket: Some("/run/t.sock".into()), poll_interval: Duration::from_secs(2) },
             path: Path { port: 862, interval: Duration::from_millis(10) },
+            kubernetes: Kubernetes {
+                node: Some("node1".to_owned()),
+                kubeconfig: Some("/e/kubeconfig".into()),
+            },
             slots: 64,
             series_limit: 500,
         }

@@ -147,6 +147,10 @@ pub enum Kind {
     TunnelRouteUnapproved,
     /// It was approved after all.
     TunnelRouteApproved,
+    /// The Kubernetes API does not say any more what there is of a resource; the last names stay.
+    KubernetesLost,
+    /// It does again.
+    KubernetesRestored,
     /// A netlink socket overran and the state was read again.
     NetlinkResynced,
     /// Links, addresses, routes and neighbours can no longer be followed.

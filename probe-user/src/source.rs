@@ -8,6 +8,7 @@ pub mod exposition;
 pub mod fetch;
 pub mod flannel;
 pub mod haproxy;
+pub mod kubernetes;
 pub mod multicast;
 pub mod netlink;
 pub mod path;

@@ -99,6 +99,10 @@ pub struct Flags {
     #[arg(long = "collector.tunnel", env = "LEADLINE_COLLECTOR_TUNNEL", value_name = "MODE")]
     pub collector_tunnel: Option<Mode>,
 
+    /// The Kubernetes API: names of pods and nodes, workloads [default: auto]
+    #[arg(long = "collector.kubernetes", env = "LEADLINE_COLLECTOR_KUBERNETES", value_name = "MODE")]
+    pub collector_kubernetes: Option<Mode>,
+
     /// The agent itself [default: auto]
     #[arg(long = "collector.self", env = "LEADLINE_COLLECTOR_SELF", value_name = "MODE")]
     pub collector_self: Option<Mode>,
@@ -245,6 +249,16 @@ pub struct Flags {
     #[arg(value_parser = config::path_interval)]
     pub path_interval: Option<Duration>,
 
+    /// The name of this node in the Kubernetes API [default: the host's name in lower case]
+    #[arg(long = "kubernetes.node", env = "LEADLINE_KUBERNETES_NODE", value_name = "NAME")]
+    #[arg(value_parser = config::kubernetes_node)]
+    pub kubernetes_node: Option<String>,
+
+    /// Ask the Kubernetes API that this file names [default: that of the agent's pod]
+    #[arg(long = "kubernetes.kubeconfig", env = "LEADLINE_KUBERNETES_KUBECONFIG", value_name = "PATH")]
+    #[arg(value_parser = config::kubeconfig)]
+    pub kubernetes_kubeconfig: Option<PathBuf>,
+
     /// Count this many pairs of owner and peer at once in the kernel [default: 4096]
     #[arg(long, env = "LEADLINE_SLOTS", value_name = "N", value_parser = value_parser!(u32).range(bounds(&SLOTS)))]
     pub slots: Option<u32>,
@@ -317,6 +331,10 @@ impl Flags {
                 port: given.path_port.unwrap_or(base.path.port),
                 interval: given.path_interval.unwrap_or(base.path.interval),
             },
+            kubernetes: config::Kubernetes {
+                node: given.kubernetes_node.or(base.kubernetes.node),
+                kubeconfig: given.kubernetes_kubeconfig.or(base.kubernetes.kubeconfig),
+            },
             slots: given.slots.unwrap_or(base.slots),
             series_limit: given.series_limit.unwrap_or(base.series_limit),
         }
@@ -337,6 +355,7 @@ impl Flags {
             control_plane: self.collector_control_plane.unwrap_or(base.control_plane),
             certificate: self.collector_certificate.unwrap_or(base.certificate),
             tunnel: self.collector_tunnel.unwrap_or(base.tunnel),
+            kubernetes: self.collector_kubernetes.unwrap_or(base.kubernetes),
             self_: self.collector_self.unwrap_or(base.self_),
         }
     }
@@ -442,6 +461,7 @@ mod tests {
         "--collector.control-plane=on",
         "--collector.certificate=off",
         "--collector.tunnel=off",
+        "--collector.kubernetes=on",
         "--collector.self=off",
         "--profile=detailed",
         "--pod-retention=90s",
@@ -474,6 +494,8 @@ mod tests {
         "--tunnel.poll-interval=2s",
         "--path.port=862",
         "--path.interval=10ms",
+        "--kubernetes.node=node1",
+        "--kubernetes.kubeconfig=/e/kubeconfig",
         "--slots=64",
         "--series-limit=9",
     ];
@@ -483,7 +505,7 @@ mod tests {
 web: {listen_address: ['127.0.0.1:1', '[::1]:2'], max_connections: 3}
 log: {level: debug, format: json}
 collector: {traffic: on, tcp: off, tcp_port: off, overlay: on, path: on, vip: on, vip_listener: off, vip_probe: on,
-  haproxy: on, etcd: on, control_plane: on, certificate: off, tunnel: off, self: off}
+  haproxy: on, etcd: on, control_plane: on, certificate: off, tunnel: off, kubernetes: on, self: off}
 profile: detailed
 pod_retention: 90s
 pod_log_directory: /logs
@@ -516,6 +538,7 @@ control_plane:
 certificate: {paths: [/a.pem, /b], ports: [2379, 9345]}
 tunnel: {socket: /run/t.sock, poll_interval: 2s}
 path: {port: 862, interval: 10ms}
+kubernetes: {node: node1, kubeconfig: /e/kubeconfig}
 slots: 64
 series_limit: 9
 ";

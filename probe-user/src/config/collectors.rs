@@ -34,6 +34,8 @@ pub struct Collectors {
     pub certificate: Mode,
     /// Tailscale. Default: auto.
     pub tunnel: Mode,
+    /// The Kubernetes API. Default: auto.
+    pub kubernetes: Mode,
     /// The agent itself. Default: auto.
     #[serde(rename = "self")]
     pub self_: Mode,
@@ -57,6 +59,7 @@ impl Default for Collectors {
             control_plane: auto,
             certificate: auto,
             tunnel: auto,
+            kubernetes: auto,
             self_: auto,
         }
     }
@@ -80,6 +83,7 @@ impl Collectors {
             "control_plane" => Some(self.control_plane),
             "certificate" => Some(self.certificate),
             "tunnel" => Some(self.tunnel),
+            "kubernetes" => Some(self.kubernetes),
             "self" => Some(self.self_),
             _ => None,
         }

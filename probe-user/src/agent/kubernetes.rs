@@ -1,0 +1,145 @@
+//! Follows the Kubernetes API: the pods of this node get their names from it, and the nodes of the cluster become peers.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
+
+use super::Agent;
+use super::serve::{Chosen, supervise};
+use crate::collector::kubernetes::state::{Moment, Objects, State};
+use crate::collector::kubernetes::{Known, Kubernetes, NONE, UNUSABLE};
+use crate::collector::unavailable::Unavailable;
+use crate::config::Mode;
+use crate::event::{Timeline, Timestamp};
+use crate::peer::{Node, PeerSource, Peers};
+use crate::source::kubernetes::{
+    Access, ClusterNode, ClusterPod, Pruned, Resource, Seen, Watch, WatchError, connect,
+};
+use crate::telemetry::with_causes;
+
+/// Follows the API where there is one. What it says of pods is a source of names, also where it says nothing.
+pub(super) async fn observe(agent: &Agent<'_>, peers: &Arc<Peers>, chosen: &mut Chosen) -> Result<Known> {
+    let (mode, known) = (agent.config.collector.kubernetes, Known::default());
+    let config = &agent.config.kubernetes;
+    if mode == Mode::Off {
+        tracing::info!(collector = "kubernetes", "collector is off");
+        return Ok(known);
+    }
+    let access = match connect(config.kubeconfig.as_deref()).await {
+        Ok(Some(access)) => access,
+        Ok(None) => return chosen.add(mode, Arc::new(Unavailable::new("kubernetes", NONE))).map(|()| known),
+        Err(error) if mode == Mode::On => {
+            return Err(error).context("collector kubernetes must run but cannot");
+        }
+        Err(error) => {
+            tracing::warn!(collector = "kubernetes", cause = with_causes(&error), "the API is not asked");
+            return chosen.add(mode, Arc::new(Unavailable::new("kubernetes", UNUSABLE))).map(|()| known);
+        }
+    };
+    let node = config.node.clone().map_or_else(host_name, Ok)?;
+    tracing::info!(collector = "kubernetes", server = access.server, node, "the API is followed");
+    chosen.add(mode, Arc::new(Kubernetes::new(known.clone())))?;
+    let follower =
+        Follower { known: known.clone(), timeline: Arc::clone(&agent.timeline), begun: Instant::now() };
+    follower.start(agent, access, &node, peers);
+    Ok(known)
+}
+
+/// What the kubelet calls its node unless it is told otherwise.
+fn host_name() -> Result<String> {
+    let name = nix::unistd::gethostname().context("the name of this host cannot be read")?;
+    Ok(name.to_string_lossy().to_lowercase())
+}
+
+#[derive(Clone)]
+struct Follower {
+    known: Known,
+    timeline: Arc<Timeline>,
+    begun: Instant,
+}
+
+impl Follower {
+    fn start(self, agent: &Agent<'_>, access: Access, node: &str, peers: &Arc<Peers>) {
+        let selector = format!("spec.nodeName={node}");
+        let pods: Watch<ClusterPod> = Watch::new(access.client.clone(), Some(selector));
+        let nodes: Watch<ClusterNode> = Watch::new(access.client, None);
+        let (of_pods, peers) = (self.clone(), Arc::clone(peers));
+        supervise("kubernetes pods", agent.ended.clone(), async move {
+            let mut told = Told::new(Resource::Pods);
+            // Whoever names pods reads the state itself.
+            let tell = |seen: Result<Seen<ClusterPod>, WatchError>| {
+                let _is_changed = of_pods.take(seen, &mut told, |state| &mut state.pods);
+            };
+            match pods.run(tell).await {}
+        });
+        supervise("kubernetes nodes", agent.ended.clone(), async move {
+            let mut told = Told::new(Resource::Nodes);
+            let tell = |seen: Result<Seen<ClusterNode>, WatchError>| {
+                if self.take(seen, &mut told, |state| &mut state.nodes) {
+                    let nodes = self.known.lock().nodes.objects().map(peer).collect();
+                    peers.fill(PeerSource::Kubernetes, nodes);
+                }
+            };
+            match nodes.run(tell).await {}
+        });
+    }
+
+    /// Takes note of what the API says; whether the objects are others than before.
+    fn take<T: Pruned + PartialEq>(
+        &self,
+        seen: Result<Seen<T>, WatchError>,
+        told: &mut Told,
+        of: impl FnOnce(&mut State) -> &mut Objects<T>,
+    ) -> bool {
+        told.log(seen.as_ref().err());
+        let at = Moment { now: self.begun.elapsed(), time: Timestamp::now() };
+        let seen = seen.map_err(|error| error.failure());
+        let (is_changed, event) = of(&mut self.known.lock()).observe(seen, at);
+        if let Some(event) = event {
+            self.timeline.record(event);
+        }
+        is_changed
+    }
+}
+
+/// What the log knows of a resource: each trouble is told once.
+struct Told {
+    resource: Resource,
+    trouble: Option<String>,
+    is_followed: bool,
+}
+
+impl Told {
+    const fn new(resource: Resource) -> Self {
+        Self { resource, trouble: None, is_followed: false }
+    }
+
+    fn log(&mut self, error: Option<&WatchError>) {
+        let resource = self.resource.as_str();
+        let trouble = error.map(|error| with_causes(error));
+        match &trouble {
+            Some(cause) if self.trouble != trouble => {
+                tracing::warn!(
+                    collector = "kubernetes",
+                    resource,
+                    cause,
+                    "the API does not say what there is"
+                );
+            }
+            None if self.trouble.is_some() || !self.is_followed => {
+                tracing::info!(collector = "kubernetes", resource, "the API says what there is");
+            }
+            _ => {}
+        }
+        self.is_followed |= trouble.is_none();
+        self.trouble = trouble;
+    }
+}
+
+/// A node of the cluster as a peer.
+fn peer(node: &ClusterNode) -> Node {
+    let mut pods = node.pod_cidrs.clone();
+    pods.sort_unstable();
+    Node { name: Some(Arc::clone(&node.name)), underlay: node.addresses.clone(), pods, ..Node::default() }
+}

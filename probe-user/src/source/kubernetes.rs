@@ -1,0 +1,12 @@
+//! The Kubernetes API: the pods of this node and the nodes of the cluster, followed by list and watch.
+//!
+//! `access` finds the API and the credentials, `object` takes out of an object what is used of it, `watch` follows a
+//! resource and says how fresh what it knows is.
+
+mod access;
+mod object;
+mod watch;
+
+pub use access::{Access, AccessError, connect};
+pub use object::{ClusterNode, ClusterPod, Pruned, Workload};
+pub use watch::{Failure, Resource, Seen, Watch, WatchError};
