@@ -5,7 +5,7 @@
 //! agent of the node finds them like on any machine. What curl says of the same health endpoints is the witness.
 
 mod part;
-mod pki;
+pub(crate) mod pki;
 pub(crate) mod witness;
 
 use std::collections::BTreeMap;
@@ -18,8 +18,10 @@ use nix::sys::signal::Signal;
 
 use crate::etcd::Etcd;
 use crate::node::Node;
+use crate::place::Place as _;
 use crate::process;
 use crate::service::Service;
+use pki::Pki;
 
 pub use part::{Options, Part};
 pub use witness::Answer;
@@ -38,14 +40,23 @@ pub struct ControlPlane {
 impl ControlPlane {
     /// Starts all parts on a node that has a member of the cluster, and waits until curl finds each of them well.
     pub fn start(node: &Node, etcd: &Etcd, options: &Options) -> Result<Self> {
-        pki::install(node, etcd, options.api_port)?;
-        let mut plane = Self { node: node.clone(), options: options.clone(), services: BTreeMap::new() };
+        let pki = Pki::new(node.machine().scratch().join("kubernetes"))?;
+        let mut plane = Self::furnish(node, etcd, options, &pki)?;
         for part in Part::ALL {
-            if options.manifests {
-                plane.write_manifest(part)?;
-            }
             plane.run(part)?;
             plane.wait_well(part)?;
+        }
+        Ok(plane)
+    }
+
+    /// Puts all files on such a node, and starts nothing yet.
+    pub(crate) fn furnish(node: &Node, etcd: &Etcd, options: &Options, pki: &Pki) -> Result<Self> {
+        let member = etcd.node(node.index())?;
+        pki.install(member, options.api_port)
+            .with_context(|| format!("furnish {} with a control plane", node.name()))?;
+        let plane = Self { node: node.clone(), options: options.clone(), services: BTreeMap::new() };
+        if options.manifests {
+            Part::ALL.iter().try_for_each(|part| plane.write_manifest(*part))?;
         }
         Ok(plane)
     }

@@ -36,9 +36,14 @@ pub struct Haproxy {
 impl Haproxy {
     /// Starts HAProxy on the node and waits until it takes connections.
     pub fn start(node: &Node, spec: &Spec) -> Result<Self> {
+        Self::start_with(node, &spec.config()?)
+    }
+
+    /// Starts HAProxy with that configuration, which has port 6443 of the node.
+    pub(crate) fn start_with(node: &Node, config: &str) -> Result<Self> {
         node.run(&["mkdir", "-p", "/run/haproxy"])?;
         let file = config_file(node);
-        fs::write(&file, spec.config()?).with_context(|| format!("write {}", file.display()))?;
+        fs::write(&file, config).with_context(|| format!("write {}", file.display()))?;
         let mut command = Command::new(tools::require("haproxy")?);
         command.args(["-db", "-f", "/etc/haproxy/haproxy.cfg"]);
         let mut service = node.service("haproxy", &mut command)?;

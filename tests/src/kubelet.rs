@@ -3,7 +3,8 @@
 //! Files lie where kubeadm has them. Without an API server the kubelet runs by itself, as it does for static pods. What
 //! curl says of its health is the witness.
 
-use std::fs;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
@@ -23,20 +24,21 @@ pub const ENDPOINT: &str = "http://127.0.0.1:10248";
 /// The time to become well on a busy machine.
 const LIMIT: Duration = Duration::from_mins(1);
 
-/// Raising one's own priority for the killer of processes needs a right that root may not have here.
+/// Raising one's own priority for the killer of processes needs a right that root may not have here. Outside of /var/lib
+/// the directory for programs would be the machine's.
 const CONTAINERD: &str = r#"version = 2
 oom_score = 0
+[plugins."io.containerd.internal.v1.opt"]
+  path = "/var/lib/containerd/opt"
+[plugins."io.containerd.grpc.v1.cri".containerd]
+  snapshotter = "overlayfs"
 [plugins."io.containerd.grpc.v1.cri"]
   restrict_oom_score_adj = true
-  [plugins."io.containerd.grpc.v1.cri".containerd]
-    snapshotter = "overlayfs"
 "#;
 
 /// Swap, disks and priorities are the machine's, and nothing to refuse work or evict pods for.
 const KUBELET: &str = "apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
-authentication: {anonymous: {enabled: false}, webhook: {enabled: false}}
-authorization: {mode: AlwaysAllow}
 cgroupDriver: cgroupfs
 containerRuntimeEndpoint: unix:///run/containerd/containerd.sock
 evictionHard: {memory.available: 50Mi, nodefs.available: 1%, imagefs.available: 1%}
@@ -46,6 +48,28 @@ healthzBindAddress: 127.0.0.1
 healthzPort: 10248
 oomScoreAdj: 0
 ";
+
+/// Who may ask the kubelet if there is no API server to ask.
+const ALONE: &str = "authentication: {anonymous: {enabled: false}, webhook: {enabled: false}}
+authorization: {mode: AlwaysAllow}
+";
+
+/// A node of a cluster. Images come from archives: one that has been collected would not come back. The machine's resolver
+/// is out of reach.
+const JOINED: &str =
+    "authentication: {anonymous: {enabled: false}, webhook: {enabled: true}, x509: {clientCAFile: \
+    /etc/kubernetes/pki/ca.crt}}
+authorization: {mode: Webhook}
+clusterDNS: [10.43.0.10]
+clusterDomain: cluster.local
+imageGCHighThresholdPercent: 100
+imageGCLowThresholdPercent: 99
+nodeStatusUpdateFrequency: 4s
+resolvConf: /var/lib/kubelet/resolv.conf
+";
+
+/// The kubeconfig of a node that is in a cluster.
+pub(crate) const KUBECONFIG: &str = "kubelet.conf";
 
 /// The kubelet sets these for the whole machine. The node shows it files that have the values already.
 const SETTINGS: &str = r#"
@@ -63,10 +87,20 @@ kernel.keys.root_maxbytes 25000000
 END
 "#;
 
+/// What containerd needs to start the pods of a cluster.
+#[derive(Debug)]
+pub(crate) struct Pods {
+    /// The image of the container that holds a pod's namespaces.
+    pub(crate) sandbox: &'static str,
+    /// The directory with the plugins that connect it.
+    pub(crate) plugins: PathBuf,
+}
+
 /// A running kubelet. Dropping it kills both daemons.
 #[derive(Debug)]
 pub struct Kubelet {
     node: Node,
+    is_joined: bool,
     // Before what it needs, since they are dropped in this order.
     service: Option<Service>,
     _containerd: Service,
@@ -75,18 +109,38 @@ pub struct Kubelet {
 impl Kubelet {
     /// Starts containerd and the kubelet, and waits until curl finds it well.
     pub fn start(node: &Node) -> Result<Self> {
+        let mut kubelet = Self::furnish(node, None)?;
+        kubelet.run()?;
+        kubelet.wait_well()?;
+        Ok(kubelet)
+    }
+
+    /// Starts containerd, and not the kubelet yet: as one of a cluster it needs images, and [`KUBECONFIG`] on the node.
+    pub(crate) fn furnish(node: &Node, pods: Option<&Pods>) -> Result<Self> {
         node.own_etc()?;
         process::run(node.command("sh")?.args(["-euc", SETTINGS])).context("hide the machine's settings")?;
-        write(node, "/etc/containerd/config.toml", CONTAINERD)?;
-        write(node, "/var/lib/kubelet/config.yaml", KUBELET)?;
+        node.write("/etc/containerd/config.toml", &containerd_config(pods)?)?;
+        let role = if pods.is_some() { JOINED } else { ALONE };
+        node.write("/var/lib/kubelet/config.yaml", &format!("{KUBELET}{role}"))?;
+        node.write("/var/lib/kubelet/resolv.conf", "")?;
         tools::require("runc")?;
         let mut containerd = node.service("containerd", &mut Command::new(tools::require("containerd")?))?;
         let socket = node.path("/run/containerd/containerd.sock");
         containerd.wait_until("containerd to listen", LIMIT, || socket.exists())?;
-        let mut running = Self { node: node.clone(), service: None, _containerd: containerd };
-        running.run()?;
-        running.wait_well()?;
-        Ok(running)
+        let is_joined = pods.is_some();
+        Ok(Self { node: node.clone(), is_joined, service: None, _containerd: containerd })
+    }
+
+    /// Gives containerd the images of an archive.
+    pub(crate) fn import(&self, archive: &Path) -> Result<()> {
+        let ctr = tools::require("ctr")?;
+        let mut command = self.node.command(ctr.to_str().context("the path of ctr is no UTF-8")?)?;
+        command
+            .args(["--namespace", "k8s.io", "images", "import", "--snapshotter", "overlayfs"])
+            .arg(archive);
+        process::run_for(&mut command, LIMIT)
+            .with_context(|| format!("import {} on {}", archive.display(), self.node.name()))
+            .map(drop)
     }
 
     /// Starts the kubelet again, and does not wait for it.
@@ -94,6 +148,10 @@ impl Kubelet {
         self.service = None;
         let mut command = Command::new(tools::kubelet()?);
         command.args(["--config=/var/lib/kubelet/config.yaml", "--hostname-override", self.node.name()]);
+        if self.is_joined {
+            command.arg(format!("--kubeconfig=/etc/kubernetes/{KUBECONFIG}"));
+            command.arg(format!("--node-ip={}", self.node.address(false)?));
+        }
         self.service = Some(self.node.service("kubelet", &mut command)?);
         Ok(())
     }
@@ -135,13 +193,34 @@ impl Kubelet {
     }
 }
 
+fn containerd_config(pods: Option<&Pods>) -> Result<String> {
+    let mut text = CONTAINERD.to_owned();
+    if let Some(pods) = pods {
+        writeln!(text, "  sandbox_image = {:?}", pods.sandbox)?;
+        writeln!(
+            text,
+            "[plugins.\"io.containerd.grpc.v1.cri\".cni]\n  bin_dir = \"{}\"",
+            pods.plugins.display()
+        )?;
+    }
+    Ok(text)
+}
+
 fn ask(node: &Node, path: &str) -> Result<Answer> {
     witness::ask(node, &format!("{ENDPOINT}{path}"), None)
 }
 
-fn write(node: &Node, file: &str, text: &str) -> Result<()> {
-    let file = node.path(file);
-    let directory = file.parent().context("a file has a directory")?;
-    fs::create_dir_all(directory).with_context(|| format!("create {}", directory.display()))?;
-    fs::write(&file, text).with_context(|| format!("write {}", file.display()))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn containerd_is_told_the_sandbox_before_the_next_table() {
+        let pods = Pods { sandbox: "a/b:1", plugins: "/cni".into() };
+        let text = containerd_config(Some(&pods)).unwrap();
+        let expected = "restrict_oom_score_adj = true\n  sandbox_image = \"a/b:1\"\n\
+            [plugins.\"io.containerd.grpc.v1.cri\".cni]\n  bin_dir = \"/cni\"\n";
+        assert!(text.ends_with(expected), "{text}");
+        assert_eq!(containerd_config(None).unwrap(), CONTAINERD);
+    }
 }

@@ -1,6 +1,7 @@
 //! A node: a machine with standard paths, an underlay address and, with flannel, a pod network.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -184,6 +185,14 @@ impl Node {
     #[must_use]
     pub fn path(&self, absolute: &str) -> PathBuf {
         format!("/proc/{}/root{absolute}", self.machine().holder_pid()).into()
+    }
+
+    /// Writes a file of the node, and makes its directory.
+    pub(crate) fn write(&self, absolute: &str, text: &str) -> Result<()> {
+        let file = self.path(absolute);
+        let directory = file.parent().context("a file has a directory")?;
+        fs::create_dir_all(directory).with_context(|| format!("create {}", directory.display()))?;
+        fs::write(&file, text).with_context(|| format!("write {}", file.display()))
     }
 
     /// Gives the node an `/etc` of its own, with all that the machine's has. Once is enough.

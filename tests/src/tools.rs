@@ -11,11 +11,12 @@ use anyhow::{Context as _, Result, bail, ensure};
 use crate::process;
 
 /// The Debian packages of the programs that the lab uses.
-const PACKAGES: [(&str, &str); 24] = [
+const PACKAGES: [(&str, &str); 27] = [
     ("bpftool", "bpftool"),
     ("busybox", "busybox-static"),
     ("conntrack", "conntrack"),
     ("containerd", "containerd"),
+    ("ctr", "containerd"),
     ("curl", "curl"),
     ("etcd", "etcd-server"),
     ("etcdctl", "etcd-client"),
@@ -32,9 +33,11 @@ const PACKAGES: [(&str, &str); 24] = [
     ("promtool", "prometheus"),
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("runc", "runc"),
+    ("sha256sum", "coreutils"),
     ("ss", "iproute2"),
     ("strace", "strace"),
     ("strip", "binutils"),
+    ("tar", "tar"),
     ("tcpdump", "tcpdump"),
 ];
 
@@ -89,6 +92,47 @@ const KUBE_SCHEDULER: GoTool =
 const KUBELET: GoTool =
     GoTool { package: "k8s.io/kubernetes/cmd/kubelet", binary: "kubelet", ..KUBE_APISERVER };
 
+const KUBE_PROXY: GoTool =
+    GoTool { package: "k8s.io/kubernetes/cmd/kube-proxy", binary: "kube-proxy", ..KUBE_APISERVER };
+
+const KUBECTL: GoTool =
+    GoTool { package: "k8s.io/kubernetes/cmd/kubectl", binary: "kubectl", ..KUBE_APISERVER };
+
+const CNI_BRIDGE: GoTool = GoTool {
+    module: "cni",
+    package: "github.com/containernetworking/plugins/plugins/main/bridge",
+    binary: "bridge",
+    cgo: false,
+    values: "",
+};
+
+const CNI_FLANNEL: GoTool = GoTool {
+    package: "github.com/containernetworking/plugins/plugins/meta/flannel",
+    binary: "flannel",
+    ..CNI_BRIDGE
+};
+
+const CNI_HOST_LOCAL: GoTool = GoTool {
+    package: "github.com/containernetworking/plugins/plugins/ipam/host-local",
+    binary: "host-local",
+    ..CNI_BRIDGE
+};
+
+const CNI_LOOPBACK: GoTool = GoTool {
+    package: "github.com/containernetworking/plugins/plugins/main/loopback",
+    binary: "loopback",
+    ..CNI_BRIDGE
+};
+
+const CNI_PORTMAP: GoTool = GoTool {
+    package: "github.com/containernetworking/plugins/plugins/meta/portmap",
+    binary: "portmap",
+    ..CNI_BRIDGE
+};
+
+/// What a container runtime calls to give a pod its network, and what they call in turn.
+const CNI: [&GoTool; 5] = [&CNI_BRIDGE, &CNI_FLANNEL, &CNI_HOST_LOCAL, &CNI_LOOPBACK, &CNI_PORTMAP];
+
 const TAILSCALED: GoTool = GoTool {
     module: "tailnet",
     package: "tailscale.com/cmd/tailscaled",
@@ -105,7 +149,7 @@ const TAILSCALE: GoTool =
 const TAILNET: GoTool = GoTool { package: ".", binary: "tailnet", values: "", ..TAILSCALED };
 
 /// All that is built.
-const BUILT: [&GoTool; 12] = [
+const BUILT: [&GoTool; 19] = [
     &FLANNELD,
     &ETCD,
     &ETCDCTL,
@@ -115,6 +159,13 @@ const BUILT: [&GoTool; 12] = [
     &KUBE_CONTROLLER_MANAGER,
     &KUBE_SCHEDULER,
     &KUBELET,
+    &KUBE_PROXY,
+    &KUBECTL,
+    &CNI_BRIDGE,
+    &CNI_FLANNEL,
+    &CNI_HOST_LOCAL,
+    &CNI_LOOPBACK,
+    &CNI_PORTMAP,
     &TAILSCALED,
     &TAILSCALE,
     &TAILNET,
@@ -181,6 +232,23 @@ pub fn kube_scheduler() -> Result<PathBuf> {
 /// The path of kubelet 1.34, which is built if it is missing.
 pub fn kubelet() -> Result<PathBuf> {
     build(&KUBELET, &mut |_| {})
+}
+
+/// The path of kube-proxy 1.34, which is built if it is missing.
+pub fn kube_proxy() -> Result<PathBuf> {
+    build(&KUBE_PROXY, &mut |_| {})
+}
+
+/// The path of kubectl 1.34, which is built if it is missing.
+pub fn kubectl() -> Result<PathBuf> {
+    build(&KUBECTL, &mut |_| {})
+}
+
+/// The directory with the plugins of the Container Network Interface, which are built if they are missing.
+pub fn cni_plugins() -> Result<PathBuf> {
+    let built = CNI.iter().map(|tool| build(tool, &mut |_| {})).collect::<Result<Vec<_>>>()?;
+    let directory = built.first().and_then(|plugin| plugin.parent());
+    directory.map(Path::to_owned).context("a plugin has a directory")
 }
 
 /// The path of tailscaled, which is built if it is missing.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use super::pki::{CA, KUBECONFIGS, PKI, SERVER, SERVICE_ACCOUNT};
+use super::pki::{CA, KUBECONFIGS, KUBELET_CLIENT, PKI, SERVER, SERVICE_ACCOUNT};
 use crate::etcd::{Layout, Role};
 use crate::node::Node;
 use crate::place::Place as _;
@@ -110,7 +110,9 @@ fn api_server(node: &Node, options: &Options) -> Result<Vec<String>> {
         format!("--advertise-address={}", node.address(false)?),
         format!("--secure-port={}", options.api_port),
         format!("--anonymous-auth={}", options.anonymous),
+        "--allow-privileged=true".into(),
         "--authorization-mode=Node,RBAC".into(),
+        "--enable-admission-plugins=NodeRestriction".into(),
         "--etcd-servers=https://127.0.0.1:2379".into(),
         format!("--etcd-cafile={}", etcd(Layout::Kubeadm.authority(Role::Server))),
         format!("--etcd-certfile={certificate}"),
@@ -118,6 +120,9 @@ fn api_server(node: &Node, options: &Options) -> Result<Vec<String>> {
         format!("--tls-cert-file={PKI}/{}", SERVER[0]),
         format!("--tls-private-key-file={PKI}/{}", SERVER[1]),
         format!("--client-ca-file={PKI}/{CA}"),
+        format!("--kubelet-client-certificate={PKI}/{}", KUBELET_CLIENT[0]),
+        format!("--kubelet-client-key={PKI}/{}", KUBELET_CLIENT[1]),
+        "--kubelet-preferred-address-types=InternalIP".into(),
         format!("--service-account-key-file={PKI}/{}", SERVICE_ACCOUNT[0]),
         format!("--service-account-signing-key-file={PKI}/{}", SERVICE_ACCOUNT[1]),
         "--service-account-issuer=https://kubernetes.default.svc.cluster.local".into(),

@@ -37,11 +37,29 @@ impl Default for Validity {
 #[derive(Clone, Debug)]
 pub(crate) struct Subject {
     pub(crate) name: String,
+    /// What Kubernetes takes for its group.
+    pub(crate) organization: Option<String>,
     pub(crate) dns: Vec<String>,
     pub(crate) addresses: Vec<IpAddr>,
 }
 
 impl Subject {
+    /// Somebody who is known by that name, and at no address.
+    pub(crate) fn client(name: &str) -> Self {
+        Self { name: name.into(), organization: None, dns: Vec::new(), addresses: Vec::new() }
+    }
+
+    /// The same as one of a group.
+    pub(crate) fn in_group(self, group: &str) -> Self {
+        Self { organization: Some(group.into()), ..self }
+    }
+
+    /// Its distinguished name as openssl takes it.
+    fn distinguished(&self) -> String {
+        let group = self.organization.as_ref().map(|group| format!("/O={group}")).unwrap_or_default();
+        format!("{group}/CN={}", self.name)
+    }
+
     /// The extensions of its certificate in openssl's language. Each end of a peer connection is a client, too.
     fn extensions(&self) -> Result<String> {
         let mut text = "basicConstraints = critical, CA:FALSE\nkeyUsage = critical, digitalSignature\n\
@@ -92,7 +110,7 @@ impl Authority {
     ) -> Result<()> {
         let request = self.file("request.csr");
         let mut command = openssl()?;
-        command.args(["req", "-new", "-subj", &format!("/CN={}", subject.name), "-key"]).arg(key);
+        command.args(["req", "-new", "-subj", &subject.distinguished(), "-key"]).arg(key);
         process::run(command.arg("-out").arg(&request))?;
         let config = self.file("openssl.cnf");
         write(&config, &self.config(subject)?)?;
@@ -108,7 +126,7 @@ impl Authority {
             "[ca]\ndefault_ca = lab\n[lab]\ndir = {}\ndatabase = $dir/index.txt\nnew_certs_dir = $dir\n\
              certificate = $dir/ca.crt\nprivate_key = $dir/ca.key\nrand_serial = yes\nunique_subject = no\n\
              default_md = sha256\npolicy = names\nx509_extensions = leaf\n\
-             [names]\ncommonName = supplied\n[leaf]\n{}",
+             [names]\norganizationName = optional\ncommonName = supplied\n[leaf]\n{}",
             self.directory.display(),
             subject.extensions()?
         ))
@@ -147,11 +165,17 @@ mod tests {
 
     #[test]
     fn a_subject_without_names_has_no_alternative_names() {
-        let mut subject = Subject { name: "client".into(), dns: Vec::new(), addresses: Vec::new() };
+        let mut subject = Subject::client("client");
         assert!(!subject.extensions().unwrap().contains("subjectAltName"));
         subject.dns.push("node1".into());
         subject.addresses.push("::1".parse().unwrap());
         assert!(subject.extensions().unwrap().ends_with("subjectAltName = DNS:node1, IP:::1\n"));
+    }
+
+    #[test]
+    fn a_group_stands_before_the_name() {
+        assert_eq!(Subject::client("node1").distinguished(), "/CN=node1");
+        assert_eq!(Subject::client("node1").in_group("nodes").distinguished(), "/O=nodes/CN=node1");
     }
 
     #[test]

@@ -103,7 +103,7 @@ impl Pki {
         let pki = Self { directory, layout, server, peer, stranger };
         let [certificate, key] = pki.witness_pair();
         new_key(&key)?;
-        let subject = Subject { name: "witness".into(), dns: Vec::new(), addresses: Vec::new() };
+        let subject = Subject::client("witness");
         pki.server.sign(&subject, &key, Validity::default(), &certificate)?;
         Ok(pki)
     }
@@ -195,12 +195,12 @@ impl Pki {
 
 fn subject(node: &Node, role: Role) -> Result<Subject> {
     if role == Role::Client {
-        let name = "kube-etcd-healthcheck-client".into();
-        return Ok(Subject { name, dns: Vec::new(), addresses: Vec::new() });
+        return Ok(Subject::client("kube-etcd-healthcheck-client"));
     }
     let local: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
     Ok(Subject {
         name: node.name().into(),
+        organization: None,
         dns: vec![node.name().into(), "localhost".into()],
         addresses: [node.address(false)?, node.address(true)?].into_iter().chain(local).collect(),
     })

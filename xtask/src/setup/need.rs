@@ -53,6 +53,7 @@ pub(super) const NEEDS: &[Need] = &[
     need("keepalived", &["keepalived"], "virtual addresses in the lab"),
     need("openssl", &["openssl"], "certificates and TLS servers in the lab"),
     need("containerd", &["containerd"], "runs the pods of a kubelet in the lab"),
+    need("ctr", &["containerd"], "brings images to containerd in the lab"),
     need("runc", &["runc"], "runs the containers of containerd"),
     need("haproxy", &["haproxy"], "a load balancer in the lab"),
     need("busybox", &["busybox-static"], "the programs in a virtual machine"),

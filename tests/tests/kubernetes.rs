@@ -1,0 +1,85 @@
+//! The lab's own Kubernetes cluster: nodes, pod network and pods, against what kubectl says.
+
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, ensure};
+use lab::kubernetes::BASE;
+use lab::{Kubernetes, Lab, LabOptions, Node, Place as _};
+use serde_json::Value;
+
+fn start() -> Result<(Lab, Kubernetes)> {
+    let begun = Instant::now();
+    let lab = Lab::start_for_containers(&LabOptions { nodes: 3, flannel: None })?;
+    let cluster = Kubernetes::start(&lab)?;
+    println!("three nodes are ready after {:.1?}", begun.elapsed());
+    Ok((lab, cluster))
+}
+
+/// A manifest of pods that do nothing, one on each of the first nodes that are free.
+fn deployment(replicas: usize) -> String {
+    format!(
+        "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: idle}}\nspec:\n  replicas: {replicas}\n  \
+         selector: {{matchLabels: {{app: idle}}}}\n  template:\n    metadata: {{labels: {{app: idle}}}}\n    spec:\n      \
+         terminationGracePeriodSeconds: 0\n      topologySpreadConstraints:\n      - {{maxSkew: 1, topologyKey: \
+         kubernetes.io/hostname, whenUnsatisfiable: DoNotSchedule, labelSelector: {{matchLabels: {{app: idle}}}}}}\n      \
+         containers: [{{name: idle, image: \"{BASE}\"}}]\n"
+    )
+}
+
+fn text<'a>(object: &'a Value, path: &str) -> Result<&'a str> {
+    object.pointer(path).and_then(Value::as_str).with_context(|| format!("no {path} in {object:#}"))
+}
+
+fn check_node(cluster: &Kubernetes, node: &Node) -> Result<()> {
+    let object = cluster.get(&["node", node.name()])?;
+    let (address, network) = (node.address(false)?.to_string(), format!("10.42.{}.0/24", node.index()));
+    ensure!(text(&object, "/spec/podCIDR")? == network, "{object:#}");
+    ensure!(object["status"]["nodeInfo"]["kubeletVersion"] == "v1.34.3", "{object:#}");
+    let flannel =
+        |name: &str| text(&object, &format!("/metadata/annotations/flannel.alpha.coreos.com~1{name}"));
+    ensure!(flannel("public-ip")? == address && flannel("backend-type")? == "vxlan", "{object:#}");
+    // What flanneld tells the other nodes of its device is what the device has.
+    let data: Value = serde_json::from_str(flannel("backend-data")?)?;
+    let device = node.run(&["cat", "/sys/class/net/flannel.1/address"])?;
+    ensure!(text(&data, "/VtepMAC")? == device.trim() && data["VNI"] == 1, "{data}, {device}");
+    Ok(())
+}
+
+#[test]
+fn three_nodes_are_ready_and_their_pods_reach_each_other() -> Result<()> {
+    let (lab, cluster) = start()?;
+    for node in lab.nodes() {
+        check_node(&cluster, node)?;
+    }
+
+    cluster.apply(&deployment(3))?;
+    let pods = cluster.wait_pods("default", "app=idle", 3)?;
+    for (pod, node) in pods.iter().zip(lab.nodes()) {
+        ensure!(text(pod, "/spec/nodeName")? == node.name(), "{pod:#}");
+        let network = format!("10.42.{}.", node.index());
+        ensure!(text(pod, "/status/podIP")?.starts_with(&network), "{pod:#}");
+        ensure!(text(pod, "/metadata/name")?.starts_with("idle-"), "{pod:#}");
+    }
+    let (from, to) = (text(&pods[0], "/metadata/name")?, text(&pods[1], "/status/podIP")?);
+    let said = cluster.kubectl(&["exec", from, "--", "ping", "-c", "3", "-W", "2", to])?;
+    ensure!(said.contains("3 packets transmitted, 3 packets received"), "{said}");
+
+    // The API server as a service, from a node and from a pod.
+    let code = lab.node(1)?.run(&[
+        "curl",
+        "--silent",
+        "--insecure",
+        "--max-time",
+        "5",
+        "--write-out",
+        "%{http_code}",
+        "--output",
+        "/dev/null",
+        "https://10.43.0.1/readyz",
+    ])?;
+    ensure!(code == "200", "{code}");
+    cluster.kubectl(&["exec", from, "--", "nc", "-w", "5", "10.43.0.1", "443", "-e", "true"])?;
+
+    drop(cluster);
+    lab.shutdown()
+}
