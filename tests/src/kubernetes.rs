@@ -47,6 +47,7 @@ const ADVERT: Duration = Duration::from_secs(1);
 pub struct Kubernetes {
     kubectl: Kubectl,
     // Each before what it needs, since they are dropped in this order.
+    pki: Pki,
     _networks: Vec<Network>,
     kubelets: BTreeMap<u8, Kubelet>,
     _balancers: Vec<Haproxy>,
@@ -90,7 +91,7 @@ impl Kubernetes {
         CLIENTS.iter().try_for_each(|part| wait_well(&mut planes, *part))?;
         kubelets.values_mut().try_for_each(Kubelet::wait_well)?;
         let cluster =
-            Self { kubectl, _networks: networks, kubelets, _balancers: balancers, vip, planes, etcd };
+            Self { kubectl, pki, _networks: networks, kubelets, _balancers: balancers, vip, planes, etcd };
         cluster.wait_ready(LIMIT)?;
         Ok(cluster)
     }
@@ -114,6 +115,12 @@ impl Kubernetes {
     #[must_use]
     pub fn admin_kubeconfig(&self) -> &Path {
         self.kubectl.kubeconfig()
+    }
+
+    /// Puts the kubeconfig of a user on a node, with no more rights than the user is given; answers with its path there.
+    pub fn log_in(&self, node: &Node, user: &str) -> Result<String> {
+        self.pki.join(node, &format!("{user}.conf"), &Subject::client(user), &url())?;
+        Ok(format!("/etc/kubernetes/{user}.conf"))
     }
 
     /// Waits until the API says of all nodes that they are ready.

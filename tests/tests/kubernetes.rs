@@ -7,6 +7,9 @@ use lab::kubernetes::BASE;
 use lab::{Kubernetes, Lab, LabOptions, Node, Place as _};
 use serde_json::Value;
 
+#[path = "kubernetes/identity.rs"]
+mod identity;
+
 fn start() -> Result<(Lab, Kubernetes)> {
     let begun = Instant::now();
     let lab = Lab::start_for_containers(&LabOptions { nodes: 3, flannel: None })?;

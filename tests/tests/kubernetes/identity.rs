@@ -1,0 +1,200 @@
+//! Names of pods and nodes as agents learn them from the API, against what kubectl says.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use lab::scrape::Samples;
+use lab::{Agent, AgentOptions, Kubernetes, Lab, Node, Part};
+
+use super::{deployment, start, text};
+
+/// The time for what the cluster and the agents notice by themselves.
+const LIMIT: Duration = Duration::from_secs(60);
+/// What the agents ask for: resources with their verbs.
+const RIGHTS: [[&str; 2]; 4] = [["pods", "list"], ["pods", "watch"], ["nodes", "list"], ["nodes", "watch"]];
+const USER: &str = "leadline";
+
+/// Namespace, name, UID, workload and its kind.
+type Pod = [String; 5];
+
+/// The rights of the agents' user.
+fn role(rights: &[[&str; 2]]) -> String {
+    let rule = |[resource, verb]: &[&str; 2]| {
+        format!("- {{apiGroups: [\"\"], resources: [{resource}], verbs: [{verb}]}}\n")
+    };
+    let rules: String = rights.iter().map(rule).collect();
+    format!(
+        "---\napiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata: {{name: {USER}}}\nrules:\n{rules}---\n\
+         apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRoleBinding\nmetadata: {{name: {USER}}}\nroleRef: \
+         {{apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: {USER}}}\nsubjects: [{{kind: User, name: \
+         {USER}}}]\n"
+    )
+}
+
+fn agent(cluster: &Kubernetes, node: &Node) -> Result<Agent> {
+    let kubeconfig = cluster.log_in(node, USER)?;
+    let arguments = vec![format!("--kubernetes.kubeconfig={kubeconfig}")];
+    Agent::start(node, &AgentOptions { arguments, limit: LIMIT, ..AgentOptions::default() })
+}
+
+fn agents(lab: &Lab, cluster: &Kubernetes) -> Result<Vec<Agent>> {
+    lab.nodes().iter().map(|node| agent(cluster, node)).collect()
+}
+
+fn shown(page: &Samples) -> BTreeSet<Pod> {
+    let infos = page.all().iter().filter(|sample| sample.name == "leadline_pod_info");
+    let label = |name: &'static str| {
+        move |sample: &lab::scrape::Sample| sample.label(name).unwrap_or_default().to_owned()
+    };
+    infos
+        .map(|sample| {
+            ["namespace", "pod", "uid", "workload", "workload_kind"].map(|name| label(name)(sample))
+        })
+        .collect()
+}
+
+/// What kubectl says of the pods of a node. The workloads of this test are deployments, whose pods have the names of
+/// their replica sets, and those have names that end with a hash.
+fn told(cluster: &Kubernetes, node: &Node) -> Result<BTreeSet<Pod>> {
+    let selector = format!("spec.nodeName={}", node.name());
+    let list = cluster.get(&["pods", "--all-namespaces", "--field-selector", &selector])?;
+    let pods = list["items"].as_array().context("no list of pods")?;
+    pods.iter()
+        .map(|pod| {
+            let owner = pod.pointer("/metadata/ownerReferences/0");
+            let (kind, name) = match owner {
+                None => ("", ""),
+                Some(owner) => (text(owner, "/kind")?, text(owner, "/name")?),
+            };
+            let [kind, name] = match kind {
+                "ReplicaSet" => ["Deployment", name.rsplit_once('-').context("no hash")?.0],
+                other => [other, name],
+            };
+            let of_pod = |path| text(pod, path).map(str::to_owned);
+            let [namespace, pod, uid] =
+                ["namespace", "name", "uid"].map(|field| of_pod(&format!("/metadata/{field}")));
+            Ok([namespace?, pod?, uid?, name.to_owned(), kind.to_owned()])
+        })
+        .collect()
+}
+
+/// Waits until an agent shows the pods of its node as kubectl does.
+fn wait_pods(cluster: &Kubernetes, agent: &Agent, node: &Node) -> Result<BTreeSet<Pod>> {
+    let mut truth = BTreeSet::new();
+    agent
+        .wait_page("the pods of the node", LIMIT, "leadline_pod_info", |page| {
+            truth = told(cluster, node).unwrap_or_default();
+            !truth.is_empty() && shown(page) == truth
+        })
+        .with_context(|| format!("kubectl: {truth:?}"))?;
+    Ok(truth)
+}
+
+fn up(page: &Samples, expected: u64) -> bool {
+    let of = |resource| page.count("leadline_kubernetes_watch_up", &[("resource", resource)]);
+    ["pods", "nodes"].map(of) == [Some(expected); 2]
+}
+
+/// The labels `peer_node` of all families.
+fn peers(page: &Samples) -> BTreeSet<&str> {
+    page.all().iter().filter_map(|sample| sample.label("peer_node")).filter(|name| !name.is_empty()).collect()
+}
+
+#[test]
+fn pods_and_nodes_have_the_names_that_kubectl_shows() -> Result<()> {
+    let (lab, cluster) = start()?;
+    cluster.apply(&role(&RIGHTS))?;
+    let agents = agents(&lab, &cluster)?;
+    cluster.apply(&deployment(3))?;
+    let by_hand = cluster.wait_pods("default", "app=idle", 3)?;
+    let names: Vec<&str> = by_hand.iter().map(|pod| text(pod, "/metadata/name")).collect::<Result<_>>()?;
+    for (agent, node) in agents.iter().zip(lab.nodes()) {
+        let pods = wait_pods(&cluster, agent, node)?;
+        let (page, _) = agent.wait_page("nodes and counts", LIMIT, "leadline_kubernetes_", |page| {
+            let count = |resource| page.count("leadline_kubernetes_objects", &[("resource", resource)]);
+            up(page, 1) && count("nodes") == Some(3) && count("pods") == Some(pods.len() as u64)
+        })?;
+        let others: BTreeSet<&str> =
+            lab.nodes().iter().map(Node::name).filter(|name| *name != node.name()).collect();
+        assert_eq!(peers(&page), others, "{}", node.name());
+        let name = names[usize::from(node.index()) - 1];
+        let labels = [("namespace", "default"), ("pod", name)];
+        ensure!(
+            page.all().iter().any(|sample| sample.name == "leadline_tcp_connects_total"
+                && labels.iter().all(|(key, value)| sample.label(key) == Some(value))),
+            "{name} has no series"
+        );
+        let (level, reason) = agent.support("kubernetes")?;
+        ensure!(level == "yes", "{}: {reason}", node.name());
+    }
+    drop((agents, cluster));
+    lab.shutdown()
+}
+
+#[test]
+fn names_stay_while_the_api_is_away() -> Result<()> {
+    let (lab, mut cluster) = start()?;
+    cluster.apply(&role(&RIGHTS))?;
+    cluster.apply(&deployment(3))?;
+    let pods = cluster.wait_pods("default", "app=idle", 3)?;
+    let node = lab.node(1)?;
+    let first = agent(&cluster, node)?;
+    let truth = wait_pods(&cluster, &first, node)?;
+    for node in lab.nodes() {
+        cluster.control_plane(node)?.kill(Part::ApiServer)?;
+    }
+    let lost = |page: &Samples| up(page, 0);
+    let (page, took) = first.wait_page("the loss", LIMIT, "leadline_kubernetes_", lost)?;
+    println!("lost {took:.1?} after the last API server");
+    assert_eq!(shown(&page), truth);
+    first.wait_support("kubernetes", "degraded", "cannot be reached", LIMIT)?;
+    ensure!(first.events("kubernetes_lost")?.len() == 2, "no event of the loss");
+    first.sigterm()?;
+
+    // One that starts now names the pods by their log directories.
+    let second = agent(&cluster, node)?;
+    let name = text(&pods[0], "/metadata/name")?;
+    second.wait_page("a name without the API", LIMIT, "leadline_pod", |page| {
+        page.all().iter().any(|sample| sample.label("pod") == Some(name)) && shown(page).is_empty()
+    })?;
+    for node in lab.nodes() {
+        cluster.control_plane(node)?.run(Part::ApiServer)?;
+    }
+    let begun = std::time::Instant::now();
+    for node in lab.nodes() {
+        cluster.control_plane(node)?.wait_well(Part::ApiServer)?;
+    }
+    let ready = begun.elapsed();
+    wait_pods(&cluster, &second, node)?;
+    let (_, took) = second.wait_page("its return", LIMIT, "leadline_kubernetes_", |page| up(page, 1))?;
+    println!("API servers ready after {ready:.1?}, known again {took:.1?} later");
+    drop((second, cluster));
+    lab.shutdown()
+}
+
+#[test]
+fn a_right_that_is_missing_is_said() -> Result<()> {
+    let (lab, cluster) = start()?;
+    let node = lab.node(1)?;
+    for missing in RIGHTS {
+        let rights: Vec<[&str; 2]> = RIGHTS.into_iter().filter(|right| *right != missing).collect();
+        cluster.apply(&role(&rights))?;
+        let agent = agent(&cluster, node)?;
+        agent
+            .wait_support("kubernetes", "degraded", "RBAC", LIMIT)
+            .with_context(|| format!("without {missing:?}"))?;
+        let page = agent.scrape()?;
+        let forbidden = |resource: &str| {
+            page.count(
+                "leadline_kubernetes_failures_total",
+                &[("resource", resource), ("reason", "forbidden")],
+            )
+        };
+        ensure!(forbidden(missing[0]) >= Some(1), "without {missing:?}: {:?}", forbidden(missing[0]));
+        let other = if missing[0] == "pods" { "nodes" } else { "pods" };
+        assert_eq!(forbidden(other), Some(0), "without {missing:?}");
+    }
+    drop(cluster);
+    lab.shutdown()
+}
