@@ -1,18 +1,18 @@
 //! The lab's own Kubernetes cluster: nodes, pod network and pods, against what kubectl says.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use lab::kubernetes::BASE;
 use lab::{Kubernetes, Lab, LabOptions, Node, Place as _};
 use serde_json::Value;
 
-fn start() -> Result<(Lab, Kubernetes)> {
+/// A lab with a cluster, and how long it took.
+fn start() -> Result<(Lab, Kubernetes, Duration)> {
     let begun = Instant::now();
     let lab = Lab::start_for_containers(&LabOptions { nodes: 3, flannel: None })?;
     let cluster = Kubernetes::start(&lab)?;
-    println!("three nodes are ready after {:.1?}", begun.elapsed());
-    Ok((lab, cluster))
+    Ok((lab, cluster, begun.elapsed()))
 }
 
 /// A manifest of pods that do nothing, one on each of the first nodes that are free.
@@ -47,7 +47,8 @@ fn check_node(cluster: &Kubernetes, node: &Node) -> Result<()> {
 
 #[test]
 fn three_nodes_are_ready_and_their_pods_reach_each_other() -> Result<()> {
-    let (lab, cluster) = start()?;
+    let (lab, cluster, took) = start()?;
+    println!("three nodes are ready after {took:.1?}");
     for node in lab.nodes() {
         check_node(&cluster, node)?;
     }
@@ -79,6 +80,38 @@ fn three_nodes_are_ready_and_their_pods_reach_each_other() -> Result<()> {
     ])?;
     ensure!(code == "200", "{code}");
     cluster.kubectl(&["exec", from, "--", "nc", "-w", "5", "10.43.0.1", "443", "-e", "true"])?;
+
+    drop(cluster);
+    lab.shutdown()
+}
+
+#[test]
+fn a_node_that_loses_its_power_is_lost_to_the_api_and_comes_back_with_its_pods() -> Result<()> {
+    let (lab, mut cluster, _) = start()?;
+    let node = lab.node(1)?;
+    cluster.apply(&deployment(3))?;
+    let before = cluster.wait_pods("default", "app=idle", 3)?;
+
+    let begun = Instant::now();
+    cluster.crash(&lab, node)?;
+    cluster.wait_lost(node, Duration::from_secs(90))?;
+    println!("{} is lost after {:.1?}", node.name(), begun.elapsed());
+
+    let begun = Instant::now();
+    cluster.boot(&lab, node)?;
+    cluster.wait_ready(Duration::from_mins(1))?;
+    println!("all nodes are ready {:.1?} after the boot", begun.elapsed());
+    let after = cluster.wait_pods("default", "app=idle", 3)?;
+    ensure!(
+        text(&after[0], "/metadata/uid")? == text(&before[0], "/metadata/uid")?,
+        "another pod: {:#}",
+        after[0]
+    );
+    let restarts = after[0].pointer("/status/containerStatuses/0/restartCount").and_then(Value::as_u64);
+    ensure!(restarts == Some(1), "{:#}", after[0]);
+    let (from, to) = (text(&after[1], "/metadata/name")?, text(&after[0], "/status/podIP")?);
+    let said = cluster.kubectl(&["exec", from, "--", "ping", "-c", "3", "-W", "2", to])?;
+    ensure!(said.contains("3 packets transmitted, 3 packets received"), "{said}");
 
     drop(cluster);
     lab.shutdown()
