@@ -116,3 +116,81 @@ fn a_node_that_loses_its_power_is_lost_to_the_api_and_comes_back_with_its_pods()
     drop(cluster);
     lab.shutdown()
 }
+
+/// One pod of the nodes' own network on each node, which may read pods.
+const READER: &str = r#"apiVersion: v1
+kind: ServiceAccount
+metadata: {name: reader}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: reader}
+rules: [{apiGroups: [""], resources: [pods], verbs: [list]}]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: reader}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: reader}
+subjects: [{kind: ServiceAccount, name: reader, namespace: default}]
+---
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: reader}
+spec:
+  selector: {matchLabels: {app: reader}}
+  template:
+    metadata: {labels: {app: reader}}
+    spec:
+      serviceAccountName: reader
+      hostNetwork: true
+      terminationGracePeriodSeconds: 0
+      containers: [{name: reader, image: "lab.example/base:1"}]
+"#;
+
+/// Asks the API server as a service, from inside the node, which trusts it by the authority of the cluster.
+fn ask(node: &Node, token: &str, path: &str) -> Result<(String, Value)> {
+    let said = node.run(&[
+        "curl",
+        "--silent",
+        "--show-error",
+        "--max-time",
+        "5",
+        "--cacert",
+        "/etc/kubernetes/pki/ca.crt",
+        "--header",
+        &format!("Authorization: Bearer {token}"),
+        "--write-out",
+        "\n%{http_code}",
+        &format!("https://10.43.0.1/api/v1/{path}"),
+    ])?;
+    let (body, status) = said.rsplit_once('\n').context("no status")?;
+    Ok((status.to_owned(), serde_json::from_str(body).with_context(|| body.to_owned())?))
+}
+
+#[test]
+fn a_service_account_reads_what_it_may_through_the_service_of_the_api_server() -> Result<()> {
+    let (lab, cluster, _) = start()?;
+    cluster.apply(READER)?;
+    let pods = cluster.wait_pods("default", "app=reader", 3)?;
+    for (pod, node) in pods.iter().zip(lab.nodes()) {
+        ensure!(text(pod, "/status/podIP")? == node.address(false)?.to_string(), "{pod:#}");
+        let name = text(pod, "/metadata/name")?;
+        let mounted = |file: &str| {
+            let path = format!("/var/run/secrets/kubernetes.io/serviceaccount/{file}");
+            cluster.kubectl(&["exec", name, "--", "cat", &path])
+        };
+        ensure!(mounted("ca.crt")? == node.run(&["cat", "/etc/kubernetes/pki/ca.crt"])?, "another authority");
+        let token = mounted("token")?;
+        let (status, list) =
+            ask(node, &token, &format!("pods?fieldSelector=spec.nodeName%3D{}", node.name()))?;
+        let items = list["items"].as_array().with_context(|| format!("no items in {list:#}"))?;
+        ensure!(
+            status == "200" && items.len() == 1 && text(&items[0], "/metadata/name")? == name,
+            "{list:#}"
+        );
+        let (status, refusal) = ask(node, &token, "secrets")?;
+        ensure!(status == "403", "{refusal:#}");
+    }
+    drop(cluster);
+    lab.shutdown()
+}
