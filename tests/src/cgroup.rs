@@ -55,6 +55,18 @@ pub fn create_v1(path: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Gives the cgroups right below a directory all controllers that it has itself; of version 2 alone, those are all that
+/// containers need.
+pub fn delegate(path: &Path) -> Result<()> {
+    let file = path.join("cgroup.controllers");
+    let controllers = fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))?;
+    for controller in controllers.split_whitespace() {
+        fs::write(path.join("cgroup.subtree_control"), format!("+{controller}"))
+            .with_context(|| format!("delegate {controller} below {}", path.display()))?;
+    }
+    Ok(())
+}
+
 /// Makes a cgroup directory with its parents.
 pub fn create(path: &Path) -> Result<()> {
     fs::create_dir_all(path).with_context(|| format!("create cgroup {}", path.display()))

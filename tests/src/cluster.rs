@@ -57,16 +57,17 @@ pub struct Lab {
 impl Lab {
     /// Cleans up after killed runs, then starts a lab.
     pub fn start(options: &LabOptions) -> Result<Self> {
-        Self::start_with(options, &[])
+        Self::start_with(options, None)
     }
 
-    /// Like [`Self::start`], and the nodes can run containers: where the machine has hierarchies of cgroup v1, which then
-    /// have the controllers, the nodes have them, too.
+    /// Like [`Self::start`], and the nodes can run containers: they have the controllers of the machine's cgroups, and where
+    /// those are in hierarchies of version 1, these as well.
     pub fn start_for_containers(options: &LabOptions) -> Result<Self> {
-        Self::start_with(options, &cgroup::v1_roots()?)
+        Self::start_with(options, Some(&cgroup::v1_roots()?))
     }
 
-    fn start_with(options: &LabOptions, v1_roots: &[PathBuf]) -> Result<Self> {
+    /// With containers, `v1_roots` are the hierarchies of version 1 that the nodes have.
+    fn start_with(options: &LabOptions, v1_roots: Option<&[PathBuf]>) -> Result<Self> {
         ensure!(nix::unistd::geteuid().is_root(), "the lab makes namespaces and cgroups: run it as root");
         ensure!((1..=9).contains(&options.nodes), "a lab has 1 to 9 nodes, not {}", options.nodes);
         let clash = HIDDEN.iter().find(|hidden| std::env::temp_dir().starts_with(hidden));
@@ -77,16 +78,19 @@ impl Lab {
         let name = owner::new_name()?;
         let cgroup = cgroup::v2_root()?.join(&name);
         let scratch = std::env::temp_dir().join(&name);
-        let legacy: Vec<_> = v1_roots.iter().map(|root| root.join(&name)).collect();
+        let legacy: Vec<_> = v1_roots.into_iter().flatten().map(|root| root.join(&name)).collect();
         let keeper = Some(Keeper::start(&cgroup, &legacy, &scratch)?);
         let mut lab =
             Self { name, flannel: None, nodes: Vec::new(), switch: None, cgroup, legacy, scratch, keeper };
+        cgroup::create(&lab.cgroup)?;
+        if v1_roots.is_some() {
+            cgroup::delegate(&lab.cgroup)?;
+        }
         lab.build(options)?;
         Ok(lab)
     }
 
     fn build(&mut self, options: &LabOptions) -> Result<()> {
-        cgroup::create(&self.cgroup)?;
         self.legacy.iter().try_for_each(|directory| cgroup::create_v1(directory))?;
         fs::create_dir_all(&self.scratch).with_context(|| format!("create {}", self.scratch.display()))?;
         let switch = Starting::begin(self.switch_plan())?;

@@ -64,21 +64,25 @@ impl Keepalived {
         command.arg("--pid").arg(directory.join("parent.pid"));
         command.arg("--vrrp_pid").arg(directory.join("child.pid"));
         command.env("TMPDIR", &directory);
-        let service = self.node.service("keepalived", &mut command)?;
-        self.earlier_log = service.log()?.len();
-        self.service = Some(service);
+        // Before it starts: on a busy machine it has written all that is awaited by the time that this goes on.
+        self.earlier_log = fs::read(self.log_file()).unwrap_or_default().len();
+        self.service = Some(self.node.service("keepalived", &mut command)?);
         Ok(())
     }
 
     fn wait_ready(&mut self) -> Result<()> {
         let what = format!("keepalived on {} to enter a state", self.node.name());
         let earlier = self.earlier_log;
-        let log = self.node.machine().scratch().join("log/keepalived.log");
+        let log = self.log_file();
         let entered = || {
             let bytes = fs::read(&log).unwrap_or_default();
             String::from_utf8_lossy(bytes.get(earlier..).unwrap_or_default()).contains(") Entering ")
         };
         self.service_mut()?.wait_until(&what, LIMIT, entered)
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.node.machine().scratch().join("log/keepalived.log")
     }
 
     /// The node it runs on.

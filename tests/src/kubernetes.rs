@@ -9,6 +9,7 @@ mod balancer;
 mod image;
 mod kubectl;
 mod network;
+mod power;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -46,11 +47,12 @@ const ADVERT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Kubernetes {
     kubectl: Kubectl,
-    // Each before what it needs, since they are dropped in this order.
+    nodes: Vec<Node>,
     pki: Pki,
-    _networks: Vec<Network>,
+    // Each before what it needs, since they are dropped in this order. A node that is off has none of the first three.
+    networks: BTreeMap<u8, Network>,
     kubelets: BTreeMap<u8, Kubelet>,
-    _balancers: Vec<Haproxy>,
+    balancers: BTreeMap<u8, Haproxy>,
     vip: Trio,
     planes: BTreeMap<u8, ControlPlane>,
     etcd: Etcd,
@@ -69,9 +71,9 @@ impl Kubernetes {
         let mut planes = furnish_planes(nodes, &etcd, &pki)?;
         planes.values_mut().try_for_each(|plane| plane.run(Part::ApiServer))?;
         // While these start.
-        let mut kubelets = furnish_kubelets(nodes, &directory)?;
+        let mut kubelets = furnish_kubelets(nodes, &image::base(&directory)?)?;
         let kubectl = Kubectl::new(lab.switch()?, pki.administrator(&url())?);
-        let balancers = nodes.iter().map(|node| balancer::start(node, nodes)).collect::<Result<Vec<_>>>()?;
+        let balancers = each(nodes, |node| balancer::start(node, nodes))?;
         let vip = Trio::start(lab, &keepalived::Spec { interval: ADVERT, ..keepalived::Spec::default() })?;
         wait_well(&mut planes, Part::ApiServer)?;
         let api = || kubectl.run(&["get", "--raw=/readyz"]).is_ok();
@@ -90,8 +92,8 @@ impl Kubernetes {
         kubelets.values_mut().try_for_each(Kubelet::run)?;
         CLIENTS.iter().try_for_each(|part| wait_well(&mut planes, *part))?;
         kubelets.values_mut().try_for_each(Kubelet::wait_well)?;
-        let cluster =
-            Self { kubectl, pki, _networks: networks, kubelets, _balancers: balancers, vip, planes, etcd };
+        let nodes = nodes.to_vec();
+        let cluster = Self { kubectl, nodes, pki, networks, kubelets, balancers, vip, planes, etcd };
         cluster.wait_ready(LIMIT)?;
         Ok(cluster)
     }
@@ -129,7 +131,17 @@ impl Kubernetes {
         let waited = process::wait_until("all nodes to be ready", limit, || {
             last = self.get(&["nodes"]);
             let nodes = last.as_ref().map(items).unwrap_or_default();
-            nodes.len() == self.kubelets.len() && nodes.iter().all(is_ready)
+            nodes.len() == self.nodes.len() && nodes.iter().all(is_ready)
+        });
+        waited.with_context(|| format!("{last:#?}"))
+    }
+
+    /// Waits until the API says of a node that it is not ready.
+    pub fn wait_lost(&self, node: &Node, limit: Duration) -> Result<()> {
+        let mut last = Ok(Value::Null);
+        let waited = process::wait_until(&format!("{} not to be ready", node.name()), limit, || {
+            last = self.get(&["node", node.name()]);
+            last.as_ref().is_ok_and(|object| !is_ready(object))
         });
         waited.with_context(|| format!("{last:#?}"))
     }
@@ -176,31 +188,36 @@ impl Kubernetes {
     }
 }
 
-fn furnish_planes(nodes: &[Node], etcd: &Etcd, pki: &Pki) -> Result<BTreeMap<u8, ControlPlane>> {
-    let options = Options { api_port: balancer::SERVER_PORT, ..Options::default() };
-    let furnish = |node: &Node| Ok((node.index(), ControlPlane::furnish(node, etcd, &options, pki)?));
-    nodes.iter().map(furnish).collect()
+/// Makes something for each node, by its number.
+fn each<T>(nodes: &[Node], make: impl Fn(&Node) -> Result<T>) -> Result<BTreeMap<u8, T>> {
+    nodes.iter().map(|node| Ok((node.index(), make(node)?))).collect()
 }
 
-fn furnish_kubelets(nodes: &[Node], directory: &Path) -> Result<BTreeMap<u8, Kubelet>> {
-    let image = image::base(directory)?;
-    let pods = Pods { sandbox: BASE, plugins: tools::cni_plugins()? };
-    let furnish = |node: &Node| {
+fn furnish_planes(nodes: &[Node], etcd: &Etcd, pki: &Pki) -> Result<BTreeMap<u8, ControlPlane>> {
+    let options = Options { api_port: balancer::SERVER_PORT, ..Options::default() };
+    each(nodes, |node| ControlPlane::furnish(node, etcd, &options, pki))
+}
+
+fn furnish_kubelets(nodes: &[Node], image: &Path) -> Result<BTreeMap<u8, Kubelet>> {
+    let pods = pods()?;
+    each(nodes, |node| {
         let kubelet = Kubelet::furnish(node, Some(&pods))?;
-        kubelet.import(&image)?;
-        Ok((node.index(), kubelet))
-    };
-    nodes.iter().map(furnish).collect()
+        kubelet.import(image)?;
+        Ok(kubelet)
+    })
+}
+
+fn pods() -> Result<Pods> {
+    Ok(Pods { sandbox: BASE, plugins: tools::cni_plugins()? })
 }
 
 fn wait_well(planes: &mut BTreeMap<u8, ControlPlane>, part: Part) -> Result<()> {
     planes.values_mut().try_for_each(|plane| plane.wait_well(part))
 }
 
-fn start_networks(nodes: &[Node], pki: &Pki) -> Result<Vec<Network>> {
-    let start = |node| Network::start(node, pki, &url());
-    let mut networks = nodes.iter().map(start).collect::<Result<Vec<_>>>()?;
-    networks.iter_mut().try_for_each(Network::wait_lease)?;
+fn start_networks(nodes: &[Node], pki: &Pki) -> Result<BTreeMap<u8, Network>> {
+    let mut networks = each(nodes, |node| Network::start(node, pki, &url()))?;
+    networks.values_mut().try_for_each(Network::wait_lease)?;
     Ok(networks)
 }
 

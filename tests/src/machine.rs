@@ -146,6 +146,23 @@ impl Machine {
         Service::start(format!("{name} on {}", self.name), command, log, unit)
     }
 
+    /// Ends all processes of the machine at once, as a loss of power does, but the holder, and removes their cgroups.
+    pub(crate) fn end_all(&self) -> Result<()> {
+        let mut directories = Vec::new();
+        for root in [&self.root].into_iter().chain(&self.legacy) {
+            let children = cgroup::children(root)?.into_iter().filter(|name| name != "init.scope");
+            directories.extend(children.map(|name| root.join(name)));
+        }
+        // All of them before anybody waits for one.
+        for file in directories.iter().map(|directory| directory.join("cgroup.kill")) {
+            if file.exists() {
+                fs::write(&file, "1").with_context(|| format!("write {}", file.display()))?;
+            }
+        }
+        directories.iter().try_for_each(|directory| cgroup::remove(directory))?;
+        cgroup::create(&self.shell)
+    }
+
     /// Ends the holder and takes its exit status, so that no zombie stays while handles to the machine live on.
     pub(crate) fn reap(&self) {
         self.holder.lock().unwrap_or_else(PoisonError::into_inner).end();

@@ -4,9 +4,10 @@ use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use lab::{Backend, Flannel, Lab, LabOptions, demo};
+use lab::{Backend, Flannel, Kubernetes, Lab, LabOptions, demo};
 
 const USAGE: &str = "usage: lab up [--host-gw] [--ipv6] [--no-flannel]   ends with its standard input
+       lab kubernetes                                 a lab with all of Kubernetes; ends likewise
        lab demo [--for SECONDSs] [--host-gw]          ends after that time, or by Ctrl-C
        lab prepare                                    builds the components that are not there yet
        lab clean                                      removes what killed labs left
@@ -20,6 +21,7 @@ fn main() -> Result<()> {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.split_first() {
         Some((&"up", flags)) => up(flags),
+        Some((&"kubernetes", [])) => kubernetes(),
         Some((&"demo", flags)) => demo::run(demo_options(flags)?),
         Some((&"prepare", [])) => prepare(),
         Some((&"clean", [])) => say(&format!("removed: {}", lab::clean_stale()?.join(" "))),
@@ -75,6 +77,23 @@ fn up(flags: &[&str]) -> Result<()> {
     let start = Instant::now();
     let lab = Lab::start(&LabOptions { flannel: wanted.then_some(flannel), ..LabOptions::default() })?;
     say(&format!("up in {:.2?}", start.elapsed()))?;
+    stay(lab)
+}
+
+fn kubernetes() -> Result<()> {
+    lab::tools::prepare(&mut |line| drop(say(line)))?;
+    let start = Instant::now();
+    let lab = Lab::start_for_containers(&LabOptions { nodes: 3, flannel: None })?;
+    let cluster = Kubernetes::start(&lab)?;
+    say(&format!("up in {:.2?}", start.elapsed()))?;
+    let (switch, kubectl) = (lab.switch()?.holder_pid(), lab::tools::kubectl()?);
+    let kubeconfig = cluster.admin_kubeconfig().display();
+    say(&format!("nsenter -t {switch} -n {} --kubeconfig {kubeconfig} get nodes", kubectl.display()))?;
+    stay(lab)
+}
+
+/// Says how to look into a lab, and shuts it down at the end of standard input.
+fn stay(lab: Lab) -> Result<()> {
     for node in lab.nodes() {
         let pid = node.machine().holder_pid();
         say(&format!("node{}: nsenter -t {pid} -n -m -u -i -C", node.index()))?;

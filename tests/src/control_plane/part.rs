@@ -136,6 +136,8 @@ fn controller_manager() -> Vec<String> {
         format!("--root-ca-file={PKI}/{CA}"),
         format!("--service-account-private-key-file={PKI}/{}", SERVICE_ACCOUNT[1]),
         "--use-service-account-credentials=true".into(),
+        // A lost node is told in half of the usual time.
+        "--node-monitor-grace-period=20s".into(),
     ]);
     arguments
 }

@@ -102,7 +102,8 @@ pub(super) fn node_object(node: &Node) -> Result<String> {
     let (name, number) = (node.name(), node.index());
     let address = node.address(false).context("a node has an address")?;
     Ok(format!(
-        "---\napiVersion: v1\nkind: Node\nmetadata:\n  name: {name}\n  labels: {{kubernetes.io/hostname: {name}}}\n  \
+        "---\napiVersion: v1\nkind: Node\nmetadata:\n  name: {name}\n  labels: {{kubernetes.io/hostname: {name}, \
+         node-role.kubernetes.io/control-plane: \"\"}}\n  \
          annotations: {{alpha.kubernetes.io/provided-node-ip: {address}}}\n\
          spec: {{podCIDR: 10.42.{number}.0/24, podCIDRs: [10.42.{number}.0/24]}}\n"
     ))

@@ -103,7 +103,7 @@ fn peers(page: &Samples) -> BTreeSet<&str> {
 
 #[test]
 fn pods_and_nodes_have_the_names_that_kubectl_shows() -> Result<()> {
-    let (lab, cluster) = start()?;
+    let (lab, cluster, _) = start()?;
     cluster.apply(&role(&RIGHTS))?;
     let agents = agents(&lab, &cluster)?;
     cluster.apply(&deployment(3))?;
@@ -134,7 +134,7 @@ fn pods_and_nodes_have_the_names_that_kubectl_shows() -> Result<()> {
 
 #[test]
 fn names_stay_while_the_api_is_away() -> Result<()> {
-    let (lab, mut cluster) = start()?;
+    let (lab, mut cluster, _) = start()?;
     cluster.apply(&role(&RIGHTS))?;
     cluster.apply(&deployment(3))?;
     let pods = cluster.wait_pods("default", "app=idle", 3)?;
@@ -175,7 +175,7 @@ fn names_stay_while_the_api_is_away() -> Result<()> {
 
 #[test]
 fn a_right_that_is_missing_is_said() -> Result<()> {
-    let (lab, cluster) = start()?;
+    let (lab, cluster, _) = start()?;
     let node = lab.node(1)?;
     for missing in RIGHTS {
         let rights: Vec<[&str; 2]> = RIGHTS.into_iter().filter(|right| *right != missing).collect();
