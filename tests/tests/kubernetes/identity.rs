@@ -1,11 +1,12 @@
 //! Names of pods and nodes as agents learn them from the API, against what kubectl says.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use lab::scrape::Samples;
-use lab::{Agent, AgentOptions, Kubernetes, Lab, Node, Part};
+use lab::{Agent, AgentOptions, Kubernetes, Lab, Node, Part, Place as _};
 
 use super::{deployment, start, text};
 
@@ -71,7 +72,7 @@ fn told(cluster: &Kubernetes, node: &Node) -> Result<BTreeSet<Pod>> {
                 "ReplicaSet" => ["Deployment", name.rsplit_once('-').context("no hash")?.0],
                 other => [other, name],
             };
-            let of_pod = |path| text(pod, path).map(str::to_owned);
+            let of_pod = |path: &str| text(pod, path).map(str::to_owned);
             let [namespace, pod, uid] =
                 ["namespace", "name", "uid"].map(|field| of_pod(&format!("/metadata/{field}")));
             Ok([namespace?, pod?, uid?, name.to_owned(), kind.to_owned()])
@@ -81,14 +82,13 @@ fn told(cluster: &Kubernetes, node: &Node) -> Result<BTreeSet<Pod>> {
 
 /// Waits until an agent shows the pods of its node as kubectl does.
 fn wait_pods(cluster: &Kubernetes, agent: &Agent, node: &Node) -> Result<BTreeSet<Pod>> {
-    let mut truth = BTreeSet::new();
-    agent
-        .wait_page("the pods of the node", LIMIT, "leadline_pod_info", |page| {
-            truth = told(cluster, node).unwrap_or_default();
-            !truth.is_empty() && shown(page) == truth
-        })
-        .with_context(|| format!("kubectl: {truth:?}"))?;
-    Ok(truth)
+    let truth = RefCell::new(BTreeSet::new());
+    let waited = agent.wait_page("the pods of the node", LIMIT, "leadline_pod_info", |page| {
+        *truth.borrow_mut() = told(cluster, node).unwrap_or_default();
+        !truth.borrow().is_empty() && shown(page) == *truth.borrow()
+    });
+    waited.with_context(|| format!("kubectl: {:?}", truth.borrow()))?;
+    Ok(truth.into_inner())
 }
 
 fn up(page: &Samples, expected: u64) -> bool {
@@ -116,7 +116,7 @@ fn pods_and_nodes_have_the_names_that_kubectl_shows() -> Result<()> {
             up(page, 1) && count("nodes") == Some(3) && count("pods") == Some(pods.len() as u64)
         })?;
         let others: BTreeSet<&str> =
-            lab.nodes().iter().map(Node::name).filter(|name| *name != node.name()).collect();
+            lab.nodes().iter().map(|node| node.name()).filter(|name| *name != node.name()).collect();
         assert_eq!(peers(&page), others, "{}", node.name());
         let name = names[usize::from(node.index()) - 1];
         let labels = [("namespace", "default"), ("pod", name)];
@@ -126,7 +126,7 @@ fn pods_and_nodes_have_the_names_that_kubectl_shows() -> Result<()> {
             "{name} has no series"
         );
         let (level, reason) = agent.support("kubernetes")?;
-        ensure!(level == "yes", "{}: {reason}", node.name());
+        ensure!(level == "supported", "{}: {reason}", node.name());
     }
     drop((agents, cluster));
     lab.shutdown()
