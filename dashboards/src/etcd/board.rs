@@ -196,7 +196,7 @@ fn elections() -> Row {
     };
     let budget = Text {
         shows: "What takes part of the election timeout, as a share of it: fsync of the log, and the round trip to the farthest peer.",
-        normal: "below a tenth.",
+        normal: "below a tenth. Empty where nothing says how long the timeout is: set `etcd.election_timeout`.",
         otherwise: "near 1 elections begin by themselves: a faster disk or path, or a longer timeout.",
     };
     let node: &[&str] = &["cluster", "node"];
