@@ -143,15 +143,12 @@ pub fn listen_address(node: &crate::node::Node) -> Result<String> {
 
 /// A text as it stands in an address.
 fn encode(text: &str) -> String {
-    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~".contains(byte);
-    text.bytes().fold(String::new(), |mut all, byte| {
-        if plain(&byte) {
-            all.push(char::from(byte));
-        } else {
-            all += &format!("%{byte:02X}");
-        }
-        all
-    })
+    text.bytes().map(encode_byte).collect()
+}
+
+fn encode_byte(byte: u8) -> String {
+    let is_plain = byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    if is_plain { char::from(byte).to_string() } else { format!("%{byte:02X}") }
 }
 
 /// The shipped files beside lists of what there is here.

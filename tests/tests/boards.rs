@@ -50,7 +50,7 @@ fn agent(node: &Node) -> Result<Agent> {
     // etcd has no manifest here that says how long its election timeout is.
     let arguments =
         vec![listen_address(node)?, "--collector.path=on".into(), "--etcd.election-timeout=1s".into()];
-    Agent::start(node, &AgentOptions { arguments, limit: Duration::from_secs(60), ..AgentOptions::default() })
+    Agent::start(node, &AgentOptions { arguments, limit: Duration::from_mins(1), ..AgentOptions::default() })
 }
 
 /// A load balancer on a port of its own, whose servers are ready.

@@ -303,12 +303,29 @@ const STATES: [(&str, Colour); 5] = [
     ("no_check", Colour::Blue),
 ];
 
-fn behind() -> Row {
-    let servers = Text {
+fn servers() -> Panel {
+    let text = Text {
         shows: "What HAProxy takes each server behind it for.",
         normal: "up. Empty without HAProxy.",
         otherwise: "down: its last check says why. no_check: it gets traffic whether it works or not.",
     };
+    let server = &["cluster", "node", "backend", "server"];
+    let states = STATES
+        .into_iter()
+        .zip(1_u8..)
+        .map(|((state, _), number)| each(SERVER_STATE, &[is("state", state)]).times(number));
+    let states = states.reduce(Expression::or).map(|all| all.sum_by(server));
+    let words: Vec<_> =
+        STATES.into_iter().zip(1..).map(|((state, colour), number)| (number, state, colour)).collect();
+    let mut timeline =
+        Panel::new("HAProxy's servers", Kind::Timeline, Unit::Count, text).words(&words).wide(6);
+    if let Some(states) = states {
+        timeline = timeline.ask(states, "{{backend}}/{{server}} on {{node}}");
+    }
+    timeline
+}
+
+fn behind() -> Row {
     let checks = Text {
         shows: "The result of each server's last check, in HAProxy's words.",
         normal: "l4ok, l6ok or l7ok.",
@@ -324,26 +341,13 @@ fn behind() -> Row {
         normal: "one process a port.",
         otherwise: "two processes on one port: one of them answers in place of the other when the address moves.",
     };
-    let server = &["cluster", "node", "backend", "server"];
-    let states = STATES
-        .into_iter()
-        .zip(1_u8..)
-        .map(|((state, _), number)| each(SERVER_STATE, &[is("state", state)]).times(number));
-    let states = states.reduce(Expression::or).map(|all| all.sum_by(server));
-    let words: Vec<_> =
-        STATES.into_iter().zip(1..).map(|((state, colour), number)| (number, state, colour)).collect();
-    let mut timeline =
-        Panel::new("HAProxy's servers", Kind::Timeline, Unit::Count, servers).words(&words).wide(6);
-    if let Some(states) = states {
-        timeline = timeline.ask(states, "{{backend}}/{{server}} on {{node}}");
-    }
     let result = &["cluster", "node", "backend", "server", "result"];
     let listener = &["cluster", "node", "vip", "port", "process", "local_address"];
     Row {
         title: "What is behind it?",
         height: 8,
         panels: vec![
-            timeline,
+            servers(),
             Panel::new("HAProxy's last checks", Kind::Table, Unit::Count, checks)
                 .ask(
                     each(CHECK_RESULT, &[]).max_by(result).equals(1),
