@@ -14,7 +14,7 @@ const JOB: Matcher = like("job", "(.+/)?leadline");
 /// Reasons that are a failure and not a property of the node. What is missing on a node, as HAProxy or a virtual
 /// address, or is given up on purpose, as etcd's certificate, is none. Those of etcd are given where no member
 /// answers: while one does the collector sees what there is to see.
-const FAILURES: &str = "programs could not be loaded|support check failed|an uplink could not be tapped\
+pub(crate) const FAILURES: &str = "programs could not be loaded|support check failed|an uplink could not be tapped\
     |network state cannot be read.*|listeners could not be listed\
     |etcd does not run.*|etcd does not answer.*|etcd cannot be asked.*|no way leads to etcd.*|TLS with etcd fails.*\
     |etcd refuses the client certificate.*|the certificate of etcd .*|the client certificate of etcd .*";

@@ -2,13 +2,15 @@
 //!
 //! A node that is cut off sees no quorum, so that the truth is the greatest value of all nodes; no node asks another one.
 
+pub mod board;
+
 use leadline::metric::Descriptor;
 
 use crate::expression::{Expression, family, is};
 use crate::rule::{Alert, Group, Severity};
 
 const HAS_QUORUM: &Descriptor = family("leadline_etcd_has_quorum");
-const MARGIN: &Descriptor = family("leadline_etcd_quorum_margin");
+pub(crate) const MARGIN: &Descriptor = family("leadline_etcd_quorum_margin");
 const MEMBERS: &Descriptor = family("leadline_etcd_members");
 const LEADER: &Descriptor = family("leadline_etcd_leader");
 const HAS_LEADER: &Descriptor = family("leadline_etcd_has_leader");

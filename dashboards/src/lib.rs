@@ -1,21 +1,31 @@
 //! Alert rules and boards over the metrics of the agent, as data.
 //!
-//! One subject a file, named as the collectors are: `vip`, `etcd`, `agent`. An [`expression`] names families by the
+//! One subject a file, named as the collectors are: `vip`, `etcd`, `agent`; the boards of `vip` and `etcd` are below
+//! them, that of all layers is `overview`. An [`expression`] names families by the
 //! catalogue of the agent, so that a renamed metric does not compile; a label that a family does not have fails the
-//! tests. `rule` says what an alert is, `render` makes the files that Prometheus and its operator read. What an alert
+//! tests. `rule` says what an alert is, `board` what a board is, `render` makes the files. What an alert
 //! means and what to do stands in `runbooks/`, what it fires for in `tests/`.
 
 pub mod agent;
+pub mod board;
 pub mod etcd;
 pub mod expression;
+pub mod overview;
 pub mod render;
 pub mod rule;
 pub mod vip;
 
+use board::Board;
 use rule::Group;
 
 /// All alert rules, one group a subject.
 #[must_use]
 pub fn groups() -> Vec<Group> {
     vec![vip::rules(), etcd::rules(), agent::rules()]
+}
+
+/// All boards, the one to begin with first.
+#[must_use]
+pub fn boards() -> Vec<Board> {
+    vec![overview::board(), vip::board::board(), etcd::board::board()]
 }

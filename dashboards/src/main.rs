@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use clap::Parser;
-use dashboards::{groups, render};
+use dashboards::{boards, groups, render};
 
 /// Where the runbooks are read. There is no public page of the project yet: who has one for their team renders anew.
 const RUNBOOKS: &str = "https://leadline.example/runbooks";
@@ -24,7 +24,7 @@ struct Arguments {
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    for (path, text) in render::files(&groups(), &arguments.runbooks)? {
+    for (path, text) in render::files(&groups(), &boards(), &arguments.runbooks)? {
         let file = arguments.folder.join(path);
         if let Some(folder) = file.parent() {
             fs::create_dir_all(folder).with_context(|| format!("{} cannot be created", folder.display()))?;

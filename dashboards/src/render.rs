@@ -1,10 +1,11 @@
-//! The files: rules for Prometheus and for its operator.
+//! The files: rules for Prometheus and for its operator, boards for Grafana and for the sidecar that loads them.
 
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
+use crate::board::{Board, config_map, dashboard};
 use crate::rule::{Alert, Group};
 
 /// Begins every YAML file.
@@ -17,7 +18,7 @@ pub type File = (String, String);
 ///
 /// # Errors
 /// When something has no text form.
-pub fn files(groups: &[Group], runbooks: &str) -> Result<Vec<File>> {
+pub fn files(groups: &[Group], boards: &[Board], runbooks: &str) -> Result<Vec<File>> {
     let mut files = Vec::new();
     for group in groups {
         let (name, rules) = (format!("leadline-{}", group.subject), rules(group, runbooks));
@@ -25,12 +26,18 @@ pub fn files(groups: &[Group], runbooks: &str) -> Result<Vec<File>> {
         files.push((path, yaml(&PrometheusRule::new(&name, &rules))?));
         files.push((format!("rules/{name}.yaml"), yaml(&rules)?));
     }
+    for board in boards {
+        let text =
+            serde_json::to_string_pretty(&dashboard(board)).context("a board has no JSON form")? + "\n";
+        files.push((format!("configmap/{}.yaml", board.uid), yaml(&config_map(board.uid, &text))?));
+        files.push((format!("boards/{}.json", board.uid), text));
+    }
     files.sort();
     Ok(files)
 }
 
 fn yaml(value: &impl Serialize) -> Result<String> {
-    Ok(NOTE.to_owned() + &serde_yaml_ng::to_string(value).context("rules have no YAML form")?)
+    Ok(NOTE.to_owned() + &serde_yaml_ng::to_string(value).context("a file has no YAML form")?)
 }
 
 /// A rule file of Prometheus, and the `spec` of a `PrometheusRule`.
@@ -136,12 +143,18 @@ mod tests {
     }
 
     #[test]
-    fn every_group_has_a_file_for_prometheus_and_one_for_its_operator() {
-        let files = files(&crate::groups(), "https://runbooks.example").unwrap();
+    fn every_group_and_every_board_has_two_files() {
+        let files = files(&crate::groups(), &crate::boards(), "https://runbooks.example").unwrap();
         let paths: Vec<_> = files.iter().map(|(path, _)| &**path).collect();
         assert_eq!(
             paths,
             [
+                "boards/leadline-etcd.json",
+                "boards/leadline-overview.json",
+                "boards/leadline-vip.json",
+                "configmap/leadline-etcd.yaml",
+                "configmap/leadline-overview.yaml",
+                "configmap/leadline-vip.yaml",
                 "prometheusrule/leadline-agent.yaml",
                 "prometheusrule/leadline-etcd.yaml",
                 "prometheusrule/leadline-vip.yaml",

@@ -3,9 +3,11 @@
 //! Every observer says the same of an address, so that the truth is the greatest value of all: a node that hears nobody
 //! is outvoted by one that does.
 
+pub mod board;
+
 use leadline::metric::Descriptor;
 
-use crate::expression::{Expression, family, is_not, like};
+use crate::expression::{Expression, Window, family, is_not, like};
 use crate::rule::{Alert, Group, Severity};
 
 const ANNOUNCER: &Descriptor = family("leadline_vip_announcer");
@@ -79,7 +81,7 @@ fn unreachable() -> Alert {
 
 /// Of a move whose cause is unknown the observer has not heard all, or nobody said when it began.
 fn failover_slow() -> Alert {
-    let moved = Expression::of(FAILOVERS, &[is_not("cause", "unknown")]).increase(RECENT);
+    let moved = Expression::of(FAILOVERS, &[is_not("cause", "unknown")]).increase(Window::Seconds(RECENT));
     let took = Expression::of(LAST_FAILOVER, &[like("phase", "detect|total")]).above(SLOW);
     Alert {
         name: "VipFailoverSlow",

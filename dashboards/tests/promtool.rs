@@ -1,4 +1,4 @@
-//! The rendered rules as Prometheus reads them, and what they fire for.
+//! The rendered rules and boards as Prometheus reads them, and what the rules fire for.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
-use dashboards::groups;
+use dashboards::{boards, groups};
 use serde_yaml_ng::Value;
 
 /// The YAML files in a folder of the crate, in order.
@@ -54,6 +54,26 @@ fn prometheus_takes_the_rules() -> Result<()> {
     promtool(&["check", "rules"], &files("rendered/rules")?)?;
     let config = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("prometheus.yaml");
     promtool(&["check", "config"], &[config])
+}
+
+/// Grafana puts times in; what stands for choices is a regular expression to Prometheus.
+#[test]
+fn prometheus_takes_what_boards_ask() -> Result<()> {
+    let mut rules = Vec::new();
+    for board in boards() {
+        let queries = board.rows.iter().flat_map(|row| &row.panels).flat_map(|panel| &panel.queries);
+        let asked =
+            queries.map(|query| &query.expression).chain(board.annotations.iter().map(|one| &one.expression));
+        for expression in asked {
+            let text = expression.to_string().replace("$__rate_interval", "1m").replace("$__range", "3h");
+            let record = format!("board:{}", rules.len());
+            rules.push(serde_json::json!({"record": record, "expr": text}));
+        }
+    }
+    ensure!(rules.len() > 60, "{} expressions", rules.len());
+    let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("boards.yaml");
+    fs::write(&file, serde_json::json!({"groups": [{"name": "boards", "rules": rules}]}).to_string())?;
+    promtool(&["check", "rules"], &[file])
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
@@ -23,6 +23,9 @@ const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCAL
 
 /// The time to start on a busy machine.
 const START: Duration = Duration::from_secs(30);
+
+/// Seconds between two values of a range, as between two scrapes.
+const STEP: u8 = 5;
 
 /// A running Prometheus that scrapes the agents of a lab by their addresses on the underlay.
 #[derive(Debug)]
@@ -55,9 +58,33 @@ impl<'lab> Prometheus<'lab> {
     /// What the API has under `data`.
     fn get(&self, path: &str) -> Result<Value> {
         let response = scrape::get(self.switch, ADDRESS, path, &[])?;
-        ensure!(response.status == 200, "{path} answered {}", response.status);
+        let said = || response.text().unwrap_or_default().to_owned();
+        ensure!(response.status == 200, "{path} answered {}: {}", response.status, said());
         let mut answer: Value = serde_json::from_str(response.text()?).with_context(|| path.to_owned())?;
         Ok(answer["data"].take())
+    }
+
+    /// What an expression has now: labels and a value each.
+    pub fn query(&self, expression: &str) -> Result<Vec<Value>> {
+        self.result(&format!("/api/v1/query?query={}", encode(expression)))
+    }
+
+    /// What an expression had within that time until now, as a panel asks for it: labels and values each.
+    pub fn query_range(&self, expression: &str, back: Duration) -> Result<Vec<Value>> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).context("a clock before 1970")?;
+        let (from, to) = (now.saturating_sub(back).as_secs_f64(), now.as_secs_f64());
+        let asked = encode(expression);
+        self.result(&format!("/api/v1/query_range?query={asked}&start={from}&end={to}&step={STEP}"))
+    }
+
+    fn result(&self, path: &str) -> Result<Vec<Value>> {
+        Ok(self.get(path)?["result"].as_array().context("no result")?.clone())
+    }
+
+    /// The values of a label of those that a selector selects.
+    pub fn label_values(&self, selector: &str, label: &str) -> Result<Vec<String>> {
+        let values = self.get(&format!("/api/v1/label/{label}/values?match[]={}", encode(selector)))?;
+        serde_json::from_value(values).context("no list of values")
     }
 
     fn is_scraping(&self, agents: usize) -> Result<bool> {
@@ -114,6 +141,16 @@ pub fn listen_address(node: &crate::node::Node) -> Result<String> {
     Ok(format!("--web.listen-address={}:{}", node.address(false)?, agent::ADDRESS.port()))
 }
 
+/// A text as it stands in an address.
+fn encode(text: &str) -> String {
+    text.bytes().map(encode_byte).collect()
+}
+
+fn encode_byte(byte: u8) -> String {
+    let is_plain = byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    if is_plain { char::from(byte).to_string() } else { format!("%{byte:02X}") }
+}
+
 /// The shipped files beside lists of what there is here.
 fn furnish(lab: &Lab, directory: &Path) -> Result<()> {
     let shipped = tools::workspace().join("dashboards");
@@ -128,4 +165,14 @@ fn furnish(lab: &Lab, directory: &Path) -> Result<()> {
     fs::write(directory.join("agents.yaml"), targets.to_string())?;
     fs::write(directory.join("alertmanagers.yaml"), "[]")?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_a_meaning_in_an_address_is_encoded() {
+        assert_eq!(encode("a{b=~\"ä\"} > 0"), "a%7Bb%3D~%22%C3%A4%22%7D%20%3E%200");
+    }
 }
