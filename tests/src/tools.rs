@@ -11,11 +11,12 @@ use anyhow::{Context as _, Result, bail, ensure};
 use crate::process;
 
 /// The Debian packages of the programs that the lab uses.
-const PACKAGES: [(&str, &str); 24] = [
+const PACKAGES: [(&str, &str); 26] = [
     ("bpftool", "bpftool"),
     ("busybox", "busybox-static"),
     ("conntrack", "conntrack"),
     ("containerd", "containerd"),
+    ("ctr", "containerd"),
     ("curl", "curl"),
     ("etcd", "etcd-server"),
     ("etcdctl", "etcd-client"),
@@ -35,6 +36,7 @@ const PACKAGES: [(&str, &str); 24] = [
     ("ss", "iproute2"),
     ("strace", "strace"),
     ("strip", "binutils"),
+    ("systemd-analyze", "systemd"),
     ("tcpdump", "tcpdump"),
 ];
 
@@ -89,6 +91,14 @@ const KUBE_SCHEDULER: GoTool =
 const KUBELET: GoTool =
     GoTool { package: "k8s.io/kubernetes/cmd/kubelet", binary: "kubelet", ..KUBE_APISERVER };
 
+const KUSTOMIZE: GoTool = GoTool {
+    module: "kustomize",
+    package: "sigs.k8s.io/kustomize/kustomize/v5",
+    binary: "kustomize",
+    cgo: false,
+    values: "",
+};
+
 const TAILSCALED: GoTool = GoTool {
     module: "tailnet",
     package: "tailscale.com/cmd/tailscaled",
@@ -105,7 +115,7 @@ const TAILSCALE: GoTool =
 const TAILNET: GoTool = GoTool { package: ".", binary: "tailnet", values: "", ..TAILSCALED };
 
 /// All that is built.
-const BUILT: [&GoTool; 12] = [
+const BUILT: [&GoTool; 13] = [
     &FLANNELD,
     &ETCD,
     &ETCDCTL,
@@ -115,6 +125,7 @@ const BUILT: [&GoTool; 12] = [
     &KUBE_CONTROLLER_MANAGER,
     &KUBE_SCHEDULER,
     &KUBELET,
+    &KUSTOMIZE,
     &TAILSCALED,
     &TAILSCALE,
     &TAILNET,
@@ -181,6 +192,11 @@ pub fn kube_scheduler() -> Result<PathBuf> {
 /// The path of kubelet 1.34, which is built if it is missing.
 pub fn kubelet() -> Result<PathBuf> {
     build(&KUBELET, &mut |_| {})
+}
+
+/// The path of kustomize, which is built if it is missing.
+pub fn kustomize() -> Result<PathBuf> {
+    build(&KUSTOMIZE, &mut |_| {})
 }
 
 /// The path of tailscaled, which is built if it is missing.

@@ -26,6 +26,9 @@ use oci::Image;
 /// The name in the shipped manifests. `localhost` is no registry: nobody pulls a stranger's image by it.
 const NAME: &str = "localhost/leadline";
 
+/// Where the lab finds the image that it imports, below the target directory.
+const TESTED: &str = "image/leadline-test.tar";
+
 /// Arguments of `image`.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -47,13 +50,22 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let architecture = architecture_of(&arguments.target)?;
     let revision = revision();
-    let binary = match &arguments.binary {
-        Some(binary) => binary.clone(),
-        None => build(&arguments.target, &arguments.profile, revision.as_deref())?,
+    let binary = if let Some(binary) = &arguments.binary {
+        binary.clone()
+    } else {
+        setup::for_images(&arguments.target)?;
+        heading("build");
+        build(&arguments.target, &arguments.profile, revision.as_deref())?
     };
     let output = arguments.output.clone().unwrap_or_else(|| default_output(architecture));
     heading("image");
     write(&binary, architecture, revision, &output)
+}
+
+/// The image that the lab imports, on a machine that is set up: built as fast as the agent under test.
+pub(crate) fn for_tests() -> Result<()> {
+    let binary = build(setup::TARGET, "release", None)?;
+    write(&binary, architecture_of(setup::TARGET)?, None, &target_directory().join(TESTED))
 }
 
 /// Only musl's targets: their binaries need nothing, not even for resolving names.
@@ -76,8 +88,6 @@ fn revision() -> Option<String> {
 }
 
 fn build(target: &str, profile: &str, revision: Option<&str>) -> Result<PathBuf> {
-    setup::for_images(target)?;
-    heading("build");
     let mut command = cargo();
     command.args(["build", "--package", "probe-user", "--bin", "leadline"]);
     command.args(["--target", target, "--profile", profile]);
