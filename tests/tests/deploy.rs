@@ -35,7 +35,8 @@ fn shipped(directory: &str) -> Result<Vec<Value>> {
 
 /// The objects of the base with components. Paths in a kustomization are relative.
 fn with(components: &[&str]) -> Result<Vec<Value>> {
-    let overlay = tools::target_dir().join(format!("overlay-{}-{}", std::process::id(), components.join("-")));
+    let overlay =
+        tools::target_dir().join(format!("overlay-{}-{}", std::process::id(), components.join("-")));
     fs::create_dir_all(&overlay).with_context(|| format!("create {}", overlay.display()))?;
     let up = "../".repeat(overlay.canonicalize()?.components().count() - 1);
     let kustomize = deploy().join("kustomize").canonicalize()?;
@@ -51,8 +52,7 @@ fn with(components: &[&str]) -> Result<Vec<Value>> {
 
 /// The object of a kind and name.
 fn object<'a>(objects: &'a [Value], kind: &str, name: &str) -> Result<&'a Value> {
-    let found =
-        objects.iter().find(|object| object["kind"] == kind && object["metadata"]["name"] == name);
+    let found = objects.iter().find(|object| object["kind"] == kind && object["metadata"]["name"] == name);
     found.with_context(|| format!("there is no {kind} {name}"))
 }
 

@@ -98,12 +98,14 @@ fn the_agent_of_the_image_is_ready_with_three_capabilities_and_two_mounts() -> R
     waited.with_context(|| fs::read_to_string(node.path(&LOG["file://".len()..])).unwrap_or_default())?;
     for collector in ["overlay", "program", "self", "tap", "tcp", "tcp_port", "traffic"] {
         let page = page(node)?;
-        let found = page.of("leadline_collector_support", |sample| sample.label("collector") == Some(collector));
+        let found =
+            page.of("leadline_collector_support", |sample| sample.label("collector") == Some(collector));
         let levels: Vec<_> = found.map(|sample| (sample.label("level"), sample.label("reason"))).collect();
         println!("{collector}: {levels:?}");
         ensure!(matches!(levels[..], [(Some("supported"), _)]), "{collector}: {levels:?}");
     }
-    let counted = || page(node).ok()?.sum("leadline_unit_receive_bytes_total", |_| true).filter(|bytes| *bytes > 0);
+    let counted =
+        || page(node).ok()?.sum("leadline_unit_receive_bytes_total", |_| true).filter(|bytes| *bytes > 0);
     println!("{} bytes of units", wait_for("traffic to be counted", LIMIT, counted)?);
     ctr(node, &["tasks", "kill", "--signal", "SIGTERM", "agent"])?;
     let ended = || ctr(node, &["tasks", "list"]).is_ok_and(|tasks| !tasks.contains("RUNNING"));

@@ -49,13 +49,14 @@ pub(crate) struct Arguments {
 /// Builds the agent, unless it is given, and writes the archive.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let architecture = architecture_of(&arguments.target)?;
-    let revision = revision();
-    let binary = if let Some(binary) = &arguments.binary {
-        binary.clone()
+    // What a given binary was built from, nobody knows here.
+    let (binary, revision) = if let Some(binary) = &arguments.binary {
+        (binary.clone(), None)
     } else {
         setup::for_images(&arguments.target)?;
         heading("build");
-        build(&arguments.target, &arguments.profile, revision.as_deref())?
+        let revision = revision();
+        (build(&arguments.target, &arguments.profile, revision.as_deref())?, revision)
     };
     let output = arguments.output.clone().unwrap_or_else(|| default_output(architecture));
     heading("image");
@@ -144,10 +145,7 @@ fn labels(revision: Option<String>) -> BTreeMap<&'static str, String> {
         ("org.opencontainers.image.licenses", env!("CARGO_PKG_LICENSE")),
     ];
     let known = known.map(|(name, value)| (name, value.to_owned()));
-    known
-        .into_iter()
-        .chain(revision.map(|commit| ("org.opencontainers.image.revision", commit)))
-        .collect()
+    known.into_iter().chain(revision.map(|commit| ("org.opencontainers.image.revision", commit))).collect()
 }
 
 #[cfg(test)]

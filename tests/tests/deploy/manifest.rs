@@ -56,7 +56,9 @@ fn the_pod_may_do_what_the_agent_needs_and_nothing_else() -> Result<()> {
     ensure!(context["readOnlyRootFilesystem"] == true, "{context}");
     ensure!(pod["securityContext"] == json!({"seccompProfile": {"type": "RuntimeDefault"}}));
     ensure!(pod["hostNetwork"] == true && pod["dnsPolicy"] == "ClusterFirstWithHostNet");
-    ensure!(pod.get("hostPID").is_none() && pod.get("hostIPC").is_none() && pod.get("initContainers").is_none());
+    ensure!(
+        pod.get("hostPID").is_none() && pod.get("hostIPC").is_none() && pod.get("initContainers").is_none()
+    );
     ensure!(pod["containers"].as_array().is_some_and(|containers| containers.len() == 1));
     ensure!(mounts(daemon_set)? == same(&EVERYWHERE), "{:?}", mounts(daemon_set)?);
     Ok(())
@@ -114,7 +116,11 @@ fn what_belongs_to_the_control_plane_is_on_no_worker() -> Result<()> {
     let control_plane = object(&objects, "DaemonSet", "leadline-control-plane")?;
     let pod = |daemon_set: &Value| daemon_set["spec"]["template"]["spec"].clone();
     ensure!(mounts(worker)? == same(&EVERYWHERE), "{:?}", mounts(worker)?);
-    ensure!(mounts(control_plane)? == same(&[&EVERYWHERE[..], &ETCD].concat()), "{:?}", mounts(control_plane)?);
+    ensure!(
+        mounts(control_plane)? == same(&[&EVERYWHERE[..], &ETCD].concat()),
+        "{:?}",
+        mounts(control_plane)?
+    );
     ensure!(pod(worker).get("hostPID").is_none() && pod(control_plane)["hostPID"] == true);
     for (daemon_set, operator) in [(worker, "DoesNotExist"), (control_plane, "Exists")] {
         let affinity = &pod(daemon_set)["affinity"]["nodeAffinity"];
@@ -145,7 +151,8 @@ fn the_operator_gets_every_rule_and_a_monitor_that_keeps_the_labels_of_pods() ->
     ensure!(monitor[0]["honorLabels"] == true, "{monitor}");
     let node = json!([{"sourceLabels": ["__meta_kubernetes_pod_node_name"], "targetLabel": "node"}]);
     ensure!(monitor[0]["relabelings"] == node, "{monitor}");
-    let port = &object(&objects, "DaemonSet", "leadline")?["spec"]["template"]["spec"]["containers"][0]["ports"][0];
+    let port =
+        &object(&objects, "DaemonSet", "leadline")?["spec"]["template"]["spec"]["containers"][0]["ports"][0];
     ensure!(monitor[0]["port"] == port["name"] && port["containerPort"] == lab::agent::ADDRESS.port());
     let rules = objects.iter().filter(|object| object["kind"] == "PrometheusRule");
     let rules: BTreeSet<_> = rules.filter_map(|rule| rule["metadata"]["name"].as_str()).collect();

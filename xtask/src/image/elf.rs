@@ -45,7 +45,9 @@ pub(super) fn check(binary: &[u8], architecture: Architecture) -> Result<()> {
     let (size, count) = (usize::from(u16_at(binary, 54)?), usize::from(u16_at(binary, 56)?));
     for index in 0..count {
         if u32_at(binary, table.saturating_add(index * size))? == PT_INTERP {
-            bail!("it is linked dynamically, and the image has no dynamic linker; build it for a musl target");
+            bail!(
+                "it is linked dynamically, and the image has no dynamic linker; build it for a musl target"
+            );
         }
     }
     Ok(())

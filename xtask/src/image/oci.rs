@@ -151,7 +151,8 @@ mod tests {
 
     fn pack(binary: &[u8]) -> Archive {
         let labels = BTreeMap::from([("org.opencontainers.image.title", "leadline".to_owned())]);
-        let image = Image { name: "localhost/leadline", tag: "1.2.3", architecture: Architecture::Arm64, labels };
+        let image =
+            Image { name: "localhost/leadline", tag: "1.2.3", architecture: Architecture::Arm64, labels };
         archive(&image, binary).unwrap()
     }
 
@@ -188,8 +189,10 @@ mod tests {
     #[test]
     fn every_blob_has_the_digest_that_is_its_name() {
         let files = files(&pack(BINARY).bytes);
-        let blobs: Vec<_> =
-            files.iter().filter(|(path, content)| path.starts_with("blobs/") && !content.is_empty()).collect();
+        let blobs: Vec<_> = files
+            .iter()
+            .filter(|(path, content)| path.starts_with("blobs/") && !content.is_empty())
+            .collect();
         assert_eq!(blobs.len(), 3);
         for (path, content) in blobs {
             let digest: String = Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect();

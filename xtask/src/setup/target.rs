@@ -28,7 +28,9 @@ pub(super) fn install(target: &str) -> Result<()> {
     quietly(Command::new("rustup").args(["target", "add", target]))
         .with_context(|| format!("the library of Rust for {target} cannot be installed"))?;
     if !is_here(target) {
-        bail!("rustup has installed {target}, and rustc does not find it: is rustc in PATH the one of rustup?");
+        bail!(
+            "rustup has installed {target}, and rustc does not find it: is rustc in PATH the one of rustup?"
+        );
     }
     step.done(format_args!("{target} installed"));
     Ok(())
