@@ -24,7 +24,7 @@ fn render(directory: &Path) -> Result<Vec<Value>> {
     let mut command = Command::new(tools::kustomize()?);
     let text = process::run(command.arg("build").arg(directory))?;
     let documents = serde_yaml_ng::Deserializer::from_str(&text);
-    let objects = documents.map(|document| serde::Deserialize::deserialize(document));
+    let objects = documents.map(serde::Deserialize::deserialize);
     objects.collect::<Result<_, _>>().with_context(|| format!("{} renders no YAML", directory.display()))
 }
 

@@ -14,7 +14,7 @@ use leadline::host::Capability;
 const NAME: &str = concat!("localhost/leadline:", env!("CARGO_PKG_VERSION"));
 
 /// The time for importing, starting and becoming ready on a busy machine.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// Where the output of the agent goes on its node.
 const LOG: &str = "file:///run/leadline.log";
@@ -88,9 +88,9 @@ fn the_agent_of_the_image_is_ready_with_three_capabilities_and_two_mounts() -> R
     let capabilities = Capability::NEEDED.map(|needed| format!("CAP_{}", needed.name()));
     let mut arguments = vec!["run", "--detach", "--snapshotter", "overlayfs", "--log-uri", LOG];
     arguments.extend(["--read-only", "--net-host", "--seccomp"]);
-    arguments.extend(DEFAULT.iter().flat_map(|name| ["--cap-drop", name]));
-    arguments.extend(capabilities.iter().flat_map(|name| ["--cap-add", name]));
-    arguments.extend(mounts.iter().flat_map(|mount| ["--mount", mount]));
+    arguments.extend(DEFAULT.iter().flat_map(|name| ["--cap-drop", *name]));
+    arguments.extend(capabilities.iter().flat_map(|name| ["--cap-add", name.as_str()]));
+    arguments.extend(mounts.iter().flat_map(|mount| ["--mount", mount.as_str()]));
     arguments.extend([NAME, "agent"]);
     ctr(node, &arguments)?;
     let ready = || node.run(&["curl", "--silent", "--fail", "http://127.0.0.1:9843/readyz"]).ok();

@@ -1,6 +1,13 @@
 //! What the manifests ask of a cluster: exactly what the agent needs, and on each node only what belongs there.
 
-use super::*;
+use std::collections::BTreeSet;
+use std::fs;
+
+use anyhow::{Context as _, Result, ensure};
+use lab::tools;
+use serde_json::{Value, json};
+
+use crate::{deploy, mounts, needed, object, render, shipped, with};
 
 /// The mounts of every pod, with their places in the container.
 const EVERYWHERE: [&str; 2] = ["/sys/fs/cgroup", "/var/log/pods"];
@@ -37,7 +44,7 @@ fn every_shipped_directory_is_rendered() -> Result<()> {
     ensure!(overlays >= 2, "{overlays} overlays");
     for entry in fs::read_dir(deploy().join("kustomize/components"))? {
         let name = entry?.file_name().into_string().ok().context("a component's name is no UTF-8")?;
-        with(&["control-plane", &name][usize::from(name == "control-plane")..])
+        with(&["control-plane", name.as_str()][usize::from(name == "control-plane")..])
             .with_context(|| name.clone())?;
     }
     Ok(())
@@ -77,7 +84,7 @@ fn the_account_reads_pods_nodes_and_leases_and_writes_nothing() -> Result<()> {
         }
     }
     let expected = ["leases in kube-system", "nodes in every namespace", "pods in every namespace"];
-    ensure!(granted == expected.map(str::to_owned).into(), "{granted:?}");
+    ensure!(granted == BTreeSet::from(expected.map(str::to_owned)), "{granted:?}");
     let subjects = objects.iter().filter_map(|object| object.get("subjects"));
     let account = json!([{"kind": "ServiceAccount", "name": "leadline", "namespace": "leadline"}]);
     ensure!(subjects.clone().count() == 2 && subjects.clone().all(|subject| *subject == account));

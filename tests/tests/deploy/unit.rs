@@ -1,6 +1,15 @@
 //! The unit, as systemd itself judges it.
 
-use super::*;
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use lab::{process, tools};
+
+use crate::{deploy, needed};
 
 /// What systemd-analyze says of a unit that is open in every way is 9.6.
 const EXPOSURE: f64 = 2.5;
@@ -36,7 +45,7 @@ impl Tree {
     fn analyze(&self, arguments: &[&str]) -> Result<String> {
         let mut command = Command::new(tools::require("systemd-analyze")?);
         command.args(arguments).arg(format!("--root={}", self.0.display())).arg("leadline.service");
-        let output = process::capture(&mut command, "", std::time::Duration::from_secs(30))?;
+        let output = process::capture(&mut command, "", Duration::from_secs(30))?;
         let said = [output.stdout, output.stderr].concat();
         let said = String::from_utf8_lossy(&said).into_owned();
         ensure!(output.status.success(), "{}: {said}", process::line(&command));
