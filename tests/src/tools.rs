@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use crate::process;
 
 /// The Debian packages of the programs that the lab uses.
-const PACKAGES: [(&str, &str); 27] = [
+const PACKAGES: [(&str, &str); 28] = [
     ("bpftool", "bpftool"),
     ("busybox", "busybox-static"),
     ("conntrack", "conntrack"),
@@ -38,6 +38,7 @@ const PACKAGES: [(&str, &str); 27] = [
     ("strace", "strace"),
     ("strip", "binutils"),
     ("tar", "tar"),
+    ("systemd-analyze", "systemd"),
     ("tcpdump", "tcpdump"),
 ];
 
@@ -91,6 +92,14 @@ const KUBE_SCHEDULER: GoTool =
 
 const KUBELET: GoTool =
     GoTool { package: "k8s.io/kubernetes/cmd/kubelet", binary: "kubelet", ..KUBE_APISERVER };
+
+const KUSTOMIZE: GoTool = GoTool {
+    module: "kustomize",
+    package: "sigs.k8s.io/kustomize/kustomize/v5",
+    binary: "kustomize",
+    cgo: false,
+    values: "",
+};
 
 const KUBE_PROXY: GoTool =
     GoTool { package: "k8s.io/kubernetes/cmd/kube-proxy", binary: "kube-proxy", ..KUBE_APISERVER };
@@ -149,7 +158,7 @@ const TAILSCALE: GoTool =
 const TAILNET: GoTool = GoTool { package: ".", binary: "tailnet", values: "", ..TAILSCALED };
 
 /// All that is built.
-const BUILT: [&GoTool; 19] = [
+const BUILT: [&GoTool; 20] = [
     &FLANNELD,
     &ETCD,
     &ETCDCTL,
@@ -166,6 +175,7 @@ const BUILT: [&GoTool; 19] = [
     &CNI_HOST_LOCAL,
     &CNI_LOOPBACK,
     &CNI_PORTMAP,
+    &KUSTOMIZE,
     &TAILSCALED,
     &TAILSCALE,
     &TAILNET,
@@ -249,6 +259,11 @@ pub fn cni_plugins() -> Result<PathBuf> {
     let built = CNI.iter().map(|tool| build(tool, &mut |_| {})).collect::<Result<Vec<_>>>()?;
     let directory = built.first().and_then(|plugin| plugin.parent());
     directory.map(Path::to_owned).context("a plugin has a directory")
+}
+
+/// The path of kustomize, which is built if it is missing.
+pub fn kustomize() -> Result<PathBuf> {
+    build(&KUSTOMIZE, &mut |_| {})
 }
 
 /// The path of tailscaled, which is built if it is missing.

@@ -7,6 +7,7 @@ mod dashboards;
 mod demo;
 mod fuzz;
 mod generated;
+mod image;
 mod metrics;
 mod process;
 mod progress;
@@ -39,6 +40,8 @@ enum Command {
     Bench(bench::Arguments),
     /// Show three nodes with real Flannel on this machine, and what the agents say of their traffic
     Demo(demo::Arguments),
+    /// Build the agent as a container image, in an archive that nodes import
+    Image(image::Arguments),
     /// Feed the packet parsers any bytes; at least ten million inputs each
     Fuzz(fuzz::Arguments),
     /// Write METRICS.md from the catalogue, or check it
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         Command::Run(arguments) => run::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
+        Command::Image(arguments) => image::run(&arguments),
         Command::Fuzz(arguments) => fuzz::run(&arguments),
         Command::Metrics(arguments) => metrics::run(&arguments),
         Command::Dashboards(arguments) => dashboards::run(&arguments),

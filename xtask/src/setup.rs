@@ -8,12 +8,15 @@ mod go;
 mod kernel;
 mod need;
 mod system;
+mod target;
 
 use anyhow::{Result, bail};
 
 use crate::progress::{Step, heading};
 use need::{NEEDS, Need};
 use system::System;
+
+pub(crate) use target::TARGET;
 
 /// Brings this machine to where everything can be built and tested.
 pub(crate) fn run() -> Result<()> {
@@ -25,8 +28,19 @@ pub(crate) fn run() -> Result<()> {
     kernel::unpack(&system)?;
     bpf::toolchain(&system)?;
     bpf::linker(&system)?;
+    target::install(TARGET)?;
     go::check()?;
     components::build()
+}
+
+/// Brings this machine to where images of a target can be built: all but what only tests need.
+pub(crate) fn for_images(target: &str) -> Result<()> {
+    heading("set-up");
+    let system = System::detect()?;
+    packages(&system)?;
+    bpf::toolchain(&system)?;
+    bpf::linker(&system)?;
+    target::install(target)
 }
 
 /// The programs that tests and builds call.

@@ -15,7 +15,7 @@ use clap::Args;
 use crate::{
     dashboards,
     generated::Mode,
-    metrics,
+    image, metrics,
     process::{answer, cargo, is_root, loudly, show},
     progress::{heading, say, seconds},
     setup, tidy,
@@ -48,6 +48,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     if filters.is_empty() {
         steps.push(("generated files", step(generated_files)));
     }
+    if wants_image(filters) {
+        steps.push(("image", step(image::for_tests)));
+    }
     steps.extend(tests(filters));
     let mut count = Count::default();
     let all = steps.len();
@@ -76,6 +79,11 @@ fn checks<'a>() -> Vec<Step<'a>> {
             step(|| loudly(cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))),
         ),
     ]
+}
+
+/// The agent is built a second time for it, which only its own tests are worth.
+fn wants_image(filters: &[String]) -> bool {
+    filters.is_empty() || filters.iter().any(|filter| filter.contains("image"))
 }
 
 fn generated_files() -> Result<()> {
@@ -162,6 +170,14 @@ mod tests {
         let error = watched(&mut command, |line| lines.push(line.to_owned())).unwrap_err().to_string();
         assert!(error.ends_with("ended with exit status: 101"), "{error}");
         assert_eq!(lines, ["one", "two"]);
+    }
+
+    #[test]
+    fn an_image_is_built_for_all_tests_and_for_those_of_images() {
+        let filters = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        assert!(wants_image(&[]));
+        assert!(wants_image(&filters(&["vip", "the_image"])));
+        assert!(!wants_image(&filters(&["vip"])));
     }
 
     #[test]

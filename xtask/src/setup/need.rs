@@ -33,6 +33,7 @@ const fn need(program: &'static str, packages: &'static [&'static str], purpose:
 /// All of them.
 pub(super) const NEEDS: &[Need] = &[
     need("cc", &["gcc"], "links Rust and the C parts of Go components"),
+    need("musl-gcc", &["musl-tools"], "compiles the C parts of the image's binary"),
     need("protoc", &["protobuf-compiler"], "generates the client of etcd"),
     need("/usr/include/google/protobuf/descriptor.proto", &["libprotobuf-dev"], "what protoc includes"),
     need("ip", &["iproute2"], "the lab's witness for links, addresses and routes"),
@@ -55,6 +56,7 @@ pub(super) const NEEDS: &[Need] = &[
     need("containerd", &["containerd"], "runs the pods of a kubelet in the lab"),
     need("ctr", &["containerd"], "brings images to containerd in the lab"),
     need("runc", &["runc"], "runs the containers of containerd"),
+    need("systemd-analyze", &["systemd"], "checks the agent's unit"),
     need("haproxy", &["haproxy"], "a load balancer in the lab"),
     need("busybox", &["busybox-static"], "the programs in a virtual machine"),
     need("qemu-system-x86_64", &["qemu-system-x86"], "runs older kernels in a virtual machine"),

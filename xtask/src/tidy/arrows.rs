@@ -158,13 +158,13 @@ mod tests {
     fn the_way_through_super_counts_as_well() {
         assert_eq!(lines("probe-user/src/metric.rs", "use super::agent;\n"), [1]);
         assert_eq!(lines("probe-user/src/metric/sink.rs", "use super::super::agent;\n"), [1]);
-        assert_eq!(lines("probe-user/src/metric/sink.rs", "use super::agent;\n"), []);
+        assert_eq!(lines("probe-user/src/metric/sink.rs", "use super::agent;\n"), [0_usize; 0]);
     }
 
     #[test]
     fn leaves_use_nothing_of_ours() {
         assert_eq!(lines("probe-user/src/metric.rs", "use crate::event::Ring;\n"), [1]);
-        assert_eq!(lines("probe-user/src/metric/sink.rs", "use crate::metric::Descriptor;\n"), []);
+        assert_eq!(lines("probe-user/src/metric/sink.rs", "use crate::metric::Descriptor;\n"), [0_usize; 0]);
     }
 
     #[test]

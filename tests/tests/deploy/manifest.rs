@@ -1,0 +1,172 @@
+//! What the manifests ask of a cluster: exactly what the agent needs, and on each node only what belongs there.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use anyhow::{Context as _, Result, ensure};
+use lab::tools;
+use serde_json::{Value, json};
+
+use crate::{deploy, mounts, needed, object, render, shipped, with};
+
+/// The mounts of every pod, with their places in the container.
+const EVERYWHERE: [&str; 2] = ["/sys/fs/cgroup", "/var/log/pods"];
+
+/// Files of etcd that only the control plane has.
+const ETCD: [&str; 6] = [
+    "/etc/kubernetes/manifests",
+    "/etc/kubernetes/pki/etcd/ca.crt",
+    "/etc/kubernetes/pki/etcd/healthcheck-client.crt",
+    "/etc/kubernetes/pki/etcd/healthcheck-client.key",
+    "/etc/kubernetes/pki/etcd/peer.crt",
+    "/etc/kubernetes/pki/etcd/server.crt",
+];
+
+/// Paths that are the same on the host and in the container.
+fn same(paths: &[&str]) -> BTreeSet<(String, String)> {
+    paths.iter().map(|path| ((*path).to_owned(), (*path).to_owned())).collect()
+}
+
+fn texts(value: &Value) -> BTreeSet<String> {
+    let list = value.as_array().into_iter().flatten();
+    list.filter_map(Value::as_str).map(str::to_owned).collect()
+}
+
+#[test]
+fn every_shipped_directory_is_rendered() -> Result<()> {
+    let mut overlays = 0;
+    for entry in fs::read_dir(deploy().join("kustomize/overlays"))? {
+        let objects = render(&entry?.path())?;
+        object(&objects, "DaemonSet", "leadline")?;
+        object(&objects, "Namespace", "leadline")?;
+        overlays += 1;
+    }
+    ensure!(overlays >= 2, "{overlays} overlays");
+    for entry in fs::read_dir(deploy().join("kustomize/components"))? {
+        let name = entry?.file_name().into_string().ok().context("a component's name is no UTF-8")?;
+        with(&["control-plane", name.as_str()][usize::from(name == "control-plane")..])
+            .with_context(|| name.clone())?;
+    }
+    Ok(())
+}
+
+#[test]
+fn the_pod_may_do_what_the_agent_needs_and_nothing_else() -> Result<()> {
+    let objects = shipped("base")?;
+    let daemon_set = object(&objects, "DaemonSet", "leadline")?;
+    let pod = &daemon_set["spec"]["template"]["spec"];
+    let context = &pod["containers"][0]["securityContext"];
+    ensure!(texts(&context["capabilities"]["add"]) == needed(), "{context}");
+    ensure!(context["capabilities"]["drop"] == json!(["ALL"]), "{context}");
+    ensure!(context["runAsUser"] == 0 && context["privileged"] == false, "{context}");
+    ensure!(context["allowPrivilegeEscalation"] == false, "{context}");
+    ensure!(context["readOnlyRootFilesystem"] == true, "{context}");
+    ensure!(pod["securityContext"] == json!({"seccompProfile": {"type": "RuntimeDefault"}}));
+    ensure!(pod["hostNetwork"] == true && pod["dnsPolicy"] == "ClusterFirstWithHostNet");
+    ensure!(
+        pod.get("hostPID").is_none() && pod.get("hostIPC").is_none() && pod.get("initContainers").is_none()
+    );
+    ensure!(pod["containers"].as_array().is_some_and(|containers| containers.len() == 1));
+    ensure!(mounts(daemon_set)? == same(&EVERYWHERE), "{:?}", mounts(daemon_set)?);
+    Ok(())
+}
+
+#[test]
+fn the_account_reads_pods_nodes_and_leases_and_writes_nothing() -> Result<()> {
+    let objects = shipped("base")?;
+    let mut granted = BTreeSet::new();
+    for role in objects.iter().filter(|object| object["kind"] == "ClusterRole" || object["kind"] == "Role") {
+        for rule in role["rules"].as_array().context("no rules")? {
+            ensure!(rule["verbs"] == json!(["get", "list", "watch"]), "{rule}");
+            let place = role["metadata"]["namespace"].as_str().unwrap_or("every namespace");
+            let resources = texts(&rule["resources"]).into_iter();
+            granted.extend(resources.map(|resource| format!("{resource} in {place}")));
+        }
+    }
+    let expected = ["leases in kube-system", "nodes in every namespace", "pods in every namespace"];
+    ensure!(granted == BTreeSet::from(expected.map(str::to_owned)), "{granted:?}");
+    let subjects = objects.iter().filter_map(|object| object.get("subjects"));
+    let account = json!([{"kind": "ServiceAccount", "name": "leadline", "namespace": "leadline"}]);
+    ensure!(subjects.clone().count() == 2 && subjects.clone().all(|subject| *subject == account));
+    Ok(())
+}
+
+#[test]
+fn every_selector_finds_its_own_pods_only() -> Result<()> {
+    let objects = with(&["control-plane", "prometheus-operator"])?;
+    let labels = |name: &str| -> Result<Value> {
+        Ok(object(&objects, "DaemonSet", name)?["spec"]["template"]["metadata"]["labels"].clone())
+    };
+    let matches = |selector: &Value, labels: &Value| {
+        selector.as_object().is_some_and(|wanted| wanted.iter().all(|(key, value)| labels[key] == *value))
+    };
+    let names = ["leadline", "leadline-control-plane"];
+    for owner in names {
+        let selector = &object(&objects, "DaemonSet", owner)?["spec"]["selector"]["matchLabels"];
+        for name in names {
+            ensure!(matches(selector, &labels(name)?) == (name == owner), "{owner} and pods of {name}");
+        }
+    }
+    for name in names {
+        let labels = labels(name)?;
+        ensure!(matches(&object(&objects, "Service", "leadline")?["spec"]["selector"], &labels));
+        let monitor = object(&objects, "PodMonitor", "leadline")?;
+        ensure!(matches(&monitor["spec"]["selector"]["matchLabels"], &labels));
+    }
+    Ok(())
+}
+
+#[test]
+fn what_belongs_to_the_control_plane_is_on_no_worker() -> Result<()> {
+    let objects = shipped("overlays/kubeadm-ha")?;
+    let worker = object(&objects, "DaemonSet", "leadline")?;
+    let control_plane = object(&objects, "DaemonSet", "leadline-control-plane")?;
+    let pod = |daemon_set: &Value| daemon_set["spec"]["template"]["spec"].clone();
+    ensure!(mounts(worker)? == same(&EVERYWHERE), "{:?}", mounts(worker)?);
+    ensure!(
+        mounts(control_plane)? == same(&[&EVERYWHERE[..], &ETCD].concat()),
+        "{:?}",
+        mounts(control_plane)?
+    );
+    ensure!(pod(worker).get("hostPID").is_none() && pod(control_plane)["hostPID"] == true);
+    for (daemon_set, operator) in [(worker, "DoesNotExist"), (control_plane, "Exists")] {
+        let affinity = &pod(daemon_set)["affinity"]["nodeAffinity"];
+        let terms = &affinity["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"];
+        let role = json!({"key": "node-role.kubernetes.io/control-plane", "operator": operator});
+        ensure!(*terms == json!([{"matchExpressions": [role]}]), "{terms}");
+    }
+    Ok(())
+}
+
+#[test]
+fn sockets_and_files_of_others_are_mounted_where_they_were_asked_for() -> Result<()> {
+    for (component, path) in [("flannel", "/run/flannel"), ("tailscale-socket", "/run/tailscale")] {
+        let objects = with(&["control-plane", component])?;
+        for name in ["leadline", "leadline-control-plane"] {
+            let found = mounts(object(&objects, "DaemonSet", name)?)?;
+            ensure!(found == same(&[&EVERYWHERE[..], &[path]].concat()), "{name}: {found:?}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_operator_gets_every_rule_and_a_monitor_that_keeps_the_labels_of_pods() -> Result<()> {
+    let objects = with(&["prometheus-operator"])?;
+    let monitor = &object(&objects, "PodMonitor", "leadline")?["spec"]["podMetricsEndpoints"];
+    ensure!(monitor.as_array().is_some_and(|endpoints| endpoints.len() == 1));
+    ensure!(monitor[0]["honorLabels"] == true, "{monitor}");
+    let node = json!([{"sourceLabels": ["__meta_kubernetes_pod_node_name"], "targetLabel": "node"}]);
+    ensure!(monitor[0]["relabelings"] == node, "{monitor}");
+    let port =
+        &object(&objects, "DaemonSet", "leadline")?["spec"]["template"]["spec"]["containers"][0]["ports"][0];
+    ensure!(monitor[0]["port"] == port["name"] && port["containerPort"] == lab::agent::ADDRESS.port());
+    let rules = objects.iter().filter(|object| object["kind"] == "PrometheusRule");
+    let rules: BTreeSet<_> = rules.filter_map(|rule| rule["metadata"]["name"].as_str()).collect();
+    let files = fs::read_dir(tools::workspace().join("dashboards/rendered/prometheusrule"))?;
+    let files = files.map(|file| Ok(file?.path().file_stem().context("a file has a name")?.to_owned()));
+    let files = files.collect::<Result<Vec<_>>>()?;
+    let files: BTreeSet<_> = files.iter().filter_map(|name| name.to_str()).collect();
+    ensure!(rules == files && !files.is_empty(), "{rules:?}, and the files are {files:?}");
+    Ok(())
+}

@@ -1,0 +1,247 @@
+//! An image of one layer with one file, as an archive: the OCI layout, and beside it the list that `docker load` reads.
+//! Pure: the same input gives the same bytes.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use tar::{Builder, EntryType, Header};
+
+use super::elf::Architecture;
+
+/// Where the agent is in the image.
+const PROGRAM: &str = "leadline";
+/// Where it listens.
+const PORT: &str = "9843/tcp";
+
+const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+
+/// What the image is called and says of itself.
+pub(super) struct Image<'a> {
+    pub(super) name: &'a str,
+    pub(super) tag: &'a str,
+    pub(super) architecture: Architecture,
+    pub(super) labels: BTreeMap<&'static str, String>,
+}
+
+/// The archive, and the digest by which the image is known.
+pub(super) struct Archive {
+    pub(super) bytes: Vec<u8>,
+    pub(super) digest: String,
+}
+
+/// Content that is named by its digest.
+struct Blob {
+    digest: String,
+    bytes: Vec<u8>,
+}
+
+impl Blob {
+    fn new(bytes: Vec<u8>) -> Self {
+        let digest = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        Self { digest, bytes }
+    }
+
+    fn json(value: &Value) -> Result<Self> {
+        serde_json::to_vec(value).map(Self::new).context("an image's description cannot be written")
+    }
+
+    fn name(&self) -> String {
+        format!("sha256:{}", self.digest)
+    }
+
+    fn path(&self) -> String {
+        format!("blobs/sha256/{}", self.digest)
+    }
+
+    fn descriptor(&self, media_type: &str) -> Value {
+        json!({"digest": self.name(), "mediaType": media_type, "size": self.bytes.len()})
+    }
+}
+
+/// Packs a binary.
+pub(super) fn archive(image: &Image<'_>, binary: &[u8]) -> Result<Archive> {
+    let layer = Blob::new(tar_of([(PROGRAM.to_owned(), 0o755, Some(binary))])?);
+    let config = Blob::json(&config(image, &layer))?;
+    // Keys are in their order, so that it does not matter whether the library keeps or sorts them.
+    let manifest = Blob::json(&json!({
+        "config": config.descriptor(CONFIG),
+        "layers": [layer.descriptor(LAYER)],
+        "mediaType": MANIFEST,
+        "schemaVersion": 2,
+    }))?;
+    let reference = format!("{}:{}", image.name, image.tag);
+    let index = index(image, &reference, &manifest);
+    let docker =
+        json!([{"Config": config.path(), "Layers": [layer.path()], "RepoTags": [reference.as_str()]}]);
+    let layout = json!({"imageLayoutVersion": "1.0.0"});
+    let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+    for (path, value) in [("index.json", &index), ("manifest.json", &docker), ("oci-layout", &layout)] {
+        files.insert(path.to_owned(), Blob::json(value)?.bytes);
+    }
+    let digest = manifest.name();
+    files.extend([layer, config, manifest].map(|blob| (blob.path(), blob.bytes)));
+    let folders = ["blobs/", "blobs/sha256/"].map(|path| (path.to_owned(), 0o755, None));
+    let files = files.iter().map(|(path, bytes)| (path.clone(), 0o644, Some(bytes.as_slice())));
+    Ok(Archive { bytes: tar_of(folders.into_iter().chain(files))?, digest })
+}
+
+fn config(image: &Image<'_>, layer: &Blob) -> Value {
+    json!({
+        "architecture": image.architecture.name(),
+        "config": {
+            "Cmd": ["run"],
+            "Entrypoint": [format!("/{PROGRAM}")],
+            "ExposedPorts": {PORT: {}},
+            "Labels": image.labels,
+            "User": "0",
+        },
+        "history": [{"created_by": "cargo xtask image"}],
+        "os": "linux",
+        "rootfs": {"diff_ids": [layer.name()], "type": "layers"},
+    })
+}
+
+/// containerd takes the whole name from its own annotation; others the tag.
+fn index(image: &Image<'_>, reference: &str, manifest: &Blob) -> Value {
+    json!({
+        "manifests": [{
+            "annotations": {
+                "io.containerd.image.name": reference,
+                "org.opencontainers.image.ref.name": image.tag,
+            },
+            "digest": manifest.name(),
+            "mediaType": MANIFEST,
+            "platform": {"architecture": image.architecture.name(), "os": "linux"},
+            "size": manifest.bytes.len(),
+        }],
+        "mediaType": INDEX,
+        "schemaVersion": 2,
+    })
+}
+
+/// Files with their modes, and folders; without times and owners.
+fn tar_of<'a>(entries: impl IntoIterator<Item = (String, u32, Option<&'a [u8]>)>) -> Result<Vec<u8>> {
+    let mut tar = Builder::new(Vec::new());
+    for (path, mode, content) in entries {
+        let bytes = content.unwrap_or_default();
+        let mut header = Header::new_ustar();
+        header.set_entry_type(if content.is_some() { EntryType::Regular } else { EntryType::Directory });
+        header.set_mode(mode);
+        header.set_mtime(0);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_size(bytes.len().try_into().with_context(|| format!("{path} is too large"))?);
+        tar.append_data(&mut header, &path, bytes).with_context(|| format!("{path} cannot be packed"))?;
+    }
+    tar.into_inner().context("the archive cannot be finished")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use super::*;
+
+    const BINARY: &[u8] = b"not much of a program";
+
+    fn pack(binary: &[u8]) -> Archive {
+        let labels = BTreeMap::from([("org.opencontainers.image.title", "leadline".to_owned())]);
+        let image =
+            Image { name: "localhost/leadline", tag: "1.2.3", architecture: Architecture::Arm64, labels };
+        archive(&image, binary).unwrap()
+    }
+
+    /// Path, mode, time and content of every entry.
+    fn entries(bytes: &[u8]) -> Vec<(String, u32, u64, Vec<u8>)> {
+        let mut archive = tar::Archive::new(bytes);
+        let read = |entry: std::io::Result<tar::Entry<'_, &[u8]>>| {
+            let mut entry = entry.unwrap();
+            let mut content = Vec::new();
+            entry.read_to_end(&mut content).unwrap();
+            let path = String::from_utf8(entry.path_bytes().into_owned()).unwrap();
+            let header = entry.header();
+            (path, header.mode().unwrap(), header.mtime().unwrap(), content)
+        };
+        archive.entries().unwrap().map(read).collect()
+    }
+
+    fn files(bytes: &[u8]) -> BTreeMap<String, Vec<u8>> {
+        entries(bytes).into_iter().map(|(path, _, _, content)| (path, content)).collect()
+    }
+
+    fn parse(files: &BTreeMap<String, Vec<u8>>, path: &str) -> Value {
+        serde_json::from_slice(&files[path]).unwrap()
+    }
+
+    /// The content that a descriptor names, with its size checked.
+    fn follow<'a>(files: &'a BTreeMap<String, Vec<u8>>, descriptor: &Value) -> &'a [u8] {
+        let digest = descriptor["digest"].as_str().unwrap().strip_prefix("sha256:").unwrap();
+        let content = &files[&format!("blobs/sha256/{digest}")];
+        assert_eq!(descriptor["size"], content.len());
+        content
+    }
+
+    #[test]
+    fn every_blob_has_the_digest_that_is_its_name() {
+        let files = files(&pack(BINARY).bytes);
+        let blobs: Vec<_> = files
+            .iter()
+            .filter(|(path, content)| path.starts_with("blobs/") && !content.is_empty())
+            .collect();
+        assert_eq!(blobs.len(), 3);
+        for (path, content) in blobs {
+            let digest: String = Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(*path, format!("blobs/sha256/{digest}"));
+        }
+    }
+
+    #[test]
+    fn the_index_leads_to_the_binary_and_to_how_it_is_started() {
+        let packed = pack(BINARY);
+        let files = files(&packed.bytes);
+        let index = parse(&files, "index.json");
+        let image = &index["manifests"][0];
+        assert_eq!(image["annotations"]["io.containerd.image.name"], "localhost/leadline:1.2.3");
+        assert_eq!(image["annotations"]["org.opencontainers.image.ref.name"], "1.2.3");
+        assert_eq!(image["digest"], packed.digest);
+        let manifest: Value = serde_json::from_slice(follow(&files, image)).unwrap();
+        let config: Value = serde_json::from_slice(follow(&files, &manifest["config"])).unwrap();
+        let layer = follow(&files, &manifest["layers"][0]);
+        assert_eq!(config["rootfs"]["diff_ids"], json!([manifest["layers"][0]["digest"]]));
+        assert_eq!((&config["architecture"], &config["os"]), (&json!("arm64"), &json!("linux")));
+        assert_eq!(config["config"]["Entrypoint"], json!(["/leadline"]));
+        assert_eq!(config["config"]["Cmd"], json!(["run"]));
+        assert_eq!(config["config"]["User"], "0");
+        assert_eq!(config["config"]["Labels"]["org.opencontainers.image.title"], "leadline");
+        assert_eq!(entries(layer), [("leadline".to_owned(), 0o755, 0, BINARY.to_vec())]);
+    }
+
+    #[test]
+    fn docker_finds_the_same_config_and_layer() {
+        let files = files(&pack(BINARY).bytes);
+        let list = parse(&files, "manifest.json");
+        assert_eq!(list[0]["RepoTags"], json!(["localhost/leadline:1.2.3"]));
+        assert!(files.contains_key(list[0]["Config"].as_str().unwrap()));
+        assert!(files.contains_key(list[0]["Layers"][0].as_str().unwrap()));
+        assert_eq!(parse(&files, "oci-layout"), json!({"imageLayoutVersion": "1.0.0"}));
+    }
+
+    #[test]
+    fn the_same_binary_gives_the_same_bytes_and_another_one_another_digest() {
+        assert_eq!(pack(BINARY).bytes, pack(BINARY).bytes);
+        assert_ne!(pack(BINARY).digest, pack(b"another").digest);
+    }
+
+    #[test]
+    fn nothing_in_the_archive_depends_on_time_or_order() {
+        let entries = entries(&pack(BINARY).bytes);
+        assert!(entries.iter().all(|(_, _, time, _)| *time == 0));
+        let paths: Vec<&String> = entries.iter().map(|(path, ..)| path).collect();
+        assert!(paths.is_sorted(), "{paths:?}");
+    }
+}
