@@ -56,7 +56,7 @@ fn object<'a>(objects: &'a [Value], kind: &str, name: &str) -> Result<&'a Value>
     found.with_context(|| format!("there is no {kind} {name}"))
 }
 
-/// The host's paths that the pods of a DaemonSet have, each with where it is in the container.
+/// The host's paths that the pods of a `DaemonSet` have, each with where it is in the container.
 fn mounts(daemon_set: &Value) -> Result<BTreeSet<(String, String)>> {
     let pod = &daemon_set["spec"]["template"]["spec"];
     let list = |value: &Value| value.as_array().cloned().context("no list");

@@ -279,8 +279,8 @@ fn page_catalogue_and_documentation_agree() -> Result<()> {
         assert_eq!(family.labels, described.labels, "{name}");
     }
     // None needs a condition that this scenario does not bring about, but for a larger profile than the default and for
-    // virtual addresses, paths, HAProxy, etcd, its ports, the control plane, certificates and Tailscale, whose families
-    // the tests of those look for.
+    // virtual addresses, paths, HAProxy, etcd, its ports, the control plane, certificates, Tailscale and Kubernetes, whose
+    // families the tests of those look for.
     let subjects = [
         "leadline_vip_",
         "leadline_vrrp_",
@@ -291,6 +291,8 @@ fn page_catalogue_and_documentation_agree() -> Result<()> {
         "leadline_control_plane_",
         "leadline_certificate_",
         "leadline_tunnel_",
+        "leadline_kubernetes_",
+        "leadline_pod_info",
     ];
     let needs_subject = |name: &str| subjects.iter().any(|subject| name.starts_with(subject));
     for (name, described) in listed.iter().filter(|(name, _)| !needs_subject(name)) {

@@ -72,22 +72,22 @@ fn the_pod_may_do_what_the_agent_needs_and_nothing_else() -> Result<()> {
 }
 
 #[test]
-fn the_account_reads_pods_nodes_and_leases_and_writes_nothing() -> Result<()> {
+fn the_account_lists_pods_and_nodes_and_nothing_else() -> Result<()> {
     let objects = shipped("base")?;
     let mut granted = BTreeSet::new();
     for role in objects.iter().filter(|object| object["kind"] == "ClusterRole" || object["kind"] == "Role") {
         for rule in role["rules"].as_array().context("no rules")? {
-            ensure!(rule["verbs"] == json!(["get", "list", "watch"]), "{rule}");
+            ensure!(rule["verbs"] == json!(["list", "watch"]), "{rule}");
             let place = role["metadata"]["namespace"].as_str().unwrap_or("every namespace");
             let resources = texts(&rule["resources"]).into_iter();
             granted.extend(resources.map(|resource| format!("{resource} in {place}")));
         }
     }
-    let expected = ["leases in kube-system", "nodes in every namespace", "pods in every namespace"];
+    let expected = ["nodes in every namespace", "pods in every namespace"];
     ensure!(granted == BTreeSet::from(expected.map(str::to_owned)), "{granted:?}");
     let subjects = objects.iter().filter_map(|object| object.get("subjects"));
     let account = json!([{"kind": "ServiceAccount", "name": "leadline", "namespace": "leadline"}]);
-    ensure!(subjects.clone().count() == 2 && subjects.clone().all(|subject| *subject == account));
+    ensure!(subjects.clone().count() == 1 && subjects.clone().all(|subject| *subject == account));
     Ok(())
 }
 

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use lab::scrape::Samples;
-use lab::{Agent, AgentOptions, Kubernetes, Lab, Node, Part, Place as _};
+use lab::{Agent, AgentOptions, Kubernetes, Lab, Node, Part, Place};
 
 use super::{deployment, start, text};
 
 /// The time for what the cluster and the agents notice by themselves.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 /// What the agents ask for: resources with their verbs.
 const RIGHTS: [[&str; 2]; 4] = [["pods", "list"], ["pods", "watch"], ["nodes", "list"], ["nodes", "watch"]];
 const USER: &str = "leadline";
@@ -116,7 +116,7 @@ fn pods_and_nodes_have_the_names_that_kubectl_shows() -> Result<()> {
             up(page, 1) && count("nodes") == Some(3) && count("pods") == Some(pods.len() as u64)
         })?;
         let others: BTreeSet<&str> =
-            lab.nodes().iter().map(|node| node.name()).filter(|name| *name != node.name()).collect();
+            lab.nodes().iter().map(Place::name).filter(|name| *name != node.name()).collect();
         assert_eq!(peers(&page), others, "{}", node.name());
         let name = names[usize::from(node.index()) - 1];
         let labels = [("namespace", "default"), ("pod", name)];

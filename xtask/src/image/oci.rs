@@ -42,7 +42,7 @@ struct Blob {
 
 impl Blob {
     fn new(bytes: Vec<u8>) -> Self {
-        let digest = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        let digest = format!("{:x}", Sha256::digest(&bytes));
         Self { digest, bytes }
     }
 
@@ -195,7 +195,7 @@ mod tests {
             .collect();
         assert_eq!(blobs.len(), 3);
         for (path, content) in blobs {
-            let digest: String = Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect();
+            let digest = format!("{:x}", Sha256::digest(content));
             assert_eq!(*path, format!("blobs/sha256/{digest}"));
         }
     }
