@@ -32,8 +32,36 @@ pub fn files(groups: &[Group], boards: &[Board], runbooks: &str) -> Result<Vec<F
         files.push((format!("configmap/{}.yaml", board.uid), yaml(&config_map(board.uid, &text))?));
         files.push((format!("boards/{}.json", board.uid), text));
     }
+    for (folder, names) in [
+        ("prometheusrule", groups.iter().map(|group| format!("leadline-{}.yaml", group.subject)).collect()),
+        ("configmap", boards.iter().map(|board| format!("{}.yaml", board.uid)).collect()),
+    ] {
+        files.push((format!("{folder}/kustomization.yaml"), yaml(&Kustomization::new(names))?));
+    }
     files.sort();
     Ok(files)
+}
+
+/// What lets kustomize take a folder as a whole.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Kustomization {
+    api_version: &'static str,
+    kind: &'static str,
+    /// Where the agents are, by the shipped manifests.
+    namespace: &'static str,
+    resources: Vec<String>,
+}
+
+impl Kustomization {
+    fn new(resources: Vec<String>) -> Self {
+        Self {
+            api_version: "kustomize.config.k8s.io/v1beta1",
+            kind: "Kustomization",
+            namespace: "leadline",
+            resources,
+        }
+    }
 }
 
 fn yaml(value: &impl Serialize) -> Result<String> {
@@ -143,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn every_group_and_every_board_has_two_files() {
+    fn every_group_and_every_board_has_two_files_and_kustomize_takes_the_folders() {
         let files = files(&crate::groups(), &crate::boards(), "https://runbooks.example").unwrap();
         let paths: Vec<_> = files.iter().map(|(path, _)| &**path).collect();
         assert_eq!(
@@ -152,9 +180,11 @@ mod tests {
                 "boards/leadline-etcd.json",
                 "boards/leadline-overview.json",
                 "boards/leadline-vip.json",
+                "configmap/kustomization.yaml",
                 "configmap/leadline-etcd.yaml",
                 "configmap/leadline-overview.yaml",
                 "configmap/leadline-vip.yaml",
+                "prometheusrule/kustomization.yaml",
                 "prometheusrule/leadline-agent.yaml",
                 "prometheusrule/leadline-etcd.yaml",
                 "prometheusrule/leadline-vip.yaml",

@@ -161,12 +161,33 @@ fn the_operator_gets_every_rule_and_a_monitor_that_keeps_the_labels_of_pods() ->
     let port =
         &object(&objects, "DaemonSet", "leadline")?["spec"]["template"]["spec"]["containers"][0]["ports"][0];
     ensure!(monitor[0]["port"] == port["name"] && port["containerPort"] == lab::agent::ADDRESS.port());
-    let rules = objects.iter().filter(|object| object["kind"] == "PrometheusRule");
-    let rules: BTreeSet<_> = rules.filter_map(|rule| rule["metadata"]["name"].as_str()).collect();
-    let files = fs::read_dir(tools::workspace().join("dashboards/rendered/prometheusrule"))?;
+    check_rendered(&objects, "PrometheusRule", "prometheusrule")
+}
+
+#[test]
+fn the_sidecar_of_grafana_gets_every_board() -> Result<()> {
+    let objects = with(&["dashboards"])?;
+    check_rendered(&objects, "ConfigMap", "configmap")?;
+    let boards = objects.iter().filter(|object| object["kind"] == "ConfigMap");
+    for board in boards {
+        let metadata = &board["metadata"];
+        ensure!(
+            metadata["namespace"] == "leadline" && metadata["labels"]["grafana_dashboard"] == "1",
+            "{metadata}"
+        );
+    }
+    Ok(())
+}
+
+/// The objects of a kind are those of the rendered files.
+fn check_rendered(objects: &[Value], kind: &str, folder: &str) -> Result<()> {
+    let found = objects.iter().filter(|object| object["kind"] == kind);
+    let found: BTreeSet<_> = found.filter_map(|object| object["metadata"]["name"].as_str()).collect();
+    let files = fs::read_dir(tools::workspace().join("dashboards/rendered").join(folder))?;
     let files = files.map(|file| Ok(file?.path().file_stem().context("a file has a name")?.to_owned()));
     let files = files.collect::<Result<Vec<_>>>()?;
-    let files: BTreeSet<_> = files.iter().filter_map(|name| name.to_str()).collect();
-    ensure!(rules == files && !files.is_empty(), "{rules:?}, and the files are {files:?}");
+    let files = files.iter().filter_map(|name| name.to_str()).filter(|name| *name != "kustomization");
+    let files: BTreeSet<_> = files.collect();
+    ensure!(found == files && !files.is_empty(), "{found:?}, and the files are {files:?}");
     Ok(())
 }
