@@ -10,6 +10,7 @@
 
 pub mod acceptor;
 pub mod agent;
+pub mod alertmanager;
 pub mod bench;
 pub mod cgroup;
 pub mod cluster;
@@ -43,6 +44,7 @@ pub mod witness;
 
 pub use acceptor::Acceptor;
 pub use agent::{Agent, AgentOptions};
+pub use alertmanager::Alertmanager;
 pub use cluster::{Lab, LabOptions};
 pub use control_plane::{ControlPlane, Part};
 pub use etcd::{Etcd, EtcdOptions};

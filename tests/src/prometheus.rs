@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use crate::agent;
+use crate::alertmanager::{self, Alertmanager};
 use crate::cluster::Lab;
 use crate::machine::Machine;
 use crate::place::Place as _;
@@ -37,9 +38,18 @@ pub struct Prometheus<'lab> {
 impl<'lab> Prometheus<'lab> {
     /// Starts it, and waits until it has scraped the agent of every node, which must listen where [`listen_address`] says.
     pub fn start(lab: &'lab Lab) -> Result<Self> {
+        Self::start_telling(lab, &[])
+    }
+
+    /// The same with an Alertmanager that is told of alerts.
+    pub fn start_with(lab: &'lab Lab, _told: &Alertmanager<'lab>) -> Result<Self> {
+        Self::start_telling(lab, &[alertmanager::ADDRESS])
+    }
+
+    fn start_telling(lab: &'lab Lab, alertmanagers: &[SocketAddr]) -> Result<Self> {
         let switch = lab.switch()?;
         let directory = switch.scratch().join("prometheus");
-        furnish(lab, &directory).with_context(|| format!("write {}", directory.display()))?;
+        furnish(lab, alertmanagers, &directory).with_context(|| format!("write {}", directory.display()))?;
         let mut command = Command::new(tools::require("prometheus")?);
         command.arg(format!("--config.file={}", directory.join("prometheus.yaml").display()));
         command.arg(format!("--storage.tsdb.path={}", directory.join("data").display()));
@@ -152,7 +162,7 @@ fn encode_byte(byte: u8) -> String {
 }
 
 /// The shipped files beside lists of what there is here.
-fn furnish(lab: &Lab, directory: &Path) -> Result<()> {
+fn furnish(lab: &Lab, alertmanagers: &[SocketAddr], directory: &Path) -> Result<()> {
     let shipped = tools::workspace().join("dashboards");
     fs::create_dir_all(directory)?;
     fs::copy(shipped.join("prometheus.yaml"), directory.join("prometheus.yaml"))?;
@@ -163,7 +173,9 @@ fn furnish(lab: &Lab, directory: &Path) -> Result<()> {
     };
     let targets = lab.nodes().iter().map(target).collect::<Result<Value>>()?;
     fs::write(directory.join("agents.yaml"), targets.to_string())?;
-    fs::write(directory.join("alertmanagers.yaml"), "[]")?;
+    let told: Vec<String> = alertmanagers.iter().map(SocketAddr::to_string).collect();
+    let told = serde_json::json!([{"targets": told}]);
+    fs::write(directory.join("alertmanagers.yaml"), told.to_string())?;
     Ok(())
 }
 

@@ -21,12 +21,13 @@ const DENY: &str =
     "#!/bin/sh\n# For the time of `cargo xtask setup`: installed daemons are not started.\nexit 101\n";
 
 /// Daemons that come with programs we need; the lab starts its own.
-const DAEMONS: [(&str, &str); 5] = [
+const DAEMONS: [(&str, &str); 6] = [
     ("containerd", "containerd"),
     ("etcd-server", "etcd"),
     ("haproxy", "haproxy"),
     ("keepalived", "keepalived"),
     ("prometheus", "prometheus"),
+    ("prometheus-alertmanager", "prometheus-alertmanager"),
 ];
 
 /// Installs one package of each group: the first one that this release has.

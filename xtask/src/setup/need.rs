@@ -63,6 +63,7 @@ pub(super) const NEEDS: &[Need] = &[
     need("strip", &["binutils"], "makes programs small for a virtual machine"),
     need("prometheus", &["prometheus"], "scrapes agents and evaluates the rules in the lab"),
     need("promtool", &["promtool", "prometheus"], "checks what the agent exports, and the rules"),
+    need("prometheus-alertmanager", &["prometheus-alertmanager"], "is told of alerts in the lab"),
 ];
 
 /// What to do on a system whose packages we do not know.
