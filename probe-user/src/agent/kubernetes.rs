@@ -139,7 +139,10 @@ impl Told {
 
 /// A node of the cluster as a peer.
 fn peer(node: &ClusterNode) -> Node {
-    let mut pods = node.pod_cidrs.clone();
-    pods.sort_unstable();
-    Node { name: Some(Arc::clone(&node.name)), underlay: node.addresses.clone(), pods, ..Node::default() }
+    Node {
+        name: Some(Arc::clone(&node.name)),
+        underlay: node.addresses.clone(),
+        pods: node.pod_cidrs.clone(),
+        ..Node::default()
+    }
 }

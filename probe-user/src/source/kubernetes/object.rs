@@ -17,6 +17,10 @@ const TEMPLATE_HASH: &str = "pod-template-hash";
 const FLANNEL_ADDRESSES: [&str; 2] =
     ["flannel.alpha.coreos.com/public-ip", "flannel.alpha.coreos.com/public-ipv6"];
 
+/// Says that flannel gives the node the prefixes that the API has for it. A CNI with an IPAM of its own gives it others,
+/// perhaps those that the API has for another node.
+const FLANNEL_MANAGER: &str = "flannel.alpha.coreos.com/kube-subnet-manager";
+
 /// What is kept of an object.
 pub trait Pruned: Sized {
     /// The object as the API has it.
@@ -60,7 +64,7 @@ pub struct ClusterNode {
     pub name: Arc<str>,
     /// Its addresses, without names.
     pub addresses: Vec<IpAddr>,
-    /// Prefixes of its pods. A CNI with an IPAM of its own may use others.
+    /// Prefixes of its pods, where the CNI is known to take those of the API.
     pub pod_cidrs: Vec<IpNet>,
 }
 
@@ -97,20 +101,24 @@ impl Pruned for ClusterNode {
         let mut addresses: Vec<IpAddr> = own.chain(flannel).collect();
         addresses.sort_unstable();
         addresses.dedup();
-        let spec = object.spec.as_ref();
-        let several = spec.and_then(|spec| spec.pod_cidrs.clone()).unwrap_or_default();
-        let cidrs = if several.is_empty() {
-            spec.and_then(|spec| spec.pod_cidr.clone()).into_iter().collect()
-        } else {
-            several
-        };
-        let pod_cidrs = cidrs.iter().filter_map(|cidr| cidr.parse().ok()).collect();
+        let is_flannels =
+            annotations.is_some_and(|all| all.get(FLANNEL_MANAGER).is_some_and(|is| is == "true"));
+        let pod_cidrs = if is_flannels { pod_cidrs(object) } else { Vec::new() };
         Some(Self { name, addresses, pod_cidrs })
     }
 
     fn key(&self) -> &str {
         &self.name
     }
+}
+
+fn pod_cidrs(node: &Node) -> Vec<IpNet> {
+    let spec = node.spec.iter();
+    let all = spec.flat_map(|spec| spec.pod_cidr.iter().chain(spec.pod_cidrs.iter().flatten()));
+    let mut cidrs: Vec<IpNet> = all.filter_map(|cidr| cidr.parse().ok()).collect();
+    cidrs.sort_unstable();
+    cidrs.dedup();
+    cidrs
 }
 
 /// The owner that controls the pod. A `ReplicaSet` whose name ends with the pod's template hash is a Deployment's, and
@@ -192,7 +200,10 @@ mod tests {
     #[test]
     fn a_node_has_its_own_addresses_and_flannels() {
         let found = node(&json!({
-            "metadata": {"name": "node2", "annotations": {"flannel.alpha.coreos.com/public-ip": "203.0.113.2"}},
+            "metadata": {"name": "node2", "annotations": {
+                "flannel.alpha.coreos.com/public-ip": "203.0.113.2",
+                "flannel.alpha.coreos.com/kube-subnet-manager": "true",
+            }},
             "spec": {"podCIDR": "10.42.2.0/24", "podCIDRs": ["10.42.2.0/24", "fd00:42:0:2::/64"]},
             "status": {"addresses": [
                 {"type": "InternalIP", "address": "192.168.56.12"},
@@ -212,8 +223,13 @@ mod tests {
 
     #[test]
     fn a_node_that_has_reported_nothing_yet_has_its_name() {
+        let found = node(&json!({"metadata": {"name": "node2"}}));
+        assert_eq!((&*found.name, found.addresses, found.pod_cidrs), ("node2", Vec::new(), Vec::new()));
+    }
+
+    #[test]
+    fn prefixes_that_only_the_api_has_are_left_out() {
         let found = node(&json!({"metadata": {"name": "node2"}, "spec": {"podCIDR": "10.42.2.0/24"}}));
-        assert!(found.addresses.is_empty());
-        assert_eq!(found.pod_cidrs, ["10.42.2.0/24".parse::<IpNet>().unwrap()]);
+        assert!(found.pod_cidrs.is_empty());
     }
 }
