@@ -9,6 +9,8 @@ use serde_json::Value;
 
 #[path = "kubernetes/identity.rs"]
 mod identity;
+#[path = "kubernetes/manifests.rs"]
+mod manifests;
 
 /// A lab with a cluster, and how long it took.
 fn start() -> Result<(Lab, Kubernetes, Duration)> {

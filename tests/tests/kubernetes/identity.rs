@@ -17,7 +17,7 @@ const RIGHTS: [[&str; 2]; 4] = [["pods", "list"], ["pods", "watch"], ["nodes", "
 const USER: &str = "leadline";
 
 /// Namespace, name, UID, workload and its kind.
-type Pod = [String; 5];
+pub(crate) type Pod = [String; 5];
 
 /// The rights of the agents' user.
 fn role(rights: &[[&str; 2]]) -> String {
@@ -43,7 +43,7 @@ fn agents(lab: &Lab, cluster: &Kubernetes) -> Result<Vec<Agent>> {
     lab.nodes().iter().map(|node| agent(cluster, node)).collect()
 }
 
-fn shown(page: &Samples) -> BTreeSet<Pod> {
+pub(crate) fn shown(page: &Samples) -> BTreeSet<Pod> {
     let infos = page.all().iter().filter(|sample| sample.name == "leadline_pod_info");
     let label = |name: &'static str| {
         move |sample: &lab::scrape::Sample| sample.label(name).unwrap_or_default().to_owned()
@@ -57,7 +57,7 @@ fn shown(page: &Samples) -> BTreeSet<Pod> {
 
 /// What kubectl says of the pods of a node. The workloads of this test are deployments, whose pods have the names of
 /// their replica sets, and those have names that end with a hash.
-fn told(cluster: &Kubernetes, node: &Node) -> Result<BTreeSet<Pod>> {
+pub(crate) fn told(cluster: &Kubernetes, node: &Node) -> Result<BTreeSet<Pod>> {
     let selector = format!("spec.nodeName={}", node.name());
     let list = cluster.get(&["pods", "--all-namespaces", "--field-selector", &selector])?;
     let pods = list["items"].as_array().context("no list of pods")?;
@@ -97,7 +97,7 @@ fn up(page: &Samples, expected: u64) -> bool {
 }
 
 /// The labels `peer_node` of all families.
-fn peers(page: &Samples) -> BTreeSet<&str> {
+pub(crate) fn peers(page: &Samples) -> BTreeSet<&str> {
     page.all().iter().filter_map(|sample| sample.label("peer_node")).filter(|name| !name.is_empty()).collect()
 }
 
