@@ -3,7 +3,7 @@
 //! A task of the agent asks each component about once a second and puts the answers here; a scrape only shows the last
 //! ones. `state` compares answers, `trouble` decides what is news, `events` puts it into words. A component that never
 //! answered and of which nothing on this node speaks has no series. Who holds the leases of the controller-manager and
-//! the scheduler is not a matter of this node: it comes with the Kubernetes API.
+//! the scheduler is not a matter of this node, and is not read yet.
 
 mod descriptor;
 mod events;
