@@ -52,12 +52,22 @@ pub struct Captured {
 impl Capture {
     /// Starts tcpdump with a filter in its own language, and waits until it listens.
     pub fn start(place: &impl Place, device: &str, filter: &str) -> Result<Self> {
+        Self::begin(place, device, filter, &["--immediate-mode"])
+    }
+
+    /// The same, but it is woken about once a second. To wake it takes the one who sends up to 15 us, after the time of
+    /// the capture and before that of the driver: what compares both must not pay that.
+    pub fn start_in_blocks(place: &impl Place, device: &str, filter: &str) -> Result<Self> {
+        Self::begin(place, device, filter, &[])
+    }
+
+    fn begin(place: &impl Place, device: &str, filter: &str, mode: &[&str]) -> Result<Self> {
         tools::require("tcpdump")?;
         let what = format!("tcpdump -i {device} '{filter}' in {}", place.name());
         let (packets, messages) = (memory("packets")?, memory("messages")?);
         let mut command = place.command("tcpdump")?;
-        // Without a delay and without giving up root, whose memory it writes to.
-        command.args(["-i", device, "-n", "-U", "--immediate-mode", "-Z", "root", "-s", SNAPSHOT]);
+        // Without a buffer of its own and without giving up root, whose memory it writes to.
+        command.args(["-i", device, "-n", "-U", "-Z", "root", "-s", SNAPSHOT]).args(mode);
         command.args(["--time-stamp-precision", "nano", "-c", &MOST_FRAMES.to_string(), "-w", "-", filter]);
         command.stdout(packets.try_clone().context("duplicate a descriptor")?);
         command.stderr(messages.try_clone().context("duplicate a descriptor")?);

@@ -1,7 +1,7 @@
 //! Round trips of probes by tcpdump's times at the devices of both nodes.
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, ensure};
 use lab::Node;
@@ -17,6 +17,9 @@ const UDP: usize = 8;
 const VXLAN_HEADER: usize = 8;
 /// Where an answer repeats the number of the probe (RFC 8762, 4.3.1).
 const SENDER_SEQUENCE: usize = 24;
+
+/// Frames come in blocks of a second.
+const LIMIT: Duration = Duration::from_secs(10);
 
 /// A probe: its layer, its sender's port, its number.
 type Key = (&'static str, u16, u32);
@@ -37,12 +40,18 @@ pub(crate) struct Round {
 impl Watch {
     /// From now on, at the underlay devices of both.
     pub(crate) fn start(sender: &Node, reflector: &Node) -> Result<Self> {
-        let capture = |node| Capture::start(node, "eth0", PROBES);
+        let capture = |node| Capture::start_in_blocks(node, "eth0", PROBES);
         Ok(Self { sender: capture(sender)?, reflector: capture(reflector)? })
     }
 
-    /// The round trips of the sender's probes that were seen whole, without their time at the reflector.
-    pub(crate) fn stop(self) -> Result<Vec<Round>> {
+    /// The round trips of the sender's probes that were seen whole until now, without their time at the reflector.
+    pub(crate) fn stop(mut self) -> Result<Vec<Round>> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?;
+        for capture in [&mut self.sender, &mut self.reflector] {
+            capture.wait_until("a later frame", LIMIT, |frames| {
+                frames.last().is_some_and(|frame| frame.time > now)
+            })?;
+        }
         let sender = Ends::of(&self.sender.stop()?);
         let reflector = Ends::of(&self.reflector.stop()?);
         let rounds = sender.answers.iter().filter_map(|(key, arrived)| {
@@ -51,7 +60,7 @@ impl Watch {
             // A probe of the other node was longer there than here: it is none.
             Some(Round { layer: key.0, arrived: *arrived, rtt: whole.checked_sub(residence)? })
         });
-        Ok(rounds.collect())
+        Ok(rounds.filter(|round: &Round| round.arrived <= now).collect())
     }
 }
 

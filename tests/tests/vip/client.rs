@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use lab::haproxy::{BACKEND, Haproxy, Health, SERVERS, Server, Spec as Balancer};
 use lab::keepalived::Spec;
+use lab::witness::{ensure_precise, measured};
 use lab::{Lab, Place as _, wait_until};
 
 use crate::stage::{BYSTANDER, LIMIT, Observer, PORT, Stage};
@@ -142,12 +143,12 @@ fn check(what: &str, seen: &Seen, told: f64) -> Result<()> {
         seen.answers.len(),
         seen.failed
     );
-    ensure!((told - EARLY..=told + SLACK).contains(&outage), "{outage} s without an answer, told {told} s");
-    Ok(())
+    ensure_precise((told - EARLY..=told + SLACK).contains(&outage), || {
+        format!("{outage} s without an answer, told {told} s")
+    })
 }
 
-#[test]
-fn a_client_sees_the_outage_that_is_told() -> Result<()> {
+fn shutdown() -> Result<()> {
     let lab = Stage::lab()?;
     let _balanced = balance(&lab)?;
     let mut stage = Stage::new(&lab, &Spec::v2())?;
@@ -156,7 +157,11 @@ fn a_client_sees_the_outage_that_is_told() -> Result<()> {
 }
 
 #[test]
-fn a_client_sees_a_lost_link_for_as_long_as_is_told() -> Result<()> {
+fn a_client_sees_the_outage_that_is_told() -> Result<()> {
+    measured(shutdown)
+}
+
+fn lost_link() -> Result<()> {
     let lab = Stage::lab()?;
     let _balanced = balance(&lab)?;
     let mut stage = Stage::new(&lab, &Spec::v2())?;
@@ -167,7 +172,11 @@ fn a_client_sees_a_lost_link_for_as_long_as_is_told() -> Result<()> {
 }
 
 #[test]
-fn a_backend_that_dies_is_told_apart_from_the_address_that_moves() -> Result<()> {
+fn a_client_sees_a_lost_link_for_as_long_as_is_told() -> Result<()> {
+    measured(lost_link)
+}
+
+fn dead_backend() -> Result<()> {
     let lab = Stage::lab()?;
     let mut balanced = balance(&lab)?;
     let mut stage = Stage::new(&lab, &Spec::v2())?;
@@ -192,4 +201,9 @@ fn a_backend_that_dies_is_told_apart_from_the_address_that_moves() -> Result<()>
     let (down, moved) = (position("haproxy_server_down"), position("vip_moved"));
     ensure!(down.is_some() && down < moved, "{kinds:?}");
     Ok(())
+}
+
+#[test]
+fn a_backend_that_dies_is_told_apart_from_the_address_that_moves() -> Result<()> {
+    measured(dead_backend)
 }
