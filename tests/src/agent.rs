@@ -43,13 +43,17 @@ pub struct Agent {
     service: Service,
 }
 
-/// The binary under test: `LEADLINE_BIN`, else the workspace's release build.
+/// What the binary under test is built for: that of the image.
+const TARGET: &str =
+    if cfg!(target_arch = "aarch64") { "aarch64-unknown-linux-musl" } else { "x86_64-unknown-linux-musl" };
+
+/// The binary under test: `LEADLINE_BIN`, else the workspace's release build for images.
 pub fn binary() -> Result<PathBuf> {
     let path = std::env::var_os("LEADLINE_BIN")
-        .map_or_else(|| tools::target_dir().join("release/leadline"), PathBuf::from);
+        .map_or_else(|| tools::target_dir().join(TARGET).join("release/leadline"), PathBuf::from);
     ensure!(
         path.is_file(),
-        "{} is missing: cargo build --release -p probe-user, or set LEADLINE_BIN",
+        "{} is missing: cargo build --release -p probe-user --target {TARGET}, or set LEADLINE_BIN",
         path.display()
     );
     Ok(path)

@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::{
+    agent,
     process::{cargo, is_root, loudly, target_directory},
     progress::heading,
     setup,
@@ -29,7 +30,7 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     setup::run()?;
     heading("build");
-    loudly(cargo().args(["build", "--release", "--package", "probe-user"]))?;
+    agent::build()?;
     loudly(cargo().args(["build", "--release", "--package", "leadline-tests", "--bin", "bench"]))?;
     heading("bench");
     loudly(&mut command(arguments))

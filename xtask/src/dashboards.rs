@@ -39,7 +39,7 @@ pub(crate) fn settle(mode: Mode) -> Result<()> {
         fs::remove_dir_all(&fresh).with_context(|| format!("{} cannot be removed", fresh.display()))?;
     }
     let mut command = cargo();
-    command.args(["run", "--quiet", "--release", "--package", "dashboards", "--"]).arg(&fresh);
+    command.args(["run", "--quiet", "--package", "dashboards", "--"]).arg(&fresh);
     loudly(&mut command)?;
     let wanted = files(&fresh)?;
     if wanted.is_empty() {

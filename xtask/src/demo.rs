@@ -6,6 +6,7 @@ use anyhow::{Result, anyhow};
 use clap::Args;
 
 use crate::{
+    agent,
     process::{self, cargo, is_root, loudly},
     progress::heading,
     setup,
@@ -26,10 +27,10 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     setup::run()?;
     heading("build");
-    loudly(cargo().args(["build", "--release", "--package", "probe-user"]))?;
-    loudly(cargo().args(["build", "--release", "--package", "leadline-tests", "--bin", "lab"]))?;
+    agent::build()?;
+    loudly(cargo().args(["build", "--package", "leadline-tests", "--bin", "lab"]))?;
     let target = process::target_directory();
-    let lab = target.join("release/lab");
+    let lab = target.join("debug/lab");
     heading("demo");
     let mut command = if is_root() { Command::new(&lab) } else { through_sudo(&lab) };
     command.args(words(arguments)).env("PATH", process::search_path()?).env("CARGO_TARGET_DIR", &target);

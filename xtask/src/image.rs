@@ -9,14 +9,14 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
 use crate::{
-    process::{answer, cargo, find, loudly, repository, target_directory},
+    agent,
+    process::{answer, repository, target_directory},
     progress::{heading, say},
     setup,
 };
@@ -56,16 +56,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         setup::for_images(&arguments.target)?;
         heading("build");
         let revision = revision();
-        (build(&arguments.target, &arguments.profile, revision.as_deref())?, revision)
+        (agent::build_for(&arguments.target, &arguments.profile, revision.as_deref())?, revision)
     };
     let output = arguments.output.clone().unwrap_or_else(|| default_output(architecture));
     heading("image");
     write(&binary, architecture, revision, &output)
 }
 
-/// The image that the lab imports, on a machine that is set up: built as fast as the agent under test.
+/// The agent under test, and the image of it that the lab imports.
 pub(crate) fn for_tests() -> Result<()> {
-    let binary = build(setup::TARGET, "release", None)?;
+    let binary = agent::build()?;
     write(&binary, architecture_of(setup::TARGET)?, None, &target_directory().join(TESTED))
 }
 
@@ -86,35 +86,6 @@ fn revision() -> Option<String> {
     let commit = answer("git", &["-C", repository.to_str()?, "rev-parse", "HEAD"])?;
     let is_clean = answer("git", &["-C", repository.to_str()?, "status", "--porcelain"])?.is_empty();
     Some(if is_clean { commit } else { format!("{commit}-dirty") })
-}
-
-fn build(target: &str, profile: &str, revision: Option<&str>) -> Result<PathBuf> {
-    let mut command = cargo();
-    command.args(["build", "--package", "probe-user", "--bin", "leadline"]);
-    command.args(["--target", target, "--profile", profile]);
-    if let Some(revision) = revision {
-        command.env("LEADLINE_REVISION", revision);
-    }
-    cross(&mut command, target);
-    loudly(&mut command)?;
-    let folder = if profile == "dev" { "debug" } else { profile };
-    Ok(target_directory().join(target).join(folder).join("leadline"))
-}
-
-/// What another architecture than this machine's is compiled and linked with, unless the environment says.
-fn cross(command: &mut Command, target: &str) {
-    if target != "aarch64-unknown-linux-musl" || cfg!(target_arch = "aarch64") {
-        return;
-    }
-    let compiler = "aarch64-linux-gnu-gcc";
-    for (variable, program) in [
-        ("CC_aarch64_unknown_linux_musl", compiler),
-        ("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_LINKER", compiler),
-    ] {
-        if std::env::var_os(variable).is_none() && find(program).is_some() {
-            command.env(variable, program);
-        }
-    }
 }
 
 fn default_output(architecture: Architecture) -> PathBuf {

@@ -1,13 +1,14 @@
 //! `cargo xtask metrics`: METRICS.md, from the catalogue of the agent.
 
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
 use crate::{
+    agent,
     generated::{self, Mode},
-    process::{cargo, show},
+    process::show,
 };
 
 /// Arguments of `metrics`.
@@ -23,11 +24,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     settle(Mode::from_check(arguments.check))
 }
 
-/// Asks the agent itself: it is the only one that knows all its collectors. The release build is the one that the
-/// tests need anyway.
+/// Asks the agent itself: it is the only one that knows all its collectors.
 pub(crate) fn settle(mode: Mode) -> Result<()> {
-    let mut command = cargo();
-    command.args(["run", "--quiet", "--release", "--package", "probe-user", "--", "metrics", "--markdown"]);
+    let mut command = Command::new(agent::build()?);
+    command.args(["metrics", "--markdown"]);
     let shown = show(&command);
     let output =
         command.stderr(Stdio::inherit()).output().with_context(|| format!("`{shown}` cannot be started"))?;

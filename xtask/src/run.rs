@@ -5,11 +5,7 @@ use std::{os::unix::process::CommandExt as _, process::Command};
 use anyhow::{Result, anyhow};
 use clap::Args;
 
-use crate::{
-    process::{self, cargo, is_root, loudly},
-    progress::heading,
-    setup,
-};
+use crate::{agent, process::is_root, progress::heading, setup};
 
 /// Arguments of `run`.
 #[derive(Debug, Args)]
@@ -23,8 +19,7 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     setup::run()?;
     heading("build");
-    loudly(cargo().args(["build", "--release", "--package", "probe-user"]))?;
-    let agent = process::target_directory().join("release/leadline");
+    let agent = agent::build()?;
     heading("leadline run");
     let mut command = if is_root() { Command::new(&agent) } else { through_sudo(&agent) };
     let error = command.arg("run").args(&arguments.agent).exec();

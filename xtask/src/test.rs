@@ -44,12 +44,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     if filters.is_empty() {
         steps.extend(checks());
     }
-    steps.push(("build", step(|| loudly(cargo().args(["build", "--release", "--package", "probe-user"])))));
+    steps.push(("agent", step(image::for_tests)));
     if filters.is_empty() {
         steps.push(("generated files", step(generated_files)));
-    }
-    if wants_image(filters) {
-        steps.push(("image", step(image::for_tests)));
     }
     steps.extend(tests(filters));
     let mut count = Count::default();
@@ -81,11 +78,6 @@ fn checks<'a>() -> Vec<Step<'a>> {
     ]
 }
 
-/// The agent is built a second time for it, which only its own tests are worth.
-fn wants_image(filters: &[String]) -> bool {
-    filters.is_empty() || filters.iter().any(|filter| filter.contains("image"))
-}
-
 fn generated_files() -> Result<()> {
     metrics::settle(Mode::Check)?;
     dashboards::settle(Mode::Check)
@@ -109,10 +101,10 @@ fn step<'a>(act: impl Fn() -> Result<()> + 'a) -> Act<'a> {
     Box::new(move |_| act())
 }
 
-/// The tests that need namespaces: built as we are, run as root, one after the other since they share the machine.
+/// The tests that need namespaces, run as root, one after the other since they share the machine.
 fn lab_tests(filters: &[String]) -> Result<Command> {
     let mut command = cargo();
-    command.args(["test", "--no-fail-fast", "--release", "--package", "leadline-tests"]);
+    command.args(["test", "--no-fail-fast", "--package", "leadline-tests"]);
     command.args(["--", "--test-threads=1"]).args(filters);
     if !is_root() {
         let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
@@ -170,14 +162,6 @@ mod tests {
         let error = watched(&mut command, |line| lines.push(line.to_owned())).unwrap_err().to_string();
         assert!(error.ends_with("ended with exit status: 101"), "{error}");
         assert_eq!(lines, ["one", "two"]);
-    }
-
-    #[test]
-    fn an_image_is_built_for_all_tests_and_for_those_of_images() {
-        let filters = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
-        assert!(wants_image(&[]));
-        assert!(wants_image(&filters(&["vip", "the_image"])));
-        assert!(!wants_image(&filters(&["vip"])));
     }
 
     #[test]

@@ -11,17 +11,7 @@ use crate::{
 pub(super) fn build() -> Result<()> {
     let step = Step::silent("lab components");
     let mut command = cargo();
-    command.args([
-        "run",
-        "--quiet",
-        "--release",
-        "--package",
-        "leadline-tests",
-        "--bin",
-        "lab",
-        "--",
-        "prepare",
-    ]);
+    command.args(["run", "--quiet", "--package", "leadline-tests", "--bin", "lab", "--", "prepare"]);
     command.env("PATH", search_path()?);
     loudly(&mut command).context("the components of the lab cannot be built")?;
     step.done("all are built");

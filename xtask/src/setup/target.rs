@@ -9,8 +9,9 @@ use crate::{
     progress::Step,
 };
 
-/// What images are built for unless told otherwise: static, since an image has no other file.
-pub(crate) const TARGET: &str = "x86_64-unknown-linux-musl";
+/// What the agent is built for unless told otherwise: this machine, and static, since an image has no other file.
+pub(crate) const TARGET: &str =
+    if cfg!(target_arch = "aarch64") { "aarch64-unknown-linux-musl" } else { "x86_64-unknown-linux-musl" };
 
 /// Adds the library unless it is here.
 pub(super) fn install(target: &str) -> Result<()> {
