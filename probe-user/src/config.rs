@@ -406,6 +406,7 @@ mod tests {
             .replace("  interval: 1s", "  interval: 10ms")
             .replace("\n  node: null", "\n  node: node1")
             .replace("kubeconfig: null", "kubeconfig: /e/kubeconfig")
+            .replace("leases: false", "leases: true")
             .replace("slots: 4096", "slots: 64")
             .replace("series_limit: 10000", "series_limit: 500")
     }
@@ -493,6 +494,7 @@ mod tests {
             kubernetes: Kubernetes {
                 node: Some("node1".to_owned()),
                 kubeconfig: Some("/e/kubeconfig".into()),
+                leases: true,
             },
             slots: 64,
             series_limit: 500,

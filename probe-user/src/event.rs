@@ -151,6 +151,8 @@ pub enum Kind {
     KubernetesLost,
     /// It does again.
     KubernetesRestored,
+    /// A lease of the control plane has another holder.
+    LeaseMoved,
     /// A netlink socket overran and the state was read again.
     NetlinkResynced,
     /// Links, addresses, routes and neighbours can no longer be followed.

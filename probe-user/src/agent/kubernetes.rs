@@ -1,4 +1,5 @@
-//! Follows the Kubernetes API: the pods of this node get their names from it, and the nodes of the cluster become peers.
+//! Follows the Kubernetes API: the pods of this node get their names from it, the nodes of the cluster become peers, and
+//! the control plane says who leads it.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -14,7 +15,7 @@ use crate::config::Mode;
 use crate::event::{Timeline, Timestamp};
 use crate::peer::{Node, PeerSource, Peers};
 use crate::source::kubernetes::{
-    Access, ClusterNode, ClusterPod, Pruned, Resource, Seen, Watch, WatchError, connect,
+    Access, ClusterLease, ClusterNode, ClusterPod, Pruned, Resource, Seen, Watch, WatchError, connect,
 };
 use crate::telemetry::with_causes;
 
@@ -63,7 +64,10 @@ impl Follower {
     fn start(self, agent: &Agent<'_>, access: Access, node: &str, peers: &Arc<Peers>) {
         let selector = format!("spec.nodeName={node}");
         let pods: Watch<ClusterPod> = Watch::new(access.client.clone(), Some(selector));
-        let nodes: Watch<ClusterNode> = Watch::new(access.client, None);
+        let nodes: Watch<ClusterNode> = Watch::new(access.client.clone(), None);
+        if agent.config.kubernetes.leases {
+            self.clone().follow_leases(agent, Watch::leases(access.client));
+        }
         let (of_pods, peers) = (self.clone(), Arc::clone(peers));
         supervise("kubernetes pods", agent.ended.clone(), async move {
             let mut told = Told::new(Resource::Pods);
@@ -85,6 +89,27 @@ impl Follower {
         });
     }
 
+    fn follow_leases(self, agent: &Agent<'_>, leases: Watch<ClusterLease>) {
+        // From now on the page says that they are followed.
+        self.known.lock().leases();
+        supervise("kubernetes leases", agent.ended.clone(), async move {
+            let mut told = Told::new(Resource::Leases);
+            let tell = |seen: Result<Seen<ClusterLease>, WatchError>| {
+                if self.take(seen, &mut told, State::leases) {
+                    let events = self.known.lock().holders(self.moment());
+                    for event in events {
+                        self.timeline.record(event);
+                    }
+                }
+            };
+            match leases.run(tell).await {}
+        });
+    }
+
+    fn moment(&self) -> Moment {
+        Moment { now: self.begun.elapsed(), time: Timestamp::now() }
+    }
+
     /// Takes note of what the API says; whether the objects are others than before.
     fn take<T: Pruned + PartialEq>(
         &self,
@@ -93,7 +118,7 @@ impl Follower {
         of: impl FnOnce(&mut State) -> &mut Objects<T>,
     ) -> bool {
         told.log(seen.as_ref().err());
-        let at = Moment { now: self.begun.elapsed(), time: Timestamp::now() };
+        let at = self.moment();
         let seen = seen.map_err(|error| error.failure());
         let (is_changed, event) = of(&mut self.known.lock()).observe(seen, at);
         if let Some(event) = event {

@@ -260,6 +260,10 @@ pub struct Flags {
     #[arg(value_parser = config::kubeconfig)]
     pub kubernetes_kubeconfig: Option<PathBuf>,
 
+    /// Follow the leases of the control plane, on its nodes [default: false]
+    #[arg(long = "kubernetes.leases", env = "LEADLINE_KUBERNETES_LEASES", value_name = "BOOL")]
+    pub kubernetes_leases: Option<bool>,
+
     /// Count this many pairs of owner and peer at once in the kernel [default: 4096]
     #[arg(long, env = "LEADLINE_SLOTS", value_name = "N", value_parser = value_parser!(u32).range(bounds(&SLOTS)))]
     pub slots: Option<u32>,
@@ -400,6 +404,7 @@ mod tests {
         "--path.interval=10ms",
         "--kubernetes.node=node1",
         "--kubernetes.kubeconfig=/e/kubeconfig",
+        "--kubernetes.leases=true",
         "--slots=64",
         "--series-limit=9",
     ];
@@ -442,7 +447,7 @@ control_plane:
 certificate: {paths: [/a.pem, /b], ports: [2379, 9345]}
 tunnel: {socket: /run/t.sock, poll_interval: 2s}
 path: {port: 862, interval: 10ms}
-kubernetes: {node: node1, kubeconfig: /e/kubeconfig}
+kubernetes: {node: node1, kubeconfig: /e/kubeconfig, leases: true}
 slots: 64
 series_limit: 9
 ";

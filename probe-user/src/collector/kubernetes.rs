@@ -1,9 +1,11 @@
-//! The Kubernetes API as this node sees it: the names of its pods and of the other nodes, and how fresh they are.
+//! The Kubernetes API as this node sees it: the names of its pods and of the other nodes, who holds the leases of the
+//! control plane, and how fresh that is.
 //!
 //! Tasks of the agent follow the API and put what it says here. When it is away, what is known stays: names of pods do
 //! not change, and an agent that forgot them with the API would be blind just when it is needed.
 
 mod descriptor;
+mod lease;
 pub mod state;
 
 use std::io;
@@ -15,7 +17,7 @@ use crate::event::Timestamp;
 use crate::identity::{PodName, PodSource};
 use crate::metric::sink::Sink;
 use crate::metric::{Descriptor, Value};
-use crate::source::kubernetes::{Failure, Resource};
+use crate::source::kubernetes::Failure;
 
 pub use self::descriptor::DESCRIPTORS;
 
@@ -30,7 +32,7 @@ const UNREACHABLE: &str = "the Kubernetes API cannot be reached: names are the l
 /// The `reason` where it does not take the credentials.
 const UNAUTHORIZED: &str = "the Kubernetes API does not take the agent's credentials";
 /// The `reason` where a right is missing.
-const FORBIDDEN: &str = "RBAC does not let the agent list and watch pods and nodes";
+const FORBIDDEN: &str = "RBAC does not let the agent list and watch pods, nodes or leases, see the log";
 /// The `reason` of anything else.
 const REFUSED: &str = "the Kubernetes API refuses what the agent asks, see the log";
 
@@ -92,7 +94,7 @@ impl Collector for Kubernetes {
 
     fn support(&self) -> Support {
         let state = self.known.lock();
-        let sights = Resource::ALL.map(|resource| state.watched(resource).sight());
+        let sights: Vec<Sight> = state.followed().map(|(_, watched)| watched.sight()).collect();
         let lost = sights.iter().find_map(|sight| match sight {
             Sight::Lost { failure, .. } => Some(*failure),
             Sight::Unknown | Sight::Live => None,
@@ -127,19 +129,20 @@ fn write(state: &State, sink: &mut Sink<'_>) {
     ];
     for (descriptor, read) in columns {
         let mut family = sink.family(descriptor);
-        for resource in Resource::ALL {
-            if let Some(value) = read(state.watched(resource)) {
+        for (resource, watched) in state.followed() {
+            if let Some(value) = read(watched) {
                 family.value(&[resource.as_str()], value);
             }
         }
     }
     let mut family = sink.family(&descriptor::FAILURES);
-    for resource in Resource::ALL {
+    for (resource, watched) in state.followed() {
         for failure in Failure::ALL {
-            let count = state.watched(resource).failures(failure);
-            family.value(&[resource.as_str(), failure.as_str()], Value::Integer(count));
+            family.value(&[resource.as_str(), failure.as_str()], Value::Integer(watched.failures(failure)));
         }
     }
+    let leases: Vec<_> = state.leases.iter().flat_map(state::Objects::objects).collect();
+    lease::write(&leases, sink);
 }
 
 #[expect(clippy::cast_precision_loss, reason = "half a microsecond of a time since 1970")]

@@ -14,6 +14,9 @@ pub struct Kubernetes {
     /// A file with the address of the API and credentials. Default: none, the service account of the agent's pod.
     #[serde(deserialize_with = "read_kubeconfig")]
     pub kubeconfig: Option<PathBuf>,
+    /// Whether the leases of the control plane are followed: by its nodes, since each is renewed every two seconds.
+    /// Default: no.
+    pub leases: bool,
 }
 
 /// The name of a node.

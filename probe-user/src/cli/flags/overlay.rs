@@ -59,6 +59,7 @@ impl Flags {
             kubernetes: config::Kubernetes {
                 node: given.kubernetes_node.or(base.kubernetes.node),
                 kubeconfig: given.kubernetes_kubeconfig.or(base.kubernetes.kubeconfig),
+                leases: given.kubernetes_leases.unwrap_or(base.kubernetes.leases),
             },
             slots: given.slots.unwrap_or(base.slots),
             series_limit: given.series_limit.unwrap_or(base.series_limit),

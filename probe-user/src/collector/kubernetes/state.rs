@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::lease::Holders;
 use crate::event::{Kind, Occurrence, Timestamp};
-use crate::source::kubernetes::{ClusterNode, ClusterPod, Failure, Pruned, Resource, Seen};
+use crate::source::kubernetes::{ClusterLease, ClusterNode, ClusterPod, Failure, Pruned, Resource, Seen};
 
 /// When something was seen.
 #[derive(Clone, Copy, Debug)]
@@ -61,22 +62,48 @@ pub struct State {
     pub pods: Objects<ClusterPod>,
     /// The nodes of the cluster.
     pub nodes: Objects<ClusterNode>,
+    /// The leases of the control plane, where they are followed.
+    pub leases: Option<Objects<ClusterLease>>,
+    /// Who held each last.
+    pub holders: Holders,
 }
 
 impl Default for State {
     fn default() -> Self {
-        Self { pods: Objects::new(Resource::Pods), nodes: Objects::new(Resource::Nodes) }
+        Self {
+            pods: Objects::new(Resource::Pods),
+            nodes: Objects::new(Resource::Nodes),
+            leases: None,
+            holders: Holders::default(),
+        }
     }
 }
 
 impl State {
-    /// A resource by its name.
+    /// A resource by its name; none that is not followed.
     #[must_use]
-    pub const fn watched(&self, resource: Resource) -> &dyn Watched {
+    pub fn watched(&self, resource: Resource) -> Option<&dyn Watched> {
         match resource {
-            Resource::Pods => &self.pods,
-            Resource::Nodes => &self.nodes,
+            Resource::Pods => Some(&self.pods),
+            Resource::Nodes => Some(&self.nodes),
+            Resource::Leases => self.leases.as_ref().map(|leases| leases as &dyn Watched),
         }
+    }
+
+    /// Those that are followed.
+    pub fn followed(&self) -> impl Iterator<Item = (Resource, &dyn Watched)> {
+        Resource::ALL.into_iter().filter_map(|resource| Some((resource, self.watched(resource)?)))
+    }
+
+    /// The leases, which are not known before this.
+    pub fn leases(&mut self) -> &mut Objects<ClusterLease> {
+        self.leases.get_or_insert_with(|| Objects::new(Resource::Leases))
+    }
+
+    /// What is to be told of the holders of the leases, as they are now.
+    pub fn holders(&mut self, at: Moment) -> Vec<Occurrence> {
+        let leases = self.leases.iter().flat_map(Objects::objects);
+        self.holders.observe(leases, at.time)
     }
 }
 

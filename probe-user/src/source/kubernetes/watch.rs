@@ -14,6 +14,7 @@ use kube::api::{Api, ListParams, ResourceExt as _, WatchEvent, WatchParams};
 use kube::{Client, Error};
 use tokio::time::{sleep, timeout};
 
+use super::lease::{self, ClusterLease};
 use super::object::Pruned;
 
 /// Objects of one page of a list: a node may have 100 KiB.
@@ -34,11 +35,13 @@ pub enum Resource {
     Pods,
     /// Nodes of the cluster.
     Nodes,
+    /// Leases of the control plane.
+    Leases,
 }
 
 impl Resource {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Pods, Self::Nodes];
+    pub const ALL: [Self; 3] = [Self::Pods, Self::Nodes, Self::Leases];
 
     /// The value of the `resource` label: the name in the API.
     #[must_use]
@@ -46,6 +49,7 @@ impl Resource {
         match self {
             Self::Pods => "pods",
             Self::Nodes => "nodes",
+            Self::Leases => "leases",
         }
     }
 }
@@ -145,6 +149,14 @@ impl WatchError {
 pub struct Watch<T: Pruned> {
     api: Api<T::Object>,
     fields: Option<String>,
+}
+
+impl Watch<ClusterLease> {
+    /// Of the control plane's namespace.
+    #[must_use]
+    pub fn leases(client: Client) -> Self {
+        Self { api: Api::namespaced(client, lease::NAMESPACE), fields: None }
+    }
 }
 
 impl<T: Pruned> Watch<T> {
