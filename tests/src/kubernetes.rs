@@ -165,6 +165,11 @@ impl Kubernetes {
         kubelet.with_context(|| format!("no kubelet runs on {}", node.name()))?.import(archive)
     }
 
+    /// Gives the kubelet of a node a static pod: the API server is not asked, it only gets a mirror.
+    pub fn add_static_pod(&self, node: &Node, name: &str, manifest: &str) -> Result<()> {
+        node.write(&format!("{}/{name}.yaml", kubelet::STATIC_PODS), manifest)
+    }
+
     /// The kubelet of a node.
     pub fn kubelet(&mut self, node: &Node) -> Result<&mut Kubelet> {
         let kubelet = self.kubelets.get_mut(&node.index());

@@ -7,10 +7,16 @@ use lab::kubernetes::BASE;
 use lab::{Kubernetes, Lab, LabOptions, Node, Place as _};
 use serde_json::Value;
 
+#[path = "kubernetes/exchange.rs"]
+mod exchange;
 #[path = "kubernetes/identity.rs"]
 mod identity;
 #[path = "kubernetes/manifests.rs"]
 mod manifests;
+#[path = "kubernetes/quorum.rs"]
+mod quorum;
+#[path = "kubernetes/rollout.rs"]
+mod rollout;
 
 /// A lab with a cluster, and how long it took.
 fn start() -> Result<(Lab, Kubernetes, Duration)> {

@@ -12,11 +12,12 @@ use crate::place::Place as _;
 /// Where the API servers themselves listen: 6443 is HAProxy's.
 pub(super) const SERVER_PORT: u16 = 16_443;
 
-/// What every proxy has. Watches stay open for minutes.
+/// What every proxy has. Watches stay open for minutes. An API server whose store is lost takes two seconds to say so.
 const DEFAULTS: &str = "  maxconn 1000
 defaults
   mode tcp
   timeout connect 2s
+  timeout check 5s
   timeout client 1h
   timeout server 1h
 ";
