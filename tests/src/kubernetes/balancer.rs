@@ -12,7 +12,8 @@ use crate::place::Place as _;
 /// Where the API servers themselves listen: 6443 is HAProxy's.
 pub(super) const SERVER_PORT: u16 = 16_443;
 
-/// What every proxy has. Watches stay open for minutes. An API server whose store is lost takes two seconds to say so.
+/// What every proxy has. Watches stay open for minutes. An API server whose store is lost takes two seconds to say so, the
+/// first time.
 const DEFAULTS: &str = "  maxconn 1000
 defaults
   mode tcp
@@ -22,9 +23,10 @@ defaults
   timeout server 1h
 ";
 
-/// What every server has. One that fails takes its connections with it, so that clients begin anew elsewhere.
+/// What every server has. One that fails takes its connections with it, so that clients begin anew elsewhere. It has failed
+/// when an agent that asks the API server itself once a second has heard it as well.
 const SERVER: &str =
-    "inter 500ms fall 2 rise 1 on-marked-down shutdown-sessions check check-ssl verify required";
+    "inter 500ms fall 5 rise 1 on-marked-down shutdown-sessions check check-ssl verify required";
 
 /// Starts the one of a node.
 pub(super) fn start(node: &Node, nodes: &[Node]) -> Result<Haproxy> {

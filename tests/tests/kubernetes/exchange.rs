@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use lab::kubernetes::Image;
 use lab::process::wait_for;
 use lab::scrape::Traffic;
@@ -31,8 +31,7 @@ struct Run {
     arguments: &'static [&'static str],
     /// The least header of each packet.
     header: i128,
-    /// Bytes that arrived, and bytes that were given to the kernel: the end of the one that is bound by its size leaves some
-    /// unsent.
+    /// Bytes that had arrived at the end, and bytes that were given to the kernel.
     payload: [&'static str; 2],
     /// Packets that were lost, or sent again.
     losses: &'static str,
@@ -47,7 +46,8 @@ const RUNS: [Run; 2] = [
         losses: "/end/sum/lost_packets",
     },
     Run {
-        arguments: &["-n", "64M"],
+        // A small buffer, since what is in it at the end may or may not arrive.
+        arguments: &["-n", "64M", "-w", "128K"],
         header: 52,
         payload: ["/end/sum_received/bytes", "/end/sum_sent/bytes"],
         losses: "/end/sum_sent/retransmits",
@@ -183,31 +183,27 @@ impl Seen {
 /// Lets iperf3 send from one pod to the other, and compares what the agents of both nodes have counted meanwhile.
 pub(crate) fn check_exchange(cluster: &Kubernetes, ends: [End<'_>; 2]) -> Result<()> {
     let (from, to) = (ends[0].name()?, text(ends[1].pod, "/status/podIP")?);
+    let mut before = Seen::read(cluster, ends)?;
     for run in &RUNS {
-        let before = Seen::read(cluster, ends)?;
         let command = ["exec", from, "--", "iperf3", "-J", "-p", PORT, "-c", to];
         let report = cluster.kubectl(&[&command, run.arguments].concat())?;
         let report: Value = serde_json::from_str(&report).with_context(|| format!("no report: {report}"))?;
         let mut last = None;
-        let read = || -> Result<(Seen, Vec<String>)> {
-            let seen = Seen::read(cluster, ends)?.since(&before).context("a counter went backwards")?;
-            let faults = seen.faults(run, &report)?;
-            Ok((seen, faults))
+        let read = || -> Result<(Seen, Seen, Vec<String>)> {
+            let now = Seen::read(cluster, ends)?;
+            let added = now.since(&before).context("a counter went backwards")?;
+            let faults = added.faults(run, &report)?;
+            Ok((now, added, faults))
         };
         let agreed = wait_for("agents and kernels to agree", LIMIT, || {
-            last = Some(read());
-            matches!(&last, Some(Ok((_, faults))) if faults.is_empty()).then_some(())
+            let result = read();
+            let agreed = result.as_ref().ok().filter(|(.., faults)| faults.is_empty()).map(|(now, ..)| *now);
+            last = Some(result);
+            agreed
         });
-        match (agreed, last) {
-            (Ok(()), Some(Ok((seen, _)))) => {
-                let told = [run.payload[0], run.payload[1], run.losses].map(|path| report.pointer(path));
-                println!("{from} to {to} {:?}: {seen:?}, iperf3 has {told:?}", run.arguments);
-            }
-            (Err(error), last) => {
-                return Err(error).with_context(|| format!("{:?}: {last:#?}", run.arguments));
-            }
-            (Ok(()), last) => bail!("{last:?}"),
-        }
+        before = agreed.with_context(|| format!("{from} to {to} {:?}: {last:#?}", run.arguments))?;
+        let told = [run.payload[0], run.payload[1], run.losses].map(|path| report.pointer(path));
+        println!("{from} to {to} {:?}: {last:?}, iperf3 has {told:?}", run.arguments);
     }
     Ok(())
 }

@@ -97,6 +97,9 @@ fn a_quorum_that_is_lost_is_followed_to_the_virtual_address_in_order() -> Result
     wait_until("nobody to have the virtual address", LIMIT, || {
         lab.nodes().iter().all(|node| matches!(node.holding(VIP.address), Ok(None)))
     })?;
+    wait_until("the end of the address to be told", LIMIT, || {
+        agent.events("vip_lost").is_ok_and(|events| !events.is_empty())
+    })?;
     drop((agent, cluster));
     lab.shutdown()
 }
