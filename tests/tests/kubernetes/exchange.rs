@@ -203,7 +203,8 @@ pub(crate) fn check_exchange(cluster: &Kubernetes, ends: [End<'_>; 2]) -> Result
         });
         before = agreed.with_context(|| format!("{from} to {to} {:?}: {last:#?}", run.arguments))?;
         let told = [run.payload[0], run.payload[1], run.losses].map(|path| report.pointer(path));
-        println!("{from} to {to} {:?}: {last:?}, iperf3 has {told:?}", run.arguments);
+        let added = last.and_then(Result::ok).map(|(_, added, _)| added);
+        println!("{from} to {to} {:?}: {added:?}, iperf3 has {told:?}", run.arguments);
     }
     Ok(())
 }

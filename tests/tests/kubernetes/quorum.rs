@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use lab::keepalived::{Check, VIP};
+use lab::keepalived::VIP;
 use lab::process::wait_for;
-use lab::{Agent, AgentOptions, Kubernetes, Node, Place as _, agent, wait_until};
+use lab::{Agent, AgentOptions, Node, Place as _, agent, wait_until};
 use serde_json::Value;
 
 use super::start;
@@ -19,12 +19,6 @@ const CHAIN: [&[&str]; 4] = [
     // The owner hands over to a backup that has not yet given up, or all of them give up.
     &["vip_moved", "vip_lost"],
 ];
-
-/// What kubeadm's guide has, but with a verdict that comes after HAProxy's: it asks the local HAProxy for an API server.
-fn check() -> Check {
-    let command = "/usr/bin/curl --silent --fail --insecure --max-time 5 --output /dev/null https://localhost:6443/readyz";
-    Check { command: command.into(), interval: 2, fall: 5 }
-}
 
 /// All events that the command line prints on a node, in their order.
 fn events(node: &Node) -> Result<Vec<Value>> {
@@ -58,14 +52,10 @@ fn wait_well(agent: &Agent) -> Result<()> {
         .map(drop)
 }
 
-fn guard(cluster: &mut Kubernetes) -> Result<()> {
-    (1..=3).try_for_each(|index| cluster.vip().daemon(index)?.add_check(check()))
-}
-
 #[test]
 fn a_quorum_that_is_lost_is_followed_to_the_virtual_address_in_order() -> Result<()> {
     let (lab, mut cluster, _) = start()?;
-    guard(&mut cluster)?;
+    cluster.guard_vip()?;
     let node = lab.node(1)?;
     ensure!(node.holding(VIP.address)?.is_some(), "{} has not the virtual address", node.name());
     let agent = Agent::start(node, &AgentOptions { limit: LIMIT, ..AgentOptions::default() })?;
