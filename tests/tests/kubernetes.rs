@@ -1,4 +1,5 @@
 //! The lab's own Kubernetes cluster: nodes, pod network and pods, against what kubectl says.
+#![expect(clippy::print_stdout, reason = "the log of a run shows what was counted and how long it took")]
 
 use std::time::{Duration, Instant};
 
