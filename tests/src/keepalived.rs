@@ -17,7 +17,7 @@ use crate::place::Place as _;
 use crate::service::Service;
 use crate::{cgroup, process, tools};
 
-pub use spec::{Spec, VIP, VIP6, Version, Vip};
+pub use spec::{Check, Spec, VIP, VIP6, Version, Vip};
 pub use trio::{PRIORITIES, Trio};
 
 /// The time for what keepalived does by itself. A stop takes it one second.
@@ -56,9 +56,7 @@ impl Keepalived {
             fs::remove_dir_all(&directory).with_context(|| format!("remove {}", directory.display()))?;
         }
         fs::create_dir_all(&directory).with_context(|| format!("create {}", directory.display()))?;
-        let file = directory.join("keepalived.conf");
-        let config = self.spec.config(self.node.name(), self.node.address(self.spec.is_ipv6())?)?;
-        fs::write(&file, config).with_context(|| format!("write {}", file.display()))?;
+        let file = self.write_config()?;
         let mut command = Command::new(tools::require("keepalived")?);
         command.args(["--vrrp", "--dont-fork", "--log-console", "--log-detail", "--use-file"]).arg(&file);
         command.arg("--pid").arg(directory.join("parent.pid"));
@@ -68,6 +66,28 @@ impl Keepalived {
         self.earlier_log = fs::read(self.log_file()).unwrap_or_default().len();
         self.service = Some(self.node.service("keepalived", &mut command)?);
         Ok(())
+    }
+
+    fn write_config(&self) -> Result<PathBuf> {
+        let file = self.directory().join("keepalived.conf");
+        let config = self.spec.config(self.node.name(), self.node.address(self.spec.is_ipv6())?)?;
+        fs::write(&file, config).with_context(|| format!("write {}", file.display()))?;
+        Ok(file)
+    }
+
+    /// Has a running keepalived check its node from now on, and waits for the first success.
+    pub fn add_check(&mut self, check: Check) -> Result<()> {
+        self.spec.check = Some(check);
+        self.write_config()?;
+        let begin = self.service()?.log()?.len();
+        self.service()?.signal(Signal::SIGHUP)?;
+        let (log, said) = (self.log_file(), format!("VRRP_Script({}) succeeded", Check::NAME));
+        let succeeded = || {
+            let bytes = fs::read(&log).unwrap_or_default();
+            String::from_utf8_lossy(bytes.get(begin..).unwrap_or_default()).contains(&said)
+        };
+        let what = format!("a check of keepalived on {} to succeed", self.node.name());
+        self.service_mut()?.wait_until(&what, LIMIT, succeeded)
     }
 
     fn wait_ready(&mut self) -> Result<()> {

@@ -66,7 +66,11 @@ imageGCHighThresholdPercent: 100
 imageGCLowThresholdPercent: 99
 nodeStatusUpdateFrequency: 4s
 resolvConf: /var/lib/kubelet/resolv.conf
+staticPodPath: /etc/kubernetes/static
 ";
+
+/// Where a joined kubelet looks for static pods. The usual directory has manifests of what runs without containers here.
+pub(crate) const STATIC_PODS: &str = "/etc/kubernetes/static";
 
 /// The kubeconfig of a node that is in a cluster.
 pub(crate) const KUBECONFIG: &str = "kubelet.conf";
@@ -123,6 +127,7 @@ impl Kubelet {
         let role = if pods.is_some() { JOINED } else { ALONE };
         node.write("/var/lib/kubelet/config.yaml", &format!("{KUBELET}{role}"))?;
         node.write("/var/lib/kubelet/resolv.conf", "")?;
+        node.run(&["mkdir", "-p", STATIC_PODS])?;
         tools::require("runc")?;
         let mut containerd = node.service("containerd", &mut Command::new(tools::require("containerd")?))?;
         let socket = node.path("/run/containerd/containerd.sock");

@@ -29,6 +29,7 @@ use crate::kubelet::{self, Kubelet, Pods};
 use crate::node::Node;
 use crate::place::Place as _;
 use crate::{process, tools};
+use balancer::Pace;
 use kubectl::{Kubectl, is_ready, items};
 use network::Network;
 
@@ -73,7 +74,7 @@ impl Kubernetes {
         // While these start.
         let mut kubelets = furnish_kubelets(nodes, &image::base(&directory)?)?;
         let kubectl = Kubectl::new(lab.switch()?, pki.administrator(&url())?);
-        let balancers = each(nodes, |node| balancer::start(node, nodes))?;
+        let balancers = each(nodes, |node| balancer::start(node, nodes, Pace::Quick))?;
         let vip = Trio::start(lab, &keepalived::Spec { interval: ADVERT, ..keepalived::Spec::default() })?;
         wait_well(&mut planes, Part::ApiServer)?;
         let api = || kubectl.run(&["get", "--raw=/readyz"]).is_ok();
@@ -165,6 +166,11 @@ impl Kubernetes {
         kubelet.with_context(|| format!("no kubelet runs on {}", node.name()))?.import(archive)
     }
 
+    /// Gives the kubelet of a node a static pod: the API server is not asked, it only gets a mirror.
+    pub fn add_static_pod(&self, node: &Node, name: &str, manifest: &str) -> Result<()> {
+        node.write(&format!("{}/{name}.yaml", kubelet::STATIC_PODS), manifest)
+    }
+
     /// The kubelet of a node.
     pub fn kubelet(&mut self, node: &Node) -> Result<&mut Kubelet> {
         let kubelet = self.kubelets.get_mut(&node.index());
@@ -175,6 +181,17 @@ impl Kubernetes {
     pub fn control_plane(&mut self, node: &Node) -> Result<&mut ControlPlane> {
         let plane = self.planes.get_mut(&node.index());
         plane.with_context(|| format!("no control plane runs on {}", node.name()))
+    }
+
+    /// Has the virtual address given up by nodes whose HAProxy has no API server left, and lets HAProxy take its time to say
+    /// so. A node that boots later is without both.
+    pub fn guard_vip(&mut self) -> Result<()> {
+        for node in &self.nodes {
+            self.balancers.remove(&node.index());
+            self.balancers.insert(node.index(), balancer::start(node, &self.nodes, Pace::Patient)?);
+            self.vip.daemon(node.index())?.add_check(balancer::check())?;
+        }
+        Ok(())
     }
 
     /// Who has the virtual address.

@@ -1,4 +1,5 @@
 //! The lab's own Kubernetes cluster: nodes, pod network and pods, against what kubectl says.
+#![expect(clippy::print_stdout, reason = "the log of a run shows what was counted and how long it took")]
 
 use std::time::{Duration, Instant};
 
@@ -7,10 +8,16 @@ use lab::kubernetes::BASE;
 use lab::{Kubernetes, Lab, LabOptions, Node, Place as _};
 use serde_json::Value;
 
+#[path = "kubernetes/exchange.rs"]
+mod exchange;
 #[path = "kubernetes/identity.rs"]
 mod identity;
 #[path = "kubernetes/manifests.rs"]
 mod manifests;
+#[path = "kubernetes/quorum.rs"]
+mod quorum;
+#[path = "kubernetes/rollout.rs"]
+mod rollout;
 
 /// A lab with a cluster, and how long it took.
 fn start() -> Result<(Lab, Kubernetes, Duration)> {

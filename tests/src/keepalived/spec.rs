@@ -63,6 +63,24 @@ pub struct Spec {
     pub xmit_base: bool,
     /// Whether it leaves a master with a lower priority alone.
     pub nopreempt: bool,
+    /// Without whose success it takes no part, if there is such a script.
+    pub check: Option<Check>,
+}
+
+/// A script that keepalived runs to know whether its node can serve.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// The program with its arguments.
+    pub command: String,
+    /// From one run to the next, in whole seconds.
+    pub interval: u8,
+    /// How many failures in a row count.
+    pub fall: u8,
+}
+
+impl Check {
+    /// The name of the script.
+    pub const NAME: &str = "check";
 }
 
 impl Default for Spec {
@@ -80,6 +98,7 @@ impl Default for Spec {
             use_vmac: false,
             xmit_base: false,
             nopreempt: false,
+            check: None,
         }
     }
 }
@@ -150,7 +169,12 @@ impl Spec {
         self.check()?;
         let mut text = format!("global_defs {{\n  router_id {router}\n{GLOBAL}");
         let version = if self.version == Version::V2 { 2 } else { 3 };
-        writeln!(text, "  vrrp_version {version}\n}}\nvrrp_instance {} {{", self.instance)?;
+        writeln!(text, "  vrrp_version {version}\n}}")?;
+        if let Some(Check { command, interval, fall }) = &self.check {
+            writeln!(text, "vrrp_script {} {{\n  script \"{command}\"", Check::NAME)?;
+            writeln!(text, "  interval {interval}\n  fall {fall}\n  rise 1\n}}")?;
+        }
+        writeln!(text, "vrrp_instance {} {{", self.instance)?;
         writeln!(text, "  state BACKUP\n  interface {}", self.interface)?;
         writeln!(text, "  virtual_router_id {}\n  priority {}", self.vrid, self.priority)?;
         writeln!(text, "  advert_int {}", self.interval.as_secs_f64())?;
@@ -169,6 +193,9 @@ impl Spec {
         }
         if let Some(peers) = &self.unicast_peers {
             writeln!(text, "  unicast_src_ip {source}\n  unicast_peer {{{}\n  }}", list(peers))?;
+        }
+        if self.check.is_some() {
+            writeln!(text, "  track_script {{\n    {}\n  }}", Check::NAME)?;
         }
         writeln!(text, "  virtual_ipaddress {{{}\n  }}\n}}", list(&self.addresses))?;
         Ok(text)
@@ -227,6 +254,15 @@ mod tests {
         let multicast = Spec { unicast_peers: None, ..with_vmac };
         assert!(!config(&multicast).contains("vmac_xmit_base"));
         assert!(config(&Spec { xmit_base: true, ..multicast }).contains(own_sender));
+    }
+
+    #[test]
+    fn a_check_is_defined_before_the_instance_that_tracks_it() {
+        let check = Check { command: "/bin/true".into(), interval: 2, fall: 5 };
+        let text = config(&Spec { check: Some(check), ..Spec::default() });
+        let defined = "\n}\nvrrp_script check {\n  script \"/bin/true\"\n  interval 2\n  fall 5\n  rise 1\n}\nvrrp_instance ";
+        assert!(text.contains(defined), "{text}");
+        assert!(text.contains("\n  track_script {\n    check\n  }\n  virtual_ipaddress {"), "{text}");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, Result};
 
+use super::balancer::Pace;
 use super::{CLIENTS, Kubernetes, balancer, pods, url};
 use crate::cluster::Lab;
 use crate::control_plane::Part;
@@ -44,7 +45,7 @@ impl Kubernetes {
         node.remove_address(keepalived::VIP.address)?;
         lab.plug(node, true)?;
         self.etcd.restart(index)?;
-        self.balancers.insert(index, balancer::start(node, &self.nodes)?);
+        self.balancers.insert(index, balancer::start(node, &self.nodes, Pace::Quick)?);
         self.vip.daemon(index)?.restart()?;
         let plane = self.control_plane(node)?;
         for part in [Part::ApiServer].into_iter().chain(CLIENTS) {

@@ -3,16 +3,18 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use lab::agent::ADDRESS;
 use lab::process::wait_for;
 use lab::scrape::{self, Samples};
 use lab::{Kubernetes, Lab, Node, Place, tools};
 use serde_json::{Value, json};
 
+use super::exchange::{self, End, check_exchange, server};
 use super::identity::{peers, shown, told};
+use super::rollout::check_gaps;
 use super::{deployment, start, text};
 
 const LIMIT: Duration = Duration::from_mins(1);
@@ -64,7 +66,8 @@ fn install(lab: &Lab, cluster: &Kubernetes) -> Result<Vec<Value>> {
     cluster.wait_pods(NAMESPACE, LABEL, 3)
 }
 
-fn page(node: &Node) -> Result<Samples> {
+/// Scrapes the installed agent of a node.
+pub(crate) fn page(node: &Node) -> Result<Samples> {
     let response = scrape::get(node, ADDRESS, "/metrics", &[])?;
     ensure!(response.status == 200, "/metrics answered {}", response.status);
     scrape::parse(response.text()?).with_context(|| format!("scrape the agent of {}", node.name()))
@@ -75,8 +78,8 @@ fn support(page: &Samples, collector: &str) -> Option<[String; 2]> {
     Some(["level", "reason"].map(|label| sample.label(label).unwrap_or_default().to_owned()))
 }
 
-/// What of the page of a node is not as it must be.
-fn faults(cluster: &Kubernetes, lab: &Lab, node: &Node) -> Result<Vec<String>> {
+/// What of the page of a node is not as it must be while so many more members of etcd may fail.
+fn faults(cluster: &Kubernetes, lab: &Lab, node: &Node, margin: u64) -> Result<Vec<String>> {
     let (page, truth) = (page(node)?, told(cluster, node)?);
     let mut faults = Vec::new();
     if shown(&page) != truth {
@@ -93,7 +96,7 @@ fn faults(cluster: &Kubernetes, lab: &Lab, node: &Node) -> Result<Vec<String>> {
             faults.push(format!("{collector}: {found:?}"));
         }
     }
-    for (name, expected) in [("leadline_etcd_has_quorum", 1), ("leadline_etcd_quorum_margin", 1)] {
+    for (name, expected) in [("leadline_etcd_has_quorum", 1), ("leadline_etcd_quorum_margin", margin)] {
         if page.count(name, &[]) != Some(expected) {
             faults.push(format!("{name} {:?}", page.count(name, &[])));
         }
@@ -106,12 +109,12 @@ fn faults(cluster: &Kubernetes, lab: &Lab, node: &Node) -> Result<Vec<String>> {
     Ok(faults)
 }
 
-/// Every agent says of its node what kubectl says, and measures what the node has.
-fn check(cluster: &Kubernetes, lab: &Lab) -> Result<()> {
-    for node in lab.nodes() {
+/// The agents of these nodes say of them what kubectl says, and measure what they have.
+fn check(cluster: &Kubernetes, lab: &Lab, nodes: &[Node], margin: u64) -> Result<()> {
+    for node in nodes {
         let mut last = None;
         let waited = wait_for("a page without faults", LIMIT, || {
-            last = Some(faults(cluster, lab, node));
+            last = Some(faults(cluster, lab, node, margin));
             matches!(&last, Some(Ok(faults)) if faults.is_empty()).then_some(())
         });
         waited.with_context(|| format!("{}: {last:#?}", node.name()))?;
@@ -119,22 +122,78 @@ fn check(cluster: &Kubernetes, lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn what_is_shipped_runs_on_every_node_of_a_cluster_and_is_rolled_out_again() -> Result<()> {
-    let (lab, cluster, _) = start()?;
-    cluster.apply(&deployment(3))?;
-    cluster.wait_pods("default", "app=idle", 3)?;
+/// A static pod has the cgroup of its file's hash, and its mirror in the API another UID, which is shown.
+fn check_static(node: &Node, pod: &Value) -> Result<()> {
+    let (uid, hash) =
+        (text(pod, "/metadata/uid")?, text(pod, "/metadata/annotations/kubernetes.io~1config.hash")?);
+    ensure!(uid != hash, "no mirror: {pod:#}");
+    let cgroup = |id: &str| node.root().join(format!("kubepods/besteffort/pod{id}"));
+    ensure!(cgroup(hash).is_dir(), "no cgroup {}", cgroup(hash).display());
+    ensure!(!cgroup(uid).exists(), "a cgroup by the UID of the mirror");
+    let page = page(node)?;
+    let name = text(pod, "/metadata/name")?;
+    let labels = [("namespace", "default"), ("pod", name), ("uid", uid)];
+    ensure!(page.count("leadline_pod_info", &labels) == Some(1), "{name} is not shown by {uid}");
+    println!("static pod {name}: UID {uid}, cgroup by {hash}");
+    Ok(())
+}
+
+/// Replaces all agents, one after the other.
+fn roll_out(cluster: &Kubernetes, lab: &Lab) -> Result<()> {
     let uids = |pods: &[Value]| -> Result<BTreeSet<String>> {
         pods.iter().map(|pod| text(pod, "/metadata/uid").map(str::to_owned)).collect()
     };
-    let before = uids(&install(&lab, &cluster)?)?;
-    check(&cluster, &lab)?;
+    let before = uids(&cluster.wait_pods(NAMESPACE, LABEL, 3)?)?;
     let of_agents = ["--namespace", NAMESPACE, "daemonset/leadline-control-plane"];
-    cluster.kubectl(&[&["rollout", "restart"], &of_agents[..]].concat())?;
-    cluster.kubectl(&[&["rollout", "status", "--timeout=100s"], &of_agents[..]].concat())?;
-    let after = uids(&cluster.wait_pods(NAMESPACE, LABEL, 3)?)?;
+    let after = check_gaps(lab.nodes(), || {
+        cluster.kubectl(&[&["rollout", "restart"], &of_agents[..]].concat())?;
+        cluster.kubectl(&[&["rollout", "status", "--timeout=100s"], &of_agents[..]].concat())?;
+        uids(&cluster.wait_pods(NAMESPACE, LABEL, 3)?)
+    })?;
     ensure!(before.is_disjoint(&after), "{before:?} and {after:?}");
-    check(&cluster, &lab)?;
+    Ok(())
+}
+
+/// Takes the power of a node and gives it back: meanwhile the other agents go on, and afterwards its own does.
+fn lose_power(cluster: &mut Kubernetes, lab: &Lab, node: &Node) -> Result<()> {
+    cluster.crash(lab, node)?;
+    ensure!(page(node).is_err(), "the agent of a node without power answers");
+    let others: Vec<Node> =
+        lab.nodes().iter().filter(|other| other.index() != node.index()).cloned().collect();
+    check(cluster, lab, &others, 0).context("while a node is off")?;
+    cluster.boot(lab, node)?;
+    cluster.wait_ready(LIMIT)?;
+    let begun = Instant::now();
+    check(cluster, lab, lab.nodes(), 1).context("after the boot")?;
+    println!("{}: a page without faults {:.1?} after it was ready", node.name(), begun.elapsed());
+    cluster.wait_pods(NAMESPACE, LABEL, 3).map(drop)
+}
+
+#[test]
+fn what_is_shipped_runs_on_every_node_counts_and_survives_rollout_and_power_loss() -> Result<()> {
+    let (lab, mut cluster, _) = start()?;
+    let [first, second, third] = lab.nodes() else { bail!("not three nodes") };
+    let image = exchange::image(&lab)?;
+    for node in lab.nodes() {
+        cluster.import(node, &image)?;
+    }
+    cluster.add_static_pod(third, "static", &server("static", third))?;
+    cluster.apply(&deployment(3))?;
+    cluster.wait_pods("default", "app=idle", 3)?;
+    cluster.apply(&format!("{}{}", server("client", first), server("server", second)))?;
+    let pod =
+        |label: &str| -> Result<Value> { cluster.wait_pods("default", label, 1)?.pop().context("no pod") };
+    let [client, server, of_file] = [pod("app=client")?, pod("app=server")?, pod("app=static")?];
+    let [client, server, of_file] =
+        [(first, &client), (second, &server), (third, &of_file)].map(|(node, pod)| End { node, pod });
+    install(&lab, &cluster)?;
+    check(&cluster, &lab, lab.nodes(), 1)?;
+    check_static(third, of_file.pod)?;
+    check_exchange(&cluster, [client, server])?;
+    roll_out(&cluster, &lab)?;
+    check(&cluster, &lab, lab.nodes(), 1)?;
+    check_exchange(&cluster, [client, of_file])?;
+    lose_power(&mut cluster, &lab, third)?;
     drop(cluster);
     lab.shutdown()
 }
