@@ -13,7 +13,14 @@ use super::{deployment, start, text};
 /// The time for what the cluster and the agents notice by themselves.
 const LIMIT: Duration = Duration::from_mins(1);
 /// What the agents ask for: resources with their verbs.
-const RIGHTS: [[&str; 2]; 4] = [["pods", "list"], ["pods", "watch"], ["nodes", "list"], ["nodes", "watch"]];
+const RIGHTS: [[&str; 2]; 6] = [
+    ["pods", "list"],
+    ["pods", "watch"],
+    ["nodes", "list"],
+    ["nodes", "watch"],
+    ["leases", "list"],
+    ["leases", "watch"],
+];
 const USER: &str = "leadline";
 
 /// Namespace, name, UID, workload and its kind.
@@ -22,7 +29,8 @@ pub(crate) type Pod = [String; 5];
 /// The rights of the agents' user.
 fn role(rights: &[[&str; 2]]) -> String {
     let rule = |[resource, verb]: &[&str; 2]| {
-        format!("- {{apiGroups: [\"\"], resources: [{resource}], verbs: [{verb}]}}\n")
+        let group = if *resource == "leases" { "coordination.k8s.io" } else { "\"\"" };
+        format!("- {{apiGroups: [{group}], resources: [{resource}], verbs: [{verb}]}}\n")
     };
     let rules: String = rights.iter().map(rule).collect();
     format!(
@@ -35,7 +43,8 @@ fn role(rights: &[[&str; 2]]) -> String {
 
 fn agent(cluster: &Kubernetes, node: &Node) -> Result<Agent> {
     let kubeconfig = cluster.log_in(node, USER)?;
-    let arguments = vec![format!("--kubernetes.kubeconfig={kubeconfig}")];
+    let arguments =
+        vec![format!("--kubernetes.kubeconfig={kubeconfig}"), "--kubernetes.leases=true".to_owned()];
     Agent::start(node, &AgentOptions { arguments, limit: LIMIT, ..AgentOptions::default() })
 }
 
