@@ -64,7 +64,7 @@ async function file(route: Route, pathname: string): Promise<void> {
   try {
     await route.fulfill({ body: await readFile(found), contentType: TYPES[path.extname(found)] });
   } catch {
-    await route.fulfill({ status: 404, body: '' });
+    console.error('404', pathname); await route.fulfill({ status: 404, body: '' });
   }
 }
 
@@ -84,8 +84,9 @@ async function serve(page: Page, prometheus: string, request: Request): Promise<
 }
 
 /** Fails with what the page says, or with what it wrote to its console. */
-async function shoot(page: Page, target: string): Promise<void> {
+async function shoot(page: Page, target: string, width: number): Promise<void> {
   const errors: string[] = [];
+  page.on('console', (message) => message.type() === 'error' && console.error(message.text().slice(0, 400)));
   page.on('pageerror', (error) => errors.push(error.stack ?? error.message));
   await page.goto(`${ORIGIN}/index.html`);
   await page.waitForSelector('body[data-state]', { timeout: 60_000 });
@@ -93,12 +94,16 @@ async function shoot(page: Page, target: string): Promise<void> {
   if (state !== 'ready') {
     throw new Error(state ?? 'the page has no state');
   }
+  const content = page.locator('#root > div:first-child');
+  // What is out of sight draws itself when it comes in sight.
+  const height = Math.ceil((await content.boundingBox())?.height ?? 0);
+  await page.setViewportSize({ width, height });
   await page.waitForLoadState('networkidle');
   await page.waitForTimeout(500);
   if (errors.length > 0) {
     throw new Error(errors.join('\n'));
   }
-  await page.screenshot({ path: target, fullPage: true });
+  await content.screenshot({ path: target });
 }
 
 async function main(): Promise<void> {
@@ -109,16 +114,17 @@ async function main(): Promise<void> {
   const to = values.to === undefined ? Date.now() : number('to', values.to) * 1000;
   const from = to - number('minutes', values.minutes) * 60_000;
   const scrape = number('scrape', values.scrape);
+  const width = number('width', values.width);
   await mkdir(values.out, { recursive: true });
   await build({ root: HOME, logLevel: 'error', build: { outDir: DIST, emptyOutDir: true, chunkSizeWarningLimit: 20_000 } });
   const browser = await chromium.launch({ executablePath: values.chromium, args: ['--no-sandbox'] });
   try {
     for (const source of positionals) {
       const board = JSON.parse(await readFile(source, 'utf8')) as Board;
-      const page = await browser.newPage({ viewport: { width: number('width', values.width), height: 1000 } });
+      const page = await browser.newPage({ viewport: { width, height: 1000 } });
       await serve(page, values.prometheus, { board, from, to, scrape, chosen: chosen(values.var) });
       const target = path.join(values.out, `${path.basename(source, '.json')}.png`);
-      await shoot(page, target);
+      await shoot(page, target, width);
       await page.close();
       console.log(target);
     }

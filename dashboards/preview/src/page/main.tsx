@@ -8,6 +8,8 @@ import type { Board, Panel, Place, Request } from './board';
 import { assertKnown, PanelView } from './panel';
 import { frames, type Context } from './query';
 import { resolve, type Values } from './variables';
+// Grafana's own build puts it beside its tables.
+import '@grafana/react-data-grid/lib/styles.css';
 
 /** Grafana's grid. */
 const COLUMNS = 24;
@@ -86,7 +88,7 @@ async function load(): Promise<ReactNode> {
   return (
     <ThemeContext.Provider value={theme}>
       <GlobalStyles />
-      <div style={{ padding: `0 ${EDGE}px ${EDGE}px` }}>
+      <div style={{ padding: `0 ${EDGE}px ${EDGE}px`, width: window.innerWidth, overflow: 'hidden' }}>
         <Head board={board} values={values} timeRange={context.timeRange} />
         <Grid loaded={loaded} marks={marks} context={context} />
       </div>

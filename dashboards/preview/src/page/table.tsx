@@ -8,6 +8,7 @@ export function TableOf({ panel, frames, context, width, height }: Drawn) {
     throw new Error(`table "${panel.title}" has ${frames.length} frames: the preview draws one`);
   }
   return (
+    <div style={{ width, height }}>
     <TableNG
       data={frame}
       width={width}
@@ -20,5 +21,6 @@ export function TableOf({ panel, frames, context, width, height }: Drawn) {
       noValue={panel.fieldConfig.defaults.noValue}
       enableVirtualization={false}
     />
+    </div>
   );
 }

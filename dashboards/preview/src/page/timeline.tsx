@@ -1,6 +1,6 @@
 // A strip a series. Grafana's state timeline is not in its packages: this draws one in its likeness.
 import { dateTimeFormat, FieldType, getFieldDisplayName, type DataFrame, type Field } from '@grafana/data';
-import { measureText } from '@grafana/ui';
+import { LegendDisplayMode, measureText, VizLegend, VizLayout } from '@grafana/ui';
 import type { Drawn } from './panel';
 
 const FONT = 12;
@@ -36,16 +36,34 @@ function strip(frame: DataFrame, frames: DataFrame[], value: Field, end: number)
 }
 
 function ticks(from: number, to: number, pixels: number): number[] {
-  const minutes = [0.5, 1, 2, 5, 10, 15, 30, 60, 120, 180, 360].map((many) => many * 60_000);
+  const minutes = [1, 2, 5, 10, 15, 30, 60, 120, 180, 360].map((many) => many * 60_000);
   const every = minutes.find((many) => (pixels * many) / (to - from) > 60) ?? 720 * 60_000;
   const first = Math.ceil(from / every) * every;
   return Array.from({ length: Math.floor((to - first) / every) + 1 }, (_, index) => first + index * every);
 }
 
-export function Timeline({ panel, frames, moments, context, width, height }: Drawn) {
+/** All strips of the frames, and the words that stand in them. */
+export function Timeline({ width, height, ...drawn }: Drawn) {
+  const { panel, frames, context } = drawn;
+  const numbers = (frame: DataFrame) => frame.fields.filter(({ type }) => type === FieldType.number);
+  const values = frames.flatMap((frame) => numbers(frame).map((one) => ({ frame, one })));
+  const strips = values.map(({ frame, one }) => strip(frame, frames, one, context.request.to));
+  const words = new Map(strips.flatMap(({ boxes }) => boxes.map(({ text, colour }) => [text, colour] as const)));
+  const items = [...words].map(([label, color]) => ({ label, color, yAxis: 1 }));
+  const legend = panel.options.legend.showLegend ? (
+    <VizLayout.Legend placement="bottom">
+      <VizLegend items={items} displayMode={LegendDisplayMode.List} placement="bottom" readonly />
+    </VizLayout.Legend>
+  ) : null;
+  return (
+    <VizLayout width={width} height={height} legend={legend}>
+      {(width: number, height: number) => <Strips {...drawn} strips={strips} width={width} height={height} />}
+    </VizLayout>
+  );
+}
+
+function Strips({ panel, strips, moments, context, width, height }: Drawn & { strips: Strip[] }) {
   const { request, theme } = context;
-  const values = frames.flatMap((frame) => frame.fields.filter(({ type }) => type === FieldType.number).map((one) => ({ frame, one })));
-  const strips = values.map(({ frame, one }) => strip(frame, frames, one, request.to));
   const left = Math.max(...strips.map(({ name }) => measureText(name, FONT).width)) + 14;
   const plot = width - left - 8;
   const x = (time: number) => left + ((Math.max(time, request.from) - request.from) / (request.to - request.from)) * plot;
