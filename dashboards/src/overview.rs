@@ -183,34 +183,36 @@ fn pod() -> Row {
         each(family, &[is_not("peer_class", "loopback")])
             .rate(Window::Rate)
             .sum_by(&["cluster", "peer_class"])
+            // Most clusters have half of the classes.
+            .above(0)
     };
     let class = ["cluster", "peer_class", "le"];
     let failed = each(CONNECT_FAILURES, &[]).rate(Window::Rate).sum_by(&["cluster", "reason"]);
     Row {
         title: "Pods: do they reach their peers?",
-        height: 8,
+        height: 7,
         panels: vec![
             Panel::new("Traffic of sockets", Kind::Lines, Unit::BytesPerSecond, traffic)
                 .nothing("no traffic measured")
                 .ask(bytes(RECEIVED), "{{peer_class}} in")
                 .ask(bytes(SENT), "{{peer_class}} out")
-                .wide(6),
+                .wide(12),
             Panel::new("TCP round trip, 99th percentile", Kind::Lines, Unit::Seconds, rtt)
                 .nothing("no TCP traffic measured")
                 .ask(
                     each_buckets(RTT, &[]).rate(Window::Rate).sum_by(&class).quantile(0.99),
                     "{{peer_class}}",
                 )
-                .wide(6),
+                .wide(12),
             Panel::new("Segments sent again, worst pods", Kind::Lines, Unit::Share, again)
                 .nothing("no pod sends 10 segments a second")
                 .ask(retransmitted().top(5), "{{namespace}}/{{pod}}")
                 .from(&[(0.01, Colour::Orange), (MANY_RETRANSMITS, Colour::Red)])
-                .wide(6),
+                .wide(12),
             Panel::new("Failed connections", Kind::Lines, Unit::PerSecond, failures)
                 .nothing("no attempt to connect measured")
                 .ask(failed, "{{reason}}")
-                .wide(6),
+                .wide(12),
         ],
     }
 }

@@ -9,6 +9,8 @@ import type { Board, Request } from './page/board';
 
 const HOME = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
 const DIST = path.join(HOME, 'dist');
+/** Where Debian's package fonts-inter has them. */
+const FONTS = '/usr/share/fonts/opentype/inter';
 const ICONS = path.join(HOME, 'node_modules/@grafana/ui/dist/public');
 
 /** A name that is never looked up: all that the page asks for is answered here. */
@@ -57,14 +59,22 @@ function chosen(choices: string[]): Record<string, string[]> {
   return found;
 }
 
-/** Answers with a file of the bundle or an icon of Grafana's. */
-async function file(route: Route, pathname: string): Promise<void> {
+/** Where a file of the bundle is, an icon of Grafana's, or a letter of the system's: its packages have none. */
+function place(pathname: string): string {
   const icon = /^\/public\/build\/(.*)$/.exec(pathname)?.[1];
-  const found = icon === undefined ? path.join(DIST, pathname) : path.join(ICONS, icon);
+  const font = /^\/public\/fonts\/inter\/(.*)\.woff2$/.exec(pathname)?.[1];
+  if (icon !== undefined) {
+    return path.join(ICONS, icon);
+  }
+  return font === undefined ? path.join(DIST, pathname) : path.join(FONTS, `${font}.otf`);
+}
+
+async function file(route: Route, pathname: string): Promise<void> {
+  const found = place(pathname);
   try {
     await route.fulfill({ body: await readFile(found), contentType: TYPES[path.extname(found)] });
   } catch {
-    console.error('404', pathname); await route.fulfill({ status: 404, body: '' });
+    await route.fulfill({ status: 404, body: '' });
   }
 }
 
@@ -86,7 +96,6 @@ async function serve(page: Page, prometheus: string, request: Request): Promise<
 /** Fails with what the page says, or with what it wrote to its console. */
 async function shoot(page: Page, target: string, width: number): Promise<void> {
   const errors: string[] = [];
-  page.on('console', (message) => message.type() === 'error' && console.error(message.text().slice(0, 400)));
   page.on('pageerror', (error) => errors.push(error.stack ?? error.message));
   await page.goto(`${ORIGIN}/index.html`);
   await page.waitForSelector('body[data-state]', { timeout: 60_000 });

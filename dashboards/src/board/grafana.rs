@@ -324,7 +324,7 @@ fn custom(panel: &Panel) -> Value {
 fn soft_max(panel: &Panel) -> f64 {
     let least = match panel.unit {
         Unit::Share => 0.01,
-        Unit::Seconds => 0.001,
+        Unit::Seconds => 0.0001,
         Unit::BytesPerSecond => 1000.0,
         Unit::Count | Unit::PerSecond | Unit::Duration | Unit::Of(_) => 1.0,
     };

@@ -1,7 +1,8 @@
 // The page: a whole board, as wide as the window.
-import { createTheme, dateTime, type DataFrame, type TimeRange } from '@grafana/data';
+import { createTheme, dateTime, type DataFrame, type GrafanaTheme2, type TimeRange } from '@grafana/data';
 import { GlobalStyles, PortalContainer, ThemeContext } from '@grafana/ui';
 import { StrictMode, type ReactNode } from 'react';
+import { flushSync } from 'react-dom';
 import { createRoot } from 'react-dom/client';
 import { moments, type Moment } from './annotations';
 import type { Board, Panel, Place, Request } from './board';
@@ -101,9 +102,24 @@ const root = document.getElementById('root');
 if (root === null) {
   throw new Error('index.html has no element #root');
 }
+const mounted = createRoot(root);
+
+/** Loads the letters, whose widths are measured and remembered as soon as anything is drawn. */
+async function letters(theme: GrafanaTheme2): Promise<void> {
+  const styles = (
+    <ThemeContext.Provider value={theme}>
+      <GlobalStyles />
+    </ThemeContext.Provider>
+  );
+  flushSync(() => mounted.render(styles));
+  const { fontFamily, fontWeightRegular, fontWeightMedium } = theme.typography;
+  await Promise.all([fontWeightRegular, fontWeightMedium].map((weight) => document.fonts.load(`${weight} 12px ${fontFamily}`)));
+}
+
 load().then(
-  (content) => {
-    createRoot(root).render(<StrictMode>{content}</StrictMode>);
+  async (content) => {
+    await letters(createTheme({ colors: { mode: 'dark' } }));
+    mounted.render(<StrictMode>{content}</StrictMode>);
     document.body.dataset['state'] = 'ready';
   },
   (error: Error) => {

@@ -1,6 +1,7 @@
 // What a panel asks, and what it is answered as frames with all of its field configuration.
 import {
   applyFieldOverrides,
+  cacheFieldDisplayNames,
   FieldConfigOptionsRegistry,
   FieldType,
   rangeUtil,
@@ -72,7 +73,7 @@ export async function frames(panel: Panel, context: Context, pixels: number): Pr
   const answers = await Promise.all(panel.targets.map((target) => ask(target, context, step)));
   const { theme } = context;
   const transformed = await firstValueFrom(transformDataFrame(panel.transformations ?? [], answers.flat()));
-  return applyFieldOverrides({
+  const found = applyFieldOverrides({
     data: transformed,
     fieldConfig: panel.fieldConfig,
     fieldConfigRegistry: registry(panel),
@@ -80,6 +81,9 @@ export async function frames(panel: Panel, context: Context, pixels: number): Pr
     theme,
     timeZone: 'utc',
   });
+  // Tables read the names from there.
+  cacheFieldDisplayNames(found);
+  return found;
 }
 
 const isNumber = (field: Field) => field.type === FieldType.number;
