@@ -200,7 +200,7 @@ fn pod() -> Row {
             Panel::new("TCP round trip, 99th percentile", Kind::Lines, Unit::Seconds, rtt)
                 .nothing("no TCP traffic measured")
                 .ask(
-                    each_buckets(RTT, &[]).rate(Window::Rate).sum_by(&class).quantile(0.99),
+                    each_buckets(RTT, &[]).rate(Window::Rate).sum_by(&class).quantile(0.99).above(0),
                     "{{peer_class}}",
                 )
                 .wide(12),

@@ -14,6 +14,10 @@ const SCHEMA: u8 = 39;
 /// Between two looks for moments: those of Grafana itself, a minute, put a failover that far from the step it explains.
 const ANNOTATION_STEP: &str = "15s";
 
+/// Pixels of the columns of a table that are short, which leaves the others room for a path.
+const VALUE_WIDTH: u16 = 170;
+const NODE_WIDTH: u16 = 160;
+
 /// So wide a panel has room for a legend beside its lines; below narrower ones a table hides most series.
 const ROOM_FOR_LEGEND: u8 = 10;
 
@@ -257,8 +261,12 @@ fn overrides(panel: &Panel) -> Vec<Value> {
         {"id": "unit", "value": panel.unit.id()},
         {"id": "decimals", "value": decimals(panel)},
         {"id": "custom.cellOptions", "value": {"type": coloured}},
+        {"id": "custom.width", "value": VALUE_WIDTH},
     ]);
-    vec![json!({"matcher": {"id": "byName", "options": name}, "properties": properties})]
+    let node = json!([{"id": "custom.width", "value": NODE_WIDTH}]);
+    let of =
+        |name, properties| json!({"matcher": {"id": "byName", "options": name}, "properties": properties});
+    vec![of(name, properties), of("node", node)]
 }
 
 /// How many are shown; Grafana chooses where there is nothing said. Of durations it is how many smaller units follow.

@@ -343,14 +343,14 @@ fn control_plane() -> Row {
         title: "The control plane that stands on it",
         height: 8,
         panels: vec![
-            timeline.over_time("{{component}} on {{node}}").wide(10),
+            timeline.over_time("{{component}} on {{node}}").wide(8),
             Panel::new("Certificates", Kind::Table, Unit::Duration, certificates)
                 .nothing("no certificate was found")
                 .ask(each(NOT_AFTER, &[]).from_now().min_by(place), "{{node}} {{purpose}} {{location}}")
                 .value_name("ends in")
                 .base(Colour::Red)
                 .from(&[(WEEK, Colour::Orange), (4.0 * WEEK, Colour::Green)])
-                .wide(14),
+                .wide(16),
         ],
     }
 }

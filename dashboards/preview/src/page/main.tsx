@@ -112,8 +112,10 @@ async function letters(theme: GrafanaTheme2): Promise<void> {
     </ThemeContext.Provider>
   );
   flushSync(() => mounted.render(styles));
-  const { fontFamily, fontWeightRegular, fontWeightMedium } = theme.typography;
-  await Promise.all([fontWeightRegular, fontWeightMedium].map((weight) => document.fonts.load(`${weight} 12px ${fontFamily}`)));
+  while (document.fonts.size === 0) {
+    await new Promise(requestAnimationFrame);
+  }
+  await Promise.allSettled([...document.fonts].map((font) => font.load()));
 }
 
 load().then(

@@ -64,7 +64,8 @@ export function Timeline({ width, height, ...drawn }: Drawn) {
 
 function Strips({ panel, strips, moments, context, width, height }: Drawn & { strips: Strip[] }) {
   const { request, theme } = context;
-  const left = Math.max(...strips.map(({ name }) => measureText(name, FONT).width)) + 14;
+  // Widths that are measured before the letters are there are those of narrower ones.
+  const left = Math.max(...strips.map(({ name }) => measureText(name, FONT).width)) * 1.15 + 14;
   const plot = width - left - 8;
   const x = (time: number) => left + ((Math.max(time, request.from) - request.from) / (request.to - request.from)) * plot;
   const row = (height - AXIS) / strips.length;
