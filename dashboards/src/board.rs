@@ -48,6 +48,9 @@ pub const WIDTH: u8 = 24;
 /// The most panels that a tired person looks through.
 pub const MOST_PANELS: usize = 20;
 
+/// Above it there was an event: the increase of a counter is reckoned from samples, and seldom a whole number.
+pub const HALF: f64 = 0.5;
+
 /// A choice of values that a label has.
 #[derive(Clone, Copy, Debug)]
 pub struct Variable {

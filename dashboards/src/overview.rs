@@ -1,14 +1,19 @@
 //! The board to begin with: which layer broke.
 //!
-//! One row a layer, each with a word first. The layers stand on each other in that order, so that the lowest broken row
-//! is the cause of those above it.
+//! One word a layer, side by side where a screen begins, and one row a layer below, in the same order. Each layer
+//! stands on those before it, so that the first broken one is the cause of those after it.
+
+mod way;
 
 use leadline::metric::Descriptor;
 
 use crate::agent::FAILURES;
-use crate::board::{self, Annotation, Board, Colour, Kind, Panel, Row, Text, Unit, all, each, each_buckets};
-use crate::expression::{Expression, Window, family, is, is_not, like};
+use crate::board::{
+    self, Annotation, Board, Colour, HALF, Kind, Panel, Row, Text, Unit, WIDTH, all, each, each_buckets,
+};
+use crate::expression::{Expression, Window, family, is_not, like};
 use crate::{etcd, vip};
+use way::{path, path_verdict, tunnel, tunnel_verdict};
 
 const SUCCESS: &Descriptor = family("leadline_collector_success");
 const SUPPORT: &Descriptor = family("leadline_collector_support");
@@ -27,27 +32,13 @@ const OVERLAY_UP: &Descriptor = family("leadline_overlay_device_up");
 const OVERLAY_MISSING: &Descriptor = family("leadline_overlay_entries_missing");
 const OVERLAY_BYTES: &Descriptor = family("leadline_overlay_transmit_bytes_total");
 
-const TUNNEL: &Descriptor = family("leadline_tunnel_info");
-const TUNNEL_STATE: &Descriptor = family("leadline_tunnel_state");
-const TUNNEL_PATH: &Descriptor = family("leadline_tunnel_peer_path");
-const TUNNEL_ONE_WAY: &Descriptor = family("leadline_tunnel_peer_one_way");
-const TUNNEL_ROUTE: &Descriptor = family("leadline_tunnel_route_approved");
-
-const PATH_REACHABLE: &Descriptor = family("leadline_path_reachable");
-const PATH_MEDIAN: &Descriptor = family("leadline_path_rtt_median_seconds");
-const PATH_SENT: &Descriptor = family("leadline_path_probes_sent_total");
-const PATH_LOST: &Descriptor = family("leadline_path_probes_lost_total");
-
 const CLUSTER: &[&str] = &["cluster"];
 const POD: &[&str] = &["cluster", "namespace", "pod"];
-const PATH: &[&str] = &["cluster", "node", "peer_node", "layer"];
 
 /// A share of segments sent again above which users notice.
 const MANY_RETRANSMITS: f64 = 0.05;
 /// Segments a second below which one that is sent again is no share of anything.
 const FEW_SEGMENTS: f64 = 10.0;
-/// A share of probes lost above which TCP slows down.
-const MANY_LOSSES: f64 = 0.01;
 
 /// The board.
 #[must_use]
@@ -55,12 +46,12 @@ pub fn board() -> Board {
     Board {
         uid: "leadline-overview",
         title: "Which layer broke",
-        description: "One row a layer, and one word for each. Every layer stands on those below it as far as the \
-                      path, so that the lowest broken one is where to begin; the address and the quorum stand on all. \
-                      \"Not seen\" is no \"healthy\": then nothing on these nodes can tell.",
+        description: "One word a layer, and below it one row a layer in the same order. A layer stands on those to its \
+                      left, so that the first broken one from the left is where to begin; the address and the quorum \
+                      stand on the path. \"Not seen\" is no \"healthy\": then nothing on these nodes can tell.",
         variables: Vec::new(),
         annotations: annotations(),
-        rows: vec![agents(), pod(), overlay(), tunnel(), path(), virtual_ip(), quorum()],
+        rows: vec![verdicts(), agents(), path(), tunnel(), overlay(), pod(), virtual_ip(), quorum()],
     }
 }
 
@@ -77,6 +68,19 @@ pub fn annotations() -> Vec<Annotation> {
             colour: Colour::Grey,
         },
     ]
+}
+
+fn verdicts() -> Row {
+    let layers = [path_verdict(), tunnel_verdict(), overlay_verdict(), pod_verdict()];
+    let on_top = [
+        vip::board::verdict(CLUSTER, &[]).more(vip::board::UID, None),
+        etcd::board::verdict().more(etcd::board::UID, None),
+    ];
+    Row {
+        title: "Which layer broke? Begin with the first from the left that is not healthy",
+        height: 4,
+        panels: layers.into_iter().chain(on_top).map(|panel| panel.wide(4)).collect(),
+    }
 }
 
 fn agents() -> Row {
@@ -101,7 +105,7 @@ fn agents() -> Row {
     };
     Row {
         title: "Do the agents see?",
-        height: 4,
+        height: 3,
         panels: vec![
             Panel::new("Agents", Kind::Stat, Unit::Of("down"), down)
                 .ask(
@@ -113,16 +117,18 @@ fn agents() -> Row {
                     "{{cluster}}",
                 )
                 .words(&[(0, "all up", Colour::Green)])
-                .from(&[(1.0, Colour::Red)])
+                .from(&[(HALF, Colour::Red)])
                 .nothing("none is a target"),
             Panel::new("Blind collectors", Kind::Stat, Unit::Of("blind"), blind_text)
                 .ask(Expression::number(CLUSTER, blind, each(SUCCESS, &[]).max_by(collector)), "{{cluster}}")
                 .words(&[(0, "none", Colour::Green)])
-                .from(&[(1.0, Colour::Orange)]),
+                .from(&[(HALF, Colour::Orange)])
+                .nothing("no agent seen"),
             Panel::new("Lost events", Kind::Stat, Unit::Of("lost"), lost_text)
                 .ask(lost, "{{cluster}}")
                 .words(&[(0, "none", Colour::Green)])
-                .from(&[(1.0, Colour::Orange)]),
+                .from(&[(HALF, Colour::Orange)])
+                .nothing("no agent seen"),
         ],
     }
 }
@@ -139,12 +145,20 @@ fn unanswered() -> Expression {
     unanswered.rate(Window::Rate).sum_by(&["cluster", "namespace", "pod", "reason"])
 }
 
-fn pod() -> Row {
+fn pod_verdict() -> Panel {
     let verdict = Text {
         shows: "The worst that any pod of the chosen nodes meets at its own sockets: connections that nobody answers, or more than 5 % of its segments sent again.",
         normal: "healthy. Without families of pods (profile minimal): not seen.",
-        otherwise: "the panels beside name pods and reasons. Where a row below is broken as well, begin there.",
+        otherwise: "the row of pods below names pods and reasons. Where a layer to the left is broken as well, begin there.",
     };
+    let findings = vec![
+        ("connections fail", Colour::Red, unanswered().above(0)),
+        ("retransmissions", Colour::Orange, retransmitted().above(MANY_RETRANSMITS)),
+    ];
+    Panel::verdict("Pods", verdict, CLUSTER, retransmitted(), findings)
+}
+
+fn pod() -> Row {
     let traffic = Text {
         shows: "Bytes of layer 3 that the sockets of the chosen nodes receive and send, by what the peer is, loopback left out.",
         normal: "what your cluster usually does; compare with an earlier time.",
@@ -169,45 +183,55 @@ fn pod() -> Row {
         each(family, &[is_not("peer_class", "loopback")])
             .rate(Window::Rate)
             .sum_by(&["cluster", "peer_class"])
+            // Most clusters have half of the classes.
+            .above(0)
     };
     let class = ["cluster", "peer_class", "le"];
     let failed = each(CONNECT_FAILURES, &[]).rate(Window::Rate).sum_by(&["cluster", "reason"]);
-    let findings = vec![
-        ("connections fail", Colour::Red, unanswered().above(0)),
-        ("retransmissions", Colour::Orange, retransmitted().above(MANY_RETRANSMITS)),
-    ];
     Row {
         title: "Pods: do they reach their peers?",
         height: 7,
         panels: vec![
-            Panel::verdict("Pods", verdict, CLUSTER, retransmitted(), findings).wide(4),
             Panel::new("Traffic of sockets", Kind::Lines, Unit::BytesPerSecond, traffic)
+                .nothing("no traffic measured")
                 .ask(bytes(RECEIVED), "{{peer_class}} in")
                 .ask(bytes(SENT), "{{peer_class}} out")
-                .wide(5),
+                .wide(12),
             Panel::new("TCP round trip, 99th percentile", Kind::Lines, Unit::Seconds, rtt)
+                .nothing("no TCP traffic measured")
                 .ask(
-                    each_buckets(RTT, &[]).rate(Window::Rate).sum_by(&class).quantile(0.99),
+                    each_buckets(RTT, &[]).rate(Window::Rate).sum_by(&class).quantile(0.99).above(0),
                     "{{peer_class}}",
                 )
-                .wide(5),
+                .wide(12),
             Panel::new("Segments sent again, worst pods", Kind::Lines, Unit::Share, again)
+                .nothing("no pod sends 10 segments a second")
                 .ask(retransmitted().top(5), "{{namespace}}/{{pod}}")
                 .from(&[(0.01, Colour::Orange), (MANY_RETRANSMITS, Colour::Red)])
-                .wide(5),
+                .wide(12),
             Panel::new("Failed connections", Kind::Lines, Unit::PerSecond, failures)
+                .nothing("no attempt to connect measured")
                 .ask(failed, "{{reason}}")
-                .wide(5),
+                .wide(12),
         ],
     }
 }
 
-fn overlay() -> Row {
+fn overlay_verdict() -> Panel {
     let verdict = Text {
         shows: "Whether the overlay's devices are up and have what packets to every other node need: route, neighbour, forwarding entry.",
         normal: "healthy; not seen where pods are routed without an overlay.",
-        otherwise: "the panel beside names what is missing; restart the network agent (flanneld) of that node, and see its log.",
+        otherwise: "the row of the overlay below names what is missing; restart the network agent (flanneld) of that node, and see its log.",
     };
+    let findings = vec![
+        ("device down", Colour::Red, each(OVERLAY_UP, &[]).equals(0)),
+        ("entries missing", Colour::Orange, each(OVERLAY_MISSING, &[]).equals(1)),
+    ];
+    let seen = each(OVERLAY, &[is_not("backend", "none")]);
+    Panel::verdict("Overlay", verdict, CLUSTER, seen, findings)
+}
+
+fn overlay() -> Row {
     let bytes = Text {
         shows: "Inner bytes that leave for other nodes by the overlay device, the ten busiest pairs.",
         normal: "what your pods usually send; both directions of a pair have something.",
@@ -220,113 +244,20 @@ fn overlay() -> Row {
     };
     let sent = each(OVERLAY_BYTES, &[]).rate(Window::Rate).sum_by(&["cluster", "node", "peer_node"]);
     let gone = each(OVERLAY_MISSING, &[]).sum_by(&["cluster", "node", "entry"]);
-    let findings = vec![
-        ("device down", Colour::Red, each(OVERLAY_UP, &[]).equals(0)),
-        ("entries missing", Colour::Orange, each(OVERLAY_MISSING, &[]).equals(1)),
-    ];
     Row {
         title: "Overlay: does it carry pods' packets?",
         height: 6,
         panels: vec![
-            Panel::verdict(
-                "Overlay",
-                verdict,
-                CLUSTER,
-                each(OVERLAY, &[is_not("backend", "none")]),
-                findings,
-            )
-            .wide(4),
             Panel::new("Bytes to other nodes", Kind::Lines, Unit::BytesPerSecond, bytes)
+                .nothing("no overlay seen")
                 .ask(sent.top(10), "{{node}} to {{peer_node}}")
-                .wide(10),
+                .wide(12),
             Panel::new("Missing entries", Kind::Lines, Unit::Count, missing)
+                .nothing("no overlay seen")
                 .ask(gone, "{{node}} {{entry}}")
                 .from(&[(1.0, Colour::Red)])
                 .steps()
-                .wide(10),
-        ],
-    }
-}
-
-/// The ways of a tunnel, the best one first; idle is none of them.
-const WAYS: [&str; 3] = ["direct", "peer_relay", "derp"];
-
-fn tunnel() -> Row {
-    let verdict = Text {
-        shows: "The worst of the chosen nodes' tunnels (Tailscale): not running, not answered by a peer, a route without approval, or relayed over TCP.",
-        normal: "healthy; not seen where no node is part of a tailnet. Where UDP cannot pass, relayed is what there is.",
-        otherwise: "one way: is UDP dropped? Relayed: what changed in a firewall? Not running: `tailscale status` on the node.",
-    };
-    let way = Text {
-        shows: "By which way each node sends to each peer. The peer may answer by another one.",
-        normal: "direct, or idle while nothing is sent.",
-        otherwise: "derp means over TCP through a relay of the provider: slower, and etcd may lose its leader over it.",
-    };
-    let found = |way: &'static str, number: u8| each(TUNNEL_PATH, &[is("path", way)]).times(number);
-    let first = found("idle", 0);
-    let ways = WAYS.into_iter().zip(1..).fold(first, |all, (way, number)| all.or(found(way, number)));
-    let findings = vec![
-        ("not running", Colour::Red, each(TUNNEL_STATE, &[is("state", "running")]).equals(0)),
-        ("one way", Colour::Red, each(TUNNEL_ONE_WAY, &[]).equals(1)),
-        ("no approval", Colour::Orange, each(TUNNEL_ROUTE, &[]).equals(0)),
-        ("relayed", Colour::Yellow, each(TUNNEL_PATH, &[is("path", "derp")]).equals(1)),
-    ];
-    Row {
-        title: "Tunnel: does it reach its peers, and by which way?",
-        height: 6,
-        panels: vec![
-            Panel::verdict("Tunnel", verdict, CLUSTER, each(TUNNEL, &[]), findings).wide(4),
-            Panel::new("Way to each peer", Kind::Timeline, Unit::Count, way)
-                .ask(ways.sum_by(&["cluster", "node", "peer"]), "{{node}} to {{peer}}")
-                .words(&[
-                    (0, "idle", Colour::Grey),
-                    (1, "direct", Colour::Green),
-                    (2, "peer relay", Colour::Yellow),
-                    (3, "derp", Colour::Orange),
-                ])
-                .wide(20),
-        ],
-    }
-}
-
-fn path() -> Row {
-    let verdict = Text {
-        shows: "Whether the agents reach each other by probes, on the underlay and on the overlay, and lose less than 1 % of them.",
-        normal: "healthy; not seen where the probes are off, as they are by default (`--collector.path=on`).",
-        otherwise: "a loss on both layers is the network's; one on the overlay alone is the overlay's, as a drop of its UDP port.",
-    };
-    let rtt = Text {
-        shows: "The slowest pair of nodes on each layer: the median of its last 64 round trips.",
-        normal: "flat, and the overlay some microseconds above the underlay.",
-        otherwise: "both layers rise: the network is slow. Only the overlay does: encapsulation, or a tunnel below it, is.",
-    };
-    let loss = Text {
-        shows: "Probes lost of those sent, by layer and direction.",
-        normal: "0.",
-        otherwise: "one direction only: look at what filters or queues there; a round trip does not show which side it is.",
-    };
-    let sent = |labels| each(PATH_SENT, &[]).rate(Window::Rate).sum_by(labels);
-    let lost = |labels| each(PATH_LOST, &[]).rate(Window::Rate).sum_by(labels);
-    let layer: &[&str] = &["cluster", "layer"];
-    let findings = vec![
-        ("unreachable", Colour::Red, each(PATH_REACHABLE, &[]).equals(0)),
-        ("losses", Colour::Orange, lost(PATH).over(PATH, sent(PATH)).above(MANY_LOSSES)),
-    ];
-    Row {
-        title: "Underlay: is the path between the nodes well?",
-        height: 6,
-        panels: vec![
-            Panel::verdict("Path", verdict, CLUSTER, each(PATH_REACHABLE, &[]), findings).wide(4),
-            Panel::new("Round trip of the slowest pair", Kind::Lines, Unit::Seconds, rtt)
-                .ask(each(PATH_MEDIAN, &[]).max_by(layer), "{{layer}}")
-                .wide(10),
-            Panel::new("Lost probes", Kind::Lines, Unit::Share, loss)
-                .ask(
-                    lost(&["cluster", "layer", "direction"]).over(layer, sent(layer)),
-                    "{{layer}} {{direction}}",
-                )
-                .from(&[(MANY_LOSSES, Colour::Red)])
-                .wide(10),
+                .wide(12),
         ],
     }
 }
@@ -335,10 +266,7 @@ fn virtual_ip() -> Row {
     Row {
         title: "Virtual addresses: does exactly one node have each, and does it serve?",
         height: 6,
-        panels: vec![
-            vip::board::verdict(CLUSTER, &[]).wide(4).more(vip::board::UID, None),
-            vip::board::announced(&[]).wide(20).more(vip::board::UID, Some("vip")),
-        ],
+        panels: vec![vip::board::announced(&[]).wide(WIDTH).more(vip::board::UID, Some("vip"))],
     }
 }
 
@@ -353,12 +281,12 @@ fn quorum() -> Row {
         title: "Quorum: can etcd still write?",
         height: 6,
         panels: vec![
-            etcd::board::verdict().wide(4).more(etcd::board::UID, None),
             Panel::new("Margin and healthy voters", Kind::Lines, Unit::Count, margin)
+                .nothing("no etcd seen")
                 .ask(of(etcd::MARGIN), "margin")
                 .ask(of(etcd::board::HEALTHY_VOTERS), "healthy voters")
                 .steps()
-                .wide(20)
+                .wide(WIDTH)
                 .more(etcd::board::UID, None),
         ],
     }

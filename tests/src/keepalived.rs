@@ -184,6 +184,11 @@ impl Keepalived {
         process::signal(self.child()?, Signal::SIGCONT)
     }
 
+    /// Whether the parent runs.
+    pub fn is_running(&mut self) -> Result<bool> {
+        self.service.as_mut().map_or(Ok(false), |service| Ok(service.ended()?.is_none()))
+    }
+
     /// Starts it again after its end, however that came; its predecessor is killed if it still runs.
     pub fn restart(&mut self) -> Result<()> {
         self.service = None;

@@ -20,7 +20,7 @@ use crate::service::Service;
 use crate::{scrape, tools};
 
 /// Where it listens on the switch.
-const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9090);
+pub const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9090);
 
 /// The time to start on a busy machine.
 const START: Duration = Duration::from_secs(30);

@@ -5,11 +5,21 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::panel::{Colour, Kind, Panel, Query};
+use super::panel::{Colour, Kind, Panel, Query, Unit};
 use super::{Annotation, Board, Row, VARIABLES, Variable, WIDTH};
 
 /// The version of the model.
 const SCHEMA: u8 = 39;
+
+/// Between two looks for moments: those of Grafana itself, a minute, put a failover that far from the step it explains.
+const ANNOTATION_STEP: &str = "15s";
+
+/// Pixels of the columns of a table that are short, which leaves the others room for a path.
+const VALUE_WIDTH: u16 = 170;
+const NODE_WIDTH: u16 = 160;
+
+/// So wide a panel has room for a legend beside its lines; below narrower ones a table hides most series.
+const ROOM_FOR_LEGEND: u8 = 10;
 
 /// Leads from one board to another, with what is chosen and the time.
 const CHOICES: &str = "${__url_time_range}&${__all_variables}";
@@ -158,7 +168,7 @@ fn annotation(annotation: &Annotation) -> Value {
     json!({
         "name": annotation.name, "datasource": source(), "enable": true, "hide": false,
         "expr": annotation.expression.to_string(), "iconColor": annotation.colour.as_str(),
-        "titleFormat": annotation.title, "useValueForTime": false,
+        "titleFormat": annotation.title, "useValueForTime": false, "step": ANNOTATION_STEP,
     })
 }
 
@@ -199,11 +209,16 @@ fn content_of(panel: &Panel) -> Content {
     Content::Panel {
         description: format!("{}\n\nNormal: {}\n\nOtherwise: {}", text.shows, text.normal, text.otherwise),
         datasource: source(),
-        field_config: json!({"defaults": defaults(panel), "overrides": []}),
+        field_config: json!({"defaults": defaults(panel), "overrides": overrides(panel)}),
         options: options(panel),
         targets: panel.queries.iter().zip('A'..).map(|(query, id)| target(panel.kind, query, id)).collect(),
-        transformations: if panel.kind == Kind::Table { vec![columns(panel)] } else { Vec::new() },
+        transformations: if is_table(panel.kind) { vec![columns(panel)] } else { Vec::new() },
     }
+}
+
+/// Whether labels are columns: of names only one is shown.
+const fn is_table(kind: Kind) -> bool {
+    matches!(kind, Kind::Names | Kind::Table)
 }
 
 fn target(kind: Kind, query: &Query, id: char) -> Value {
@@ -212,29 +227,81 @@ fn target(kind: Kind, query: &Query, id: char) -> Value {
         "refId": id.to_string(), "datasource": source(), "editorMode": "code",
         "expr": query.expression.to_string(), "legendFormat": query.legend,
         "instant": is_instant, "range": !is_instant,
-        "format": if kind == Kind::Table { "table" } else { "time_series" },
+        "format": if is_table(kind) { "table" } else { "time_series" },
     })
 }
 
 fn defaults(panel: &Panel) -> Value {
-    let steps = panel.thresholds.iter().map(|(from, colour)| step(Some(*from), *colour));
-    let steps: Vec<Value> = [step(None, panel.base)].into_iter().chain(steps).collect();
+    let is_drawn = matches!(panel.kind, Kind::Lines | Kind::Bars);
+    let more = panel.more.map(|(uid, label)| {
+        let chosen = label.map(|label| format!("&var-{label}=${{__field.labels.{label}}}"));
+        let url = format!("/d/{uid}?{CHOICES}{}", chosen.unwrap_or_default());
+        json!({"title": format!("Open the board {uid}"), "url": url})
+    });
+    let mut defaults = json!({
+        "color": {"mode": if is_drawn { "palette-classic" } else { "thresholds" }},
+        "custom": custom(panel), "mappings": mappings(panel), "noValue": panel.nothing,
+        "thresholds": {"mode": "absolute", "steps": steps(panel)}, "links": Vec::from_iter(more),
+    });
+    // Labels are no numbers, even where they look like some: a port of 6443 is not 6.44 K.
+    if is_table(panel.kind) {
+        defaults["unit"] = json!("string");
+    } else {
+        defaults["unit"] = json!(panel.unit.id());
+        defaults["decimals"] = json!(decimals(panel));
+    }
+    defaults
+}
+
+/// What is said of the values of a table only, whose labels are fields as well and would be coloured like them.
+fn overrides(panel: &Panel) -> Vec<Value> {
+    let Some(name) = panel.value_name else { return Vec::new() };
+    let coloured = if panel.thresholds.is_empty() { "auto" } else { "color-text" };
+    let properties = json!([
+        {"id": "unit", "value": panel.unit.id()},
+        {"id": "decimals", "value": decimals(panel)},
+        {"id": "custom.cellOptions", "value": {"type": coloured}},
+        {"id": "custom.width", "value": VALUE_WIDTH},
+    ]);
+    let node = json!([{"id": "custom.width", "value": NODE_WIDTH}]);
+    let of =
+        |name, properties| json!({"matcher": {"id": "byName", "options": name}, "properties": properties});
+    vec![of(name, properties), of("node", node)]
+}
+
+/// How many are shown; Grafana chooses where there is nothing said. Of durations it is how many smaller units follow.
+const fn decimals(panel: &Panel) -> Option<u8> {
+    match (panel.unit, panel.kind) {
+        // The increase of a counter is no whole number, but what happened is.
+        (Unit::Count, _) | (Unit::Of(_), Kind::Stat) => Some(0),
+        // Sixty days are not the same as one month.
+        (Unit::Duration, _) => Some(1),
+        _ => None,
+    }
+}
+
+/// Words for values, and the one for nothing: without a mapping it has the colour of the least value.
+fn mappings(panel: &Panel) -> Vec<Value> {
     let words = panel.words.iter().enumerate().map(|(index, word)| {
         let text = json!({"text": word.text, "color": word.colour.as_str(), "index": index});
         (word.value.to_string(), text)
     });
     let words: serde_json::Map<String, Value> = words.collect();
-    let mappings = if words.is_empty() { json!([]) } else { json!([{"type": "value", "options": words}]) };
-    let is_drawn = matches!(panel.kind, Kind::Lines | Kind::Bars);
-    let more = panel.more.map(|(uid, label)| {
-        let chosen = label.map(|label| format!("&var-{label}=${{__field.labels.{label}}}"));
-        json!({"title": "More", "url": format!("/d/{uid}?{CHOICES}{}", chosen.unwrap_or_default())})
-    });
-    json!({
-        "color": {"mode": if is_drawn { "palette-classic" } else { "thresholds" }},
-        "custom": custom(panel), "mappings": mappings, "noValue": panel.nothing, "unit": panel.unit.id(),
-        "thresholds": {"mode": "absolute", "steps": steps}, "links": Vec::from_iter(more),
-    })
+    let mut found = Vec::new();
+    if !words.is_empty() {
+        found.push(json!({"type": "value", "options": words}));
+    }
+    if matches!(panel.kind, Kind::Stat | Kind::Names) {
+        let result =
+            json!({"text": panel.nothing, "color": Colour::Grey.as_str(), "index": panel.words.len()});
+        found.push(json!({"type": "special", "options": {"match": "null+nan", "result": result}}));
+    }
+    found
+}
+
+fn steps(panel: &Panel) -> Vec<Value> {
+    let further = panel.thresholds.iter().map(|(from, colour)| step(Some(*from), *colour));
+    [step(None, panel.base)].into_iter().chain(further).collect()
 }
 
 fn step(from: Option<f64>, colour: Colour) -> Value {
@@ -250,34 +317,59 @@ fn custom(panel: &Panel) -> Value {
             "drawStyle": "line", "lineWidth": 1, "fillOpacity": 5, "showPoints": "never", "spanNulls": false,
             "lineInterpolation": if panel.is_stepped { "stepAfter" } else { "linear" },
             "thresholdsStyle": {"mode": thresholds},
+            "axisSoftMin": panel.is_from_zero.then_some(0), "axisSoftMax": panel.is_from_zero.then(|| soft_max(panel)),
         }),
         Kind::Bars => json!({
             "drawStyle": "bars", "lineWidth": 1, "fillOpacity": 60, "showPoints": "never",
-            "thresholdsStyle": {"mode": thresholds},
+            "thresholdsStyle": {"mode": thresholds}, "axisSoftMin": 0, "axisSoftMax": soft_max(panel),
         }),
         Kind::Timeline => json!({"fillOpacity": 80, "lineWidth": 0, "spanNulls": false}),
-        Kind::Table => json!({
-            "align": "auto", "filterable": true,
-            "cellOptions": {"type": if panel.thresholds.is_empty() { "auto" } else { "color-text" }},
-        }),
+        Kind::Table => json!({"align": "auto", "filterable": true, "cellOptions": {"type": "auto"}}),
     }
+}
+
+/// What an axis reaches at least. Without it that of zeros alone goes to 100, or to 10000 %, and nothing looks small.
+fn soft_max(panel: &Panel) -> f64 {
+    let least = match panel.unit {
+        Unit::Share => 0.01,
+        Unit::Seconds => 0.0001,
+        Unit::BytesPerSecond => 1000.0,
+        Unit::Count | Unit::PerSecond | Unit::Duration | Unit::Of(_) => 1.0,
+    };
+    panel.thresholds.last().map_or(least, |(from, _)| *from)
+}
+
+fn legend(panel: &Panel) -> Value {
+    if panel.width >= ROOM_FOR_LEGEND {
+        json!({"displayMode": "table", "placement": "right", "showLegend": true, "calcs": ["lastNotNull", "max"]})
+    } else {
+        json!({"displayMode": "list", "placement": "bottom", "showLegend": true, "calcs": []})
+    }
+}
+
+fn stat(text_mode: &str, reduce: &Value) -> Value {
+    json!({
+        "colorMode": "background", "graphMode": "none", "justifyMode": "auto", "orientation": "auto",
+        "textMode": text_mode, "reduceOptions": reduce,
+    })
 }
 
 fn options(panel: &Panel) -> Value {
     let tooltip = json!({"mode": "multi", "sort": "desc"});
     match panel.kind {
-        Kind::Stat | Kind::Names => json!({
-            "colorMode": "background", "graphMode": "none", "justifyMode": "auto", "orientation": "auto",
-            "textMode": if panel.kind == Kind::Names { "name" } else { "auto" },
-            "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": false},
-        }),
-        Kind::Lines | Kind::Bars => json!({
-            "legend": {"displayMode": "table", "placement": "bottom", "showLegend": true, "calcs": ["lastNotNull", "max"]},
-            "tooltip": tooltip,
-        }),
+        Kind::Stat => stat("auto", &json!({"calcs": ["lastNotNull"], "fields": "", "values": false})),
+        Kind::Names => {
+            // A stat in its mode for names shows nothing at all where there is none: so they are values.
+            let labels: Vec<&str> = panel.queries.iter().flat_map(|query| labels_of(query.legend)).collect();
+            let field = format!("/^{}$/", labels.last().copied().unwrap_or_default());
+            let text_mode = if labels.len() > 1 { "value_and_name" } else { "value" };
+            stat(text_mode, &json!({"calcs": [], "fields": field, "values": true}))
+        }
+        Kind::Lines | Kind::Bars => json!({"legend": legend(panel), "tooltip": tooltip}),
         Kind::Timeline => json!({
             "alignValue": "left", "mergeValues": true, "rowHeight": 0.85, "showValue": "auto", "tooltip": tooltip,
-            "legend": {"displayMode": "list", "placement": "bottom", "showLegend": false},
+            // For what is too short to have its word in it.
+            "legend": {"displayMode": "list", "placement": "bottom", "showLegend": true},
         }),
         Kind::Table => {
             let order = panel.value_name.map(|name| json!({"displayName": name, "desc": false}));

@@ -18,7 +18,7 @@ pub struct Text {
 pub enum Kind {
     /// The last value of each series, large.
     Stat,
-    /// The names of the series in place of their values.
+    /// The last label of the legend, large, and the other ones above it.
     Names,
     /// Lines.
     Lines,
@@ -54,8 +54,8 @@ impl Unit {
     #[must_use]
     pub fn id(self) -> String {
         match self {
-            Self::Count => "short".to_owned(),
-            Self::PerSecond => "cps".to_owned(),
+            Self::Count => "none".to_owned(),
+            Self::PerSecond => "suffix:/s".to_owned(),
             Self::Seconds => "s".to_owned(),
             Self::Duration => "dtdurations".to_owned(),
             Self::BytesPerSecond => "Bps".to_owned(),
@@ -147,6 +147,8 @@ pub struct Panel {
     pub more: Option<(&'static str, Option<&'static str>)>,
     /// Whether lines stay where they are until the next value.
     pub is_stepped: bool,
+    /// Whether the axis begins at zero.
+    pub is_from_zero: bool,
     /// What stands over the values of a table; without it they are left out.
     pub value_name: Option<&'static str>,
 }
@@ -168,6 +170,7 @@ impl Panel {
             nothing: "no data",
             more: None,
             is_stepped: false,
+            is_from_zero: true,
             value_name: None,
         }
     }
@@ -189,8 +192,13 @@ impl Panel {
         words.push(Word { value: 0, text: "healthy", colour: Colour::Green });
         let findings = findings.into_iter().map(|(_, _, expression)| expression).collect();
         let legend = if labels.contains(&"vip") { "{{vip}}" } else { "{{cluster}}" };
-        Self { words, nothing: "not seen", ..Self::new(title, Kind::Stat, Unit::Count, text) }
-            .ask(Expression::worst(labels, findings, seen), legend)
+        Self {
+            words,
+            nothing: "not seen",
+            base: Colour::Grey,
+            ..Self::new(title, Kind::Stat, Unit::Count, text)
+        }
+        .ask(Expression::worst(labels, findings, seen), legend)
     }
 
     /// As it was over time, each series with that name.
@@ -257,6 +265,13 @@ impl Panel {
     #[must_use]
     pub const fn steps(mut self) -> Self {
         self.is_stepped = true;
+        self
+    }
+
+    /// With an axis around the values, for what counts since long ago.
+    #[must_use]
+    pub const fn around(mut self) -> Self {
+        self.is_from_zero = false;
         self
     }
 

@@ -83,13 +83,45 @@ fn a_timeline_and_a_verdict_have_words_for_their_values() {
 }
 
 #[test]
-fn the_first_panel_of_a_layer_says_in_a_word_how_it_is() {
+fn the_first_row_says_in_a_word_how_each_layer_is_and_a_row_of_each_follows() {
     let overview = boards().remove(0);
-    for row in &overview.rows[1..] {
-        let first = &row.panels[0];
-        let healthy = first.words.iter().find(|word| word.value == 0).unwrap();
-        assert_eq!((first.kind, healthy.text), (Kind::Stat, "healthy"), "{}", row.title);
-        assert!(first.words.len() > 1 && first.nothing == "not seen", "{}", row.title);
+    for verdict in &overview.rows[0].panels {
+        let healthy = verdict.words.iter().find(|word| word.value == 0).unwrap();
+        assert_eq!((verdict.kind, healthy.text), (Kind::Stat, "healthy"), "{}", verdict.title);
+        assert!(verdict.words.len() > 1 && verdict.nothing == "not seen", "{}", verdict.title);
+    }
+    let verdicts: Vec<&str> = overview.rows[0].panels.iter().map(|panel| panel.title).collect();
+    assert_eq!(verdicts, ["Path", "Tunnel", "Overlay", "Pods", "Virtual addresses", "Quorum"]);
+    let layers: Vec<&str> =
+        overview.rows[2..].iter().map(|row| row.title.split(':').next().unwrap()).collect();
+    assert_eq!(layers, ["Path", "Tunnel", "Overlay", "Pods", "Virtual addresses", "Quorum"]);
+}
+
+#[test]
+fn nothing_is_told_from_all_values_by_a_word_and_a_colour() {
+    for (board, panel) in panels() {
+        assert_ne!(panel.nothing, "no data", "{board}, {}: why is there none?", panel.title);
+    }
+    for board in boards() {
+        let json = json(&board);
+        for panel in json["panels"].as_array().unwrap().iter().filter(|panel| panel["type"] == "stat") {
+            let mappings = panel["fieldConfig"]["defaults"]["mappings"].as_array().unwrap();
+            let nothing = &mappings.iter().find(|one| one["type"] == "special").unwrap()["options"];
+            assert_eq!(nothing["match"], "null+nan", "{panel:#}");
+            assert_eq!(nothing["result"]["color"], Colour::Grey.as_str(), "{panel:#}");
+        }
+    }
+}
+
+#[test]
+fn labels_of_a_table_have_neither_unit_nor_colour() {
+    for board in boards() {
+        let json = json(&board);
+        for panel in json["panels"].as_array().unwrap().iter().filter(|panel| panel["type"] == "table") {
+            let config = &panel["fieldConfig"];
+            assert_eq!(config["defaults"]["unit"], "string", "{panel:#}");
+            assert_eq!(config["defaults"]["custom"]["cellOptions"]["type"], "auto", "{panel:#}");
+        }
     }
 }
 

@@ -167,15 +167,18 @@ fn members() -> Row {
     let deaf = all(HAS_LEADER, &[]).is(0).and_on(&["cluster", "instance"], sees).max_by(MEMBER);
     Row {
         title: "Who takes part?",
-        height: 6,
+        height: 7,
         panels: vec![
             Panel::new("Members", Kind::Timeline, Unit::Count, healthy)
+                .nothing("no etcd was found")
                 .ask(by_name(all(HEALTHY, &[]).max_by(MEMBER), &[]), "{{name}}")
                 .words(&[(0, "does not take part", Colour::Red), (1, "takes part", Colour::Green)]),
             Panel::new("Leader over time", Kind::Timeline, Unit::Count, leader)
+                .nothing("no etcd was found")
                 .ask(by_name(followed, &[]), "{{name}}")
                 .words(&[(0, "follows", Colour::Grey), (1, "leads", Colour::Blue)]),
             Panel::new("Disagreement and one-way cuts", Kind::Timeline, Unit::Count, disagreement)
+                .nothing("no etcd was found")
                 .ask(all(DISAGREEMENT, &[]).max_by(&["cluster", "subject"]), "{{subject}}")
                 .ask(by_name(deaf, &[]), "{{name}} hears its leader")
                 .words(&[(0, "fine", Colour::Green), (1, "trouble", Colour::Red)]),
@@ -203,16 +206,20 @@ fn elections() -> Row {
     let grown = |family| all(family, &[]).increase(Window::Rate).max_by(node);
     Row {
         title: "Elections: what makes them, and what might?",
-        height: 7,
+        height: 8,
         panels: vec![
             Panel::new("Term", Kind::Lines, Unit::Count, term)
+                .nothing("no etcd was found")
                 .ask(by_name(all(TERM, &[]).max_by(MEMBER), &[]), "{{name}}")
+                .around()
                 .steps(),
             Panel::new("Leader changes and what precedes them", Kind::Bars, Unit::Count, trouble)
+                .nothing("no etcd was found")
                 .ask(grown(LEADER_CHANGES), "{{node}} leader changes")
                 .ask(grown(HEARTBEAT_FAILURES), "{{node}} late heartbeats")
                 .ask(grown(PROPOSALS_FAILED), "{{node}} failed proposals"),
             Panel::new("Election timeout used up", Kind::Lines, Unit::Share, budget)
+                .nothing("no etcd, or its election timeout is not known")
                 .ask(each(BUDGET, &[]).max_by(&["cluster", "node", "part"]), "{{node}} {{part}}")
                 .from(&[(0.1, Colour::Yellow), (0.5, Colour::Red)]),
         ],
@@ -251,14 +258,17 @@ fn wire() -> Row {
     let open = open.named(&["cluster", "peer_member"], &["peer_name"], peer_names);
     Row {
         title: "Do the members reach each other?",
-        height: 7,
+        height: 8,
         panels: vec![
             Panel::new("Round trip on the wire, 99th percentile", Kind::Lines, Unit::Seconds, rtt)
+                .nothing("no traffic between members measured")
                 .ask(to_name(slow), "{{node}} to {{name}}"),
             Panel::new("Segments sent again", Kind::Lines, Unit::Share, again)
+                .nothing("no traffic between members measured")
                 .ask(to_name(share), "{{node}} to {{name}}")
                 .from(&[(0.01, Colour::Orange), (0.05, Colour::Red)]),
             Panel::new("Streams between members", Kind::Timeline, Unit::Count, streams)
+                .nothing("no etcd was found")
                 .ask(by_name(open, &["peer_name"]), "{{name}} to {{peer_name}}")
                 .words(&[(0, "closed", Colour::Red), (1, "open", Colour::Green)]),
         ],
@@ -287,15 +297,18 @@ fn storage() -> Row {
     let alarm = all(ALARM, &[]).max_by(&["cluster", "member", "alarm"]);
     Row {
         title: "Storage: is there space, and is the disk fast enough?",
-        height: 6,
+        height: 7,
         panels: vec![
             Panel::new("Quota used up", Kind::Lines, Unit::Share, quota)
+                .nothing("no etcd was found")
                 .ask(by_name(full, &[]), "{{name}}")
                 .from(&[(0.8, Colour::Orange), (0.95, Colour::Red)]),
             Panel::new("Alarms", Kind::Timeline, Unit::Count, alarms)
+                .nothing("no etcd was found")
                 .ask(by_name(alarm, &["alarm"]), "{{name}} {{alarm}}")
                 .words(&[(0, "none", Colour::Green), (1, "stands", Colour::Red)]),
             Panel::new("Disk, 99th percentile", Kind::Lines, Unit::Seconds, disk)
+                .nothing("no etcd was found")
                 .ask(slow(FSYNC), "{{node}} fsync")
                 .ask(slow(COMMIT), "{{node}} commit")
                 .from(&[(0.025, Colour::Red)]),
@@ -324,18 +337,20 @@ fn control_plane() -> Row {
     };
     let component = &["cluster", "node", "component"];
     let place = &["cluster", "node", "purpose", "location"];
-    let timeline = Panel::verdict("Components", components, component, each(ALIVE, &[]), unwell());
+    let timeline = Panel::verdict("Components", components, component, each(ALIVE, &[]), unwell())
+        .nothing("no control plane runs on these nodes");
     Row {
         title: "The control plane that stands on it",
         height: 8,
         panels: vec![
-            timeline.over_time("{{component}} on {{node}}").wide(10),
+            timeline.over_time("{{component}} on {{node}}").wide(8),
             Panel::new("Certificates", Kind::Table, Unit::Duration, certificates)
+                .nothing("no certificate was found")
                 .ask(each(NOT_AFTER, &[]).from_now().min_by(place), "{{node}} {{purpose}} {{location}}")
                 .value_name("ends in")
                 .base(Colour::Red)
                 .from(&[(WEEK, Colour::Orange), (4.0 * WEEK, Colour::Green)])
-                .wide(14),
+                .wide(16),
         ],
     }
 }

@@ -6,7 +6,7 @@ use leadline::metric::Descriptor;
 
 use super::{ANNOUNCER, CONFLICT, FAILOVERS, HELD, LAST_FAILOVER, REACHABLE, SLOW, VIP};
 use crate::board::{
-    Annotation, Board, Colour, Kind, Panel, Row, Text, Unit, Variable, all, all_buckets, each,
+    Annotation, Board, Colour, HALF, Kind, Panel, Row, Text, Unit, Variable, all, all_buckets, each,
 };
 use crate::expression::{Expression, Matcher, Window, family, is, is_not, like};
 use crate::overview;
@@ -93,6 +93,7 @@ pub fn announced(chosen: &[Matcher]) -> Panel {
         otherwise: "two at once are a split brain: can the nodes hear each other's advertisements? None: the daemon is dead everywhere.",
     };
     Panel::new("Who announces it, on the wire", Kind::Timeline, Unit::Count, text)
+        .nothing("no virtual address was heard of")
         .ask(all(ANNOUNCER, chosen).max_by(&["cluster", "vip", "source"]), "{{vip}} by {{source}}")
         .words(&[(0, "silent", Colour::Grey), (1, "announces", Colour::Green)])
 }
@@ -116,9 +117,9 @@ fn now() -> Row {
     let grown = all(FAILOVERS, &[CHOSEN]).increase(Window::Range);
     Row {
         title: "How is it now?",
-        height: 5,
+        height: 4,
         panels: vec![
-            verdict(VIP, &[CHOSEN]).wide(6),
+            verdict(VIP, &[CHOSEN]).wide(5),
             Panel::new("Holder", Kind::Names, Unit::Count, holder)
                 .ask(
                     all(HELD, &[CHOSEN]).max_by(&["cluster", "vip", "node"]).equals(1),
@@ -126,18 +127,34 @@ fn now() -> Row {
                 )
                 .base(Colour::Blue)
                 .nothing("no node")
-                .wide(6),
+                .wide(5),
             Panel::new("Last failover, without service", Kind::Stat, Unit::Seconds, last)
                 .ask(all(LAST_FAILOVER, &[CHOSEN, is("phase", "total")]).max_by(VIP), "{{vip}}")
                 .from(&[(1.0, Colour::Yellow), (f64::from(SLOW), Colour::Red)])
                 .nothing("none seen")
-                .wide(6),
+                .wide(5),
             Panel::new("Failovers", Kind::Stat, Unit::Count, count)
                 .ask(grown.sum_by(&["cluster", "vip", "node"]).max_by(VIP), "{{vip}}")
-                .from(&[(1.0, Colour::Yellow), (5.0, Colour::Orange)])
-                .wide(6),
+                .from(&[(HALF, Colour::Yellow), (5.0 - HALF, Colour::Orange)])
+                .nothing("not seen")
+                .wide(4),
+            certificate(),
         ],
     }
+}
+
+fn certificate() -> Panel {
+    let text = Text {
+        shows: "The time until the certificate ends that the service showed last.",
+        normal: "weeks.",
+        otherwise: "below a week renew it, and restart the server if it does not read its file again.",
+    };
+    Panel::new("Certificate ends in", Kind::Stat, Unit::Duration, text)
+        .ask(all(NOT_AFTER, &[CHOSEN]).from_now().min_by(PORT), "{{vip}}:{{port}}")
+        .base(Colour::Red)
+        .from(&[(WEEK, Colour::Orange), (4.0 * WEEK, Colour::Green)])
+        .nothing("no TLS seen")
+        .wide(5)
 }
 
 fn owners() -> Row {
@@ -158,10 +175,12 @@ fn owners() -> Row {
         height: 8,
         panels: vec![
             Panel::new("Who has it, by node", Kind::Timeline, Unit::Count, held)
+                .nothing("no virtual address is known")
                 .ask(each(HELD, &[CHOSEN]).max_by(node), "{{vip}} on {{node}}")
                 .words(&[(0, "not here", Colour::Grey), (1, "has it", Colour::Green)]),
             announced(&[CHOSEN]),
             Panel::new("Conflicts, duplicates, stale neighbours", Kind::Timeline, Unit::Count, trouble)
+                .nothing("no virtual address is known")
                 .ask(of(CONFLICT, VIP), "{{vip}} split brain")
                 .ask(of(DUPLICATE, VIP), "{{vip}} duplicate")
                 .ask(of(STALE, node), "{{vip}} stale on {{node}}")
@@ -197,9 +216,10 @@ fn moves() -> Row {
     let cause = &["cluster", "vip", "cause"];
     Row {
         title: "How does it move?",
-        height: 7,
+        height: 8,
         panels: vec![
             Panel::new("Failovers by cause", Kind::Bars, Unit::Count, causes)
+                .nothing("no virtual address is known")
                 .ask(all(FAILOVERS, &[CHOSEN]).increase(Window::Rate).max_by(cause), "{{vip}} {{cause}}")
                 .wide(6),
             Panel::new("Phases of the last failover", Kind::Lines, Unit::Seconds, phases)
@@ -209,11 +229,14 @@ fn moves() -> Row {
                 .steps()
                 .wide(6),
             Panel::new("Gaps between advertisements", Kind::Lines, Unit::Of("intervals"), gaps)
+                .nothing("no VRRP was heard")
                 .ask(gap, "{{vrid}} {{family}} {{source}}")
                 .from(&[(2.0, Colour::Orange), (3.0, Colour::Red)])
                 .wide(6),
             Panel::new("Priorities", Kind::Lines, Unit::Count, priority)
+                .nothing("no VRRP was heard")
                 .ask(all(PRIORITY, &[]).max_by(router), "{{vrid}} {{family}} {{source}}")
+                .around()
                 .steps()
                 .wide(6),
         ],
@@ -231,6 +254,7 @@ fn durations() -> Panel {
     let grown = all_buckets(PHASES, &[CHOSEN]).increase(Window::Range).sum_by(&observed);
     let phases = grown.quantile(0.95).above(0).max_by(&["cluster", "vip", "phase"]);
     Panel::new("Failover times, 95th percentile", Kind::Table, Unit::Seconds, text)
+        .nothing("no failover within the time shown")
         .ask(phases, "{{vip}} {{phase}}")
         .value_name("took")
         .from(&[(f64::from(SLOW), Colour::Red)])
@@ -248,11 +272,6 @@ fn service() -> Row {
         normal: "0.",
         otherwise: "refused: nobody listens at the holder. timeout: packets are dropped. http_status: it answers and is not ready.",
     };
-    let certificate = Text {
-        shows: "The time until the certificate ends that the service showed last.",
-        normal: "weeks.",
-        otherwise: "below a week renew it, and restart the server if it does not read its file again.",
-    };
     let result = &["cluster", "vip", "port", "result"];
     let bad = all(PROBES, &[CHOSEN, is_not("result", "ok")]).rate(Window::Rate).sum_by(result);
     let timed = ["cluster", "node", "vip", "port", "phase", "le"];
@@ -262,23 +281,19 @@ fn service() -> Row {
         height: 7,
         panels: vec![
             Panel::new("Reachable from each node", Kind::Timeline, Unit::Count, reachable)
+                .nothing("no node probes a virtual address")
                 .ask(
                     each(REACHABLE, &[CHOSEN]).max_by(&["cluster", "node", "vip", "port"]),
                     "{{vip}}:{{port}} from {{node}}",
                 )
                 .words(&[(0, "not answered", Colour::Red), (1, "answered", Colour::Green)])
-                .wide(6),
+                .wide(8),
             Panel::new("Failed probes", Kind::Lines, Unit::PerSecond, failed)
+                .nothing("no node probes a virtual address")
                 .ask(bad, "{{vip}}:{{port}} {{result}}")
                 .from(&[(0.01, Colour::Red)])
-                .wide(6),
+                .wide(8),
             probe_times(took.max_by(&["cluster", "vip", "port", "phase"])),
-            Panel::new("Certificate ends in", Kind::Stat, Unit::Duration, certificate)
-                .ask(all(NOT_AFTER, &[CHOSEN]).from_now().min_by(PORT), "{{vip}}:{{port}}")
-                .base(Colour::Red)
-                .from(&[(WEEK, Colour::Orange), (4.0 * WEEK, Colour::Green)])
-                .nothing("no TLS seen")
-                .wide(6),
         ],
     }
 }
@@ -290,8 +305,9 @@ fn probe_times(took: Expression) -> Panel {
         otherwise: "a slow connect is the network's, a slow http the server's: see etcd, on which the API server waits.",
     };
     Panel::new("Steps of a probe, 95th percentile", Kind::Lines, Unit::Seconds, text)
+        .nothing("no node probes a virtual address")
         .ask(took, "{{vip}}:{{port}} {{phase}}")
-        .wide(6)
+        .wide(8)
 }
 
 /// The states of a server, by their numbers from 1.
@@ -317,8 +333,10 @@ fn servers() -> Panel {
     let states = states.reduce(Expression::or).map(|all| all.sum_by(server));
     let words: Vec<_> =
         STATES.into_iter().zip(1..).map(|((state, colour), number)| (number, state, colour)).collect();
-    let mut timeline =
-        Panel::new("HAProxy's servers", Kind::Timeline, Unit::Count, text).words(&words).wide(6);
+    let mut timeline = Panel::new("HAProxy's servers", Kind::Timeline, Unit::Count, text)
+        .words(&words)
+        .nothing("no HAProxy was found")
+        .wide(8);
     if let Some(states) = states {
         timeline = timeline.ask(states, "{{backend}}/{{server}} on {{node}}");
     }
@@ -345,29 +363,32 @@ fn behind() -> Row {
     let listener = &["cluster", "node", "vip", "port", "process", "local_address"];
     Row {
         title: "What is behind it?",
-        height: 8,
+        height: 6,
         panels: vec![
             servers(),
             Panel::new("HAProxy's last checks", Kind::Table, Unit::Count, checks)
+                .nothing("no HAProxy was found")
                 .ask(
                     each(CHECK_RESULT, &[]).max_by(result).equals(1),
                     "{{node}} {{backend}} {{server}} {{result}}",
                 )
-                .wide(5),
+                .wide(9),
             Panel::new("Servers that take connections", Kind::Lines, Unit::Count, active)
+                .nothing("no HAProxy was found")
                 .ask(
                     each(ACTIVE_SERVERS, &[]).max_by(&["cluster", "node", "backend"]),
                     "{{backend}} on {{node}}",
                 )
                 .steps()
-                .wide(4),
+                .wide(7),
             Panel::new("Who listens", Kind::Table, Unit::Count, listeners)
+                .nothing("nobody listens at a virtual address")
                 .ask(
                     each(LISTENER, &[CHOSEN]).max_by(listener),
                     "{{vip}} {{port}} {{process}} {{local_address}} {{node}}",
                 )
-                .wide(5),
-            durations().wide(4),
+                .wide(14),
+            durations().wide(10),
         ],
     }
 }

@@ -1,13 +1,16 @@
 //! The lab as a program: it starts labs, shows the demo, and builds what both need.
 
-use std::io::Write as _;
+use std::io::{BufRead as _, Write as _};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use lab::{Backend, Flannel, Kubernetes, Lab, LabOptions, demo};
+use lab::showcase::Event;
+use lab::{Backend, Flannel, Kubernetes, Lab, LabOptions, Showcase, demo, prometheus};
 
 const USAGE: &str = "usage: lab up [--host-gw] [--ipv6] [--no-flannel]   ends with its standard input
        lab kubernetes                                 a lab with all of Kubernetes; ends likewise
+       lab boards                                     a lab with all that the boards show; a line of standard input
+                                                      each makes leader, failover, agent, quorum, vip or heal happen
        lab demo [--for SECONDSs] [--host-gw]          ends after that time, or by Ctrl-C
        lab prepare                                    builds the components that are not there yet
        lab clean                                      removes what killed labs left
@@ -22,6 +25,7 @@ fn main() -> Result<()> {
     match words.split_first() {
         Some((&"up", flags)) => up(flags),
         Some((&"kubernetes", [])) => kubernetes(),
+        Some((&"boards", [])) => boards(),
         Some((&"demo", flags)) => demo::run(demo_options(flags)?),
         Some((&"prepare", [])) => prepare(),
         Some((&"clean", [])) => say(&format!("removed: {}", lab::clean_stale()?.join(" "))),
@@ -92,16 +96,44 @@ fn kubernetes() -> Result<()> {
     stay(lab)
 }
 
+fn boards() -> Result<()> {
+    lab::tools::prepare(&mut |line| drop(say(line)))?;
+    let start = Instant::now();
+    let lab = Lab::start(&LabOptions::default())?;
+    let mut showcase = Showcase::start(&lab)?;
+    say(&format!("up in {:.2?}", start.elapsed()))?;
+    say(&format!("prometheus: nsenter -t {} -n, {}", lab.switch()?.holder_pid(), prometheus::ADDRESS))?;
+    introduce(&lab)?;
+    for line in std::io::stdin().lock().lines() {
+        let line = line?;
+        // A wrong word or a fault that is there already ends nothing.
+        match Event::parse(line.trim()).and_then(|event| showcase.happen(event)) {
+            Ok(()) => say(&format!("{line}: done"))?,
+            Err(error) => say(&format!("{line}: {error:#}"))?,
+        }
+    }
+    drop(showcase);
+    end(lab)
+}
+
 /// Says how to look into a lab, and shuts it down at the end of standard input.
 fn stay(lab: Lab) -> Result<()> {
+    introduce(&lab)?;
+    std::io::copy(&mut std::io::stdin(), &mut std::io::sink())?;
+    end(lab)
+}
+
+fn introduce(lab: &Lab) -> Result<()> {
     for node in lab.nodes() {
         let pid = node.machine().holder_pid();
         say(&format!("node{}: nsenter -t {pid} -n -m -u -i -C", node.index()))?;
     }
     // Whoever reads this line knows that all is there, and by which names.
     let keeper = lab.keeper_pid().unwrap_or_default();
-    say(&format!("ready {} keeper {keeper}", lab.name()))?;
-    std::io::copy(&mut std::io::stdin(), &mut std::io::sink())?;
+    say(&format!("ready {} keeper {keeper}", lab.name()))
+}
+
+fn end(lab: Lab) -> Result<()> {
     let start = Instant::now();
     lab.shutdown()?;
     say(&format!("down in {:.2?}", start.elapsed()))

@@ -1,0 +1,189 @@
+//! A cluster with all that the boards speak of but a tunnel: etcd and a control plane, a virtual address, HAProxy, pods,
+//! and a Prometheus that scrapes the agents; and the faults that the boards are there for.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::agent::{Agent, AgentOptions};
+use crate::cluster::Lab;
+use crate::control_plane::{ControlPlane, Options};
+use crate::etcd::{Etcd, EtcdOptions, Version};
+use crate::haproxy::{self, Haproxy, SERVERS, Server};
+use crate::keepalived::{Spec, Trio};
+use crate::node::Node;
+use crate::pod::{Pod, PodSpec};
+use crate::prometheus::{Prometheus, listen_address};
+use crate::tls::{Certificate, TlsServer};
+
+/// The port of the API server, and of who stands in for it on the other nodes.
+const PORT: u16 = 6443;
+
+/// The time that an agent may take to start on a busy machine.
+const START: Duration = Duration::from_mins(1);
+
+/// The time that etcd may take to be healthy again.
+const HEAL: Duration = Duration::from_mins(1);
+
+/// The cluster. It must be dropped before its lab is shut down.
+pub struct Showcase<'lab> {
+    lab: &'lab Lab,
+    agents: Vec<Agent>,
+    /// The daemons of the virtual address.
+    pub trio: Trio,
+    /// The store of the control plane.
+    pub etcd: Etcd,
+    /// It scrapes every agent.
+    pub prometheus: Prometheus<'lab>,
+    _plane: ControlPlane,
+    _servers: Vec<TlsServer>,
+    _haproxy: (Haproxy, Vec<Server>),
+    _pods: Vec<Pod>,
+}
+
+/// What can be done to a showcase.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// etcd gets another leader.
+    Leader,
+    /// The node with the highest priority gives the virtual address away, or takes it back.
+    Failover,
+    /// The agent of node3 begins anew.
+    Agent,
+    /// Two of three members of etcd are killed.
+    Quorum,
+    /// Every daemon of the virtual address is stopped.
+    Vip,
+    /// All that was stopped is started again.
+    Heal,
+}
+
+impl Event {
+    /// All of them, by their words.
+    pub const ALL: [(&str, Self); 6] = [
+        ("leader", Self::Leader),
+        ("failover", Self::Failover),
+        ("agent", Self::Agent),
+        ("quorum", Self::Quorum),
+        ("vip", Self::Vip),
+        ("heal", Self::Heal),
+    ];
+
+    /// By its word.
+    pub fn parse(word: &str) -> Result<Self> {
+        let found = Self::ALL.iter().find(|(name, _)| *name == word).map(|(_, event)| *event);
+        found.with_context(|| format!("`{word}` is none of {}", Self::ALL.map(|(name, _)| name).join(", ")))
+    }
+}
+
+fn agent(node: &Node) -> Result<Agent> {
+    // etcd has no manifest here that says how long its election timeout is.
+    let arguments =
+        vec![listen_address(node)?, "--collector.path=on".into(), "--etcd.election-timeout=1s".into()];
+    Agent::start(node, &AgentOptions { arguments, limit: START, ..AgentOptions::default() })
+}
+
+/// A load balancer on a port of its own, whose servers are ready.
+fn load_balancer(node: &Node) -> Result<(Haproxy, Vec<Server>)> {
+    let servers = SERVERS.iter().map(|(_, address)| Server::start(node, *address)).collect::<Result<_>>()?;
+    let frontend: SocketAddr = "127.0.0.1:7443".parse().context("an address")?;
+    Ok((Haproxy::start(node, &haproxy::Spec { frontend, ..haproxy::Spec::default() })?, servers))
+}
+
+impl<'lab> Showcase<'lab> {
+    /// Starts it in a lab of three nodes with flannel, and waits until every agent has been scraped.
+    pub fn start(lab: &'lab Lab) -> Result<Self> {
+        let etcd = Etcd::start(lab, &EtcdOptions { version: Version::V3_6, ..EtcdOptions::default() })?;
+        let plane = ControlPlane::start(lab.node(1)?, &etcd, &Options::default())?;
+        let certificate = Certificate::new(lab.node(2)?, 60)?;
+        let serve = |index| TlsServer::start(lab.node(index)?, PORT, &certificate);
+        Ok(Self {
+            lab,
+            _plane: plane,
+            _servers: [2, 3].into_iter().map(serve).collect::<Result<_>>()?,
+            _haproxy: load_balancer(lab.node(1)?)?,
+            trio: Trio::start(lab, &Spec::default())?,
+            agents: lab.nodes().iter().map(agent).collect::<Result<_>>()?,
+            _pods: lab.nodes().iter().map(|node| node.pod(PodSpec::new("pod"))).collect::<Result<_>>()?,
+            prometheus: Prometheus::start(lab)?,
+            etcd,
+        })
+    }
+
+    /// Makes it happen.
+    pub fn happen(&mut self, event: Event) -> Result<()> {
+        match event {
+            Event::Leader => self.change_leader(),
+            Event::Failover => self.fail_over(),
+            Event::Agent => self.restart_agent(),
+            Event::Quorum => self.kill_members(2),
+            Event::Vip => self.stop_daemons(),
+            Event::Heal => self.heal(),
+        }
+    }
+
+    fn change_leader(&mut self) -> Result<()> {
+        let follower = *self.etcd.followers()?.first().context("no member of etcd follows another one")?;
+        self.etcd.move_leader(follower)
+    }
+
+    fn fail_over(&mut self) -> Result<()> {
+        let first = self.trio.daemon(1)?;
+        if first.is_running()? { first.terminate().map(drop) } else { first.restart() }
+    }
+
+    fn restart_agent(&mut self) -> Result<()> {
+        self.agents.pop().context("no agent runs on node3")?.sigterm()?;
+        self.agents.push(agent(self.lab.node(3)?)?);
+        Ok(())
+    }
+
+    /// Kills that many members, followers first.
+    pub fn kill_members(&mut self, count: usize) -> Result<()> {
+        let leader = self.etcd.leader();
+        let mut working = self.etcd.working();
+        working.sort_by_key(|member| leader == Some(*member));
+        let Some(victims) = working.get(..count) else { bail!("only {working:?} of etcd still run") };
+        victims.iter().try_for_each(|member| self.etcd.kill(*member).map(drop))
+    }
+
+    /// Stops every daemon of the virtual address that still runs.
+    pub fn stop_daemons(&mut self) -> Result<()> {
+        for node in self.lab.nodes() {
+            let daemon = self.trio.daemon(node.index())?;
+            if daemon.is_running()? {
+                daemon.terminate()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn heal(&mut self) -> Result<()> {
+        let working = self.etcd.working();
+        for member in self.etcd.numbers().into_iter().filter(|member| !working.contains(member)) {
+            self.etcd.restart(member)?;
+        }
+        for node in self.lab.nodes() {
+            let daemon = self.trio.daemon(node.index())?;
+            if !daemon.is_running()? {
+                daemon.restart()?;
+            }
+        }
+        self.etcd.wait_healthy(HEAL)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_event_has_a_word_and_a_wrong_word_is_told_them() {
+        for (word, event) in Event::ALL {
+            assert_eq!(Event::parse(word).unwrap(), event);
+        }
+        let error = Event::parse("quorom").unwrap_err().to_string();
+        assert!(error.contains("`quorom`") && error.contains("quorum"), "{error}");
+    }
+}
