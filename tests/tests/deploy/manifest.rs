@@ -71,9 +71,8 @@ fn the_pod_may_do_what_the_agent_needs_and_nothing_else() -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn the_account_lists_pods_and_nodes_and_nothing_else() -> Result<()> {
-    let objects = shipped("base")?;
+/// What the roles allow, all of it by `list` and `watch`: resources with their namespace.
+fn granted(objects: &[Value]) -> Result<BTreeSet<String>> {
     let mut granted = BTreeSet::new();
     for role in objects.iter().filter(|object| object["kind"] == "ClusterRole" || object["kind"] == "Role") {
         for rule in role["rules"].as_array().context("no rules")? {
@@ -83,11 +82,30 @@ fn the_account_lists_pods_and_nodes_and_nothing_else() -> Result<()> {
             granted.extend(resources.map(|resource| format!("{resource} in {place}")));
         }
     }
-    let expected = ["nodes in every namespace", "pods in every namespace"];
-    ensure!(granted == BTreeSet::from(expected.map(str::to_owned)), "{granted:?}");
+    Ok(granted)
+}
+
+#[test]
+fn the_account_lists_pods_and_nodes_and_on_the_control_plane_leases() -> Result<()> {
+    let everywhere = ["nodes in every namespace", "pods in every namespace"].map(str::to_owned);
+    let objects = shipped("base")?;
+    ensure!(granted(&objects)? == BTreeSet::from(everywhere.clone()), "{:?}", granted(&objects)?);
     let subjects = objects.iter().filter_map(|object| object.get("subjects"));
     let account = json!([{"kind": "ServiceAccount", "name": "leadline", "namespace": "leadline"}]);
     ensure!(subjects.clone().count() == 1 && subjects.clone().all(|subject| *subject == account));
+
+    let objects = with(&["control-plane"])?;
+    let mut expected = BTreeSet::from(everywhere);
+    expected.insert("leases in kube-system".to_owned());
+    ensure!(granted(&objects)? == expected, "{:?}", granted(&objects)?);
+    let mut subjects = objects.iter().filter_map(|object| object.get("subjects"));
+    ensure!(subjects.all(|subject| *subject == account), "{account}");
+    let follows = |name: &str| -> Result<bool> {
+        let container = &object(&objects, "DaemonSet", name)?["spec"]["template"]["spec"]["containers"][0];
+        let wanted = json!({"name": "LEADLINE_KUBERNETES_LEASES", "value": "true"});
+        Ok(container["env"].as_array().context("no env")?.contains(&wanted))
+    };
+    ensure!(!follows("leadline")? && follows("leadline-control-plane")?, "who follows leases");
     Ok(())
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use lab::process::wait_for;
 use lab::scrape::Samples;
 use lab::{Agent, AgentOptions, Kubernetes, Lab, Node, Part, Place};
 
@@ -102,7 +103,7 @@ fn wait_pods(cluster: &Kubernetes, agent: &Agent, node: &Node) -> Result<BTreeSe
 
 fn up(page: &Samples, expected: u64) -> bool {
     let of = |resource| page.count("leadline_kubernetes_watch_up", &[("resource", resource)]);
-    ["pods", "nodes"].map(of) == [Some(expected); 2]
+    ["pods", "nodes", "leases"].map(of) == [Some(expected); 3]
 }
 
 /// The labels `peer_node` of all families.
@@ -110,9 +111,87 @@ pub(crate) fn peers(page: &Samples) -> BTreeSet<&str> {
     page.all().iter().filter_map(|sample| sample.label("peer_node")).filter(|name| !name.is_empty()).collect()
 }
 
+/// The leases of leaders, by their names.
+const LEADERS: [(&str, Part); 2] =
+    [("kube-controller-manager", Part::ControllerManager), ("kube-scheduler", Part::Scheduler)];
+
+/// Holder and transitions of a lease, and when it was renewed.
+#[derive(Debug, PartialEq)]
+struct Lease {
+    holder: String,
+    transitions: u64,
+    renewed: f64,
+}
+
+fn lease_by_kubectl(cluster: &Kubernetes, name: &str) -> Result<Lease> {
+    let lease = cluster.get(&["lease", "--namespace", "kube-system", name])?;
+    let identity = text(&lease, "/spec/holderIdentity")?;
+    let time = text(&lease, "/spec/renewTime")?;
+    let seconds = lab::run(std::process::Command::new("date").args(["--date", time, "+%s.%N"]))?;
+    Ok(Lease {
+        holder: identity.split_once('_').context("no UUID in the identity")?.0.to_owned(),
+        transitions: lease["spec"]["leaseTransitions"].as_u64().context("no transitions")?,
+        renewed: seconds.trim().parse().context("date printed no number")?,
+    })
+}
+
+fn lease_on(page: &Samples, name: &str) -> Option<Lease> {
+    let of_lease = [("lease", name)];
+    Some(Lease {
+        holder: page.only("leadline_kubernetes_lease_holder_info", &of_lease)?.label("holder")?.to_owned(),
+        transitions: page.count("leadline_kubernetes_lease_transitions_total", &of_lease)?,
+        renewed: page.value("leadline_kubernetes_lease_renewed_timestamp_seconds", &of_lease)?,
+    })
+}
+
+/// Waits until an agent shows a lease as kubectl does: it is renewed all the time, also between two questions.
+fn wait_lease(
+    cluster: &Kubernetes,
+    agent: &Agent,
+    name: &str,
+    is_it: impl Fn(&str) -> bool,
+) -> Result<Lease> {
+    let mut last = None;
+    let waited = wait_for("a lease as kubectl shows it", LIMIT, || {
+        let before = lease_by_kubectl(cluster, name).ok()?;
+        let shown = lease_on(&agent.scrape().ok()?, name);
+        let after = lease_by_kubectl(cluster, name).ok()?;
+        let is_same = shown.as_ref().is_some_and(|shown| {
+            [&before, &after].map(|truth| (&truth.holder, truth.transitions))
+                == [(&shown.holder, shown.transitions); 2]
+                && (before.renewed - 1e-6..=after.renewed + 1e-6).contains(&shown.renewed)
+        });
+        let found = shown.filter(|shown| is_same && is_it(&shown.holder));
+        last = Some([before, after]);
+        found
+    });
+    waited.with_context(|| format!("{name}: {last:#?}"))
+}
+
+/// Kills each leader; every agent shows the next one, and tells that it is another.
+fn check_leaders(cluster: &mut Kubernetes, lab: &Lab, agents: &[Agent]) -> Result<()> {
+    let agent = agents.first().context("no agent")?;
+    for (name, part) in LEADERS {
+        let first = wait_lease(cluster, agent, name, |_| true)?;
+        let node = lab.nodes().iter().find(|node| node.name() == first.holder);
+        cluster.control_plane(node.with_context(|| format!("no node {}", first.holder))?)?.kill(part)?;
+        let second = wait_lease(cluster, agent, name, |holder| holder != first.holder)?;
+        println!("{name}: {first:?}, then {second:?}");
+        assert_eq!(second.transitions, first.transitions + 1, "{name}");
+        for agent in agents {
+            let event = wait_for("the event", LIMIT, || {
+                agent.events("lease_moved").ok()?.into_iter().find(|event| event["subject"] == name)
+            })?;
+            let expected = serde_json::json!({"from": first.holder, "to": second.holder});
+            ensure!(event["details"] == expected, "{name}: {event:#}");
+        }
+    }
+    Ok(())
+}
+
 #[test]
-fn pods_and_nodes_have_the_names_that_kubectl_shows() -> Result<()> {
-    let (lab, cluster, _) = start()?;
+fn pods_nodes_and_leaders_have_the_names_that_kubectl_shows() -> Result<()> {
+    let (lab, mut cluster, _) = start()?;
     cluster.apply(&role(&RIGHTS))?;
     let agents = agents(&lab, &cluster)?;
     cluster.apply(&deployment(3))?;
@@ -137,6 +216,7 @@ fn pods_and_nodes_have_the_names_that_kubectl_shows() -> Result<()> {
         let (level, reason) = agent.support("kubernetes")?;
         ensure!(level == "supported", "{}: {reason}", node.name());
     }
+    check_leaders(&mut cluster, &lab, &agents)?;
     drop((agents, cluster));
     lab.shutdown()
 }
@@ -158,7 +238,7 @@ fn names_stay_while_the_api_is_away() -> Result<()> {
     println!("lost {took:.1?} after the last API server");
     assert_eq!(shown(&page), truth);
     first.wait_support("kubernetes", "degraded", "cannot be reached", LIMIT)?;
-    ensure!(first.events("kubernetes_lost")?.len() == 2, "no event of the loss");
+    ensure!(first.events("kubernetes_lost")?.len() == 3, "no event of the loss");
     first.sigterm()?;
 
     // One that starts now names the pods by their log directories.
