@@ -127,7 +127,8 @@ impl Row<'_> {
                 server.state = ServerState::parse(self.text("status"));
                 server.tells_no_check = true;
                 server.check = CheckResult::parse(self.text("check_status"));
-                server.check_code = self.count("check_code")?;
+                // A 0 stands for none while a check that has failed is not done yet.
+                server.check_code = self.count("check_code")?.filter(|code| *code > 0);
                 server.downs = self.count("chkdown")?;
                 server.changed_ago = self.count("lastchg")?;
             }
@@ -240,6 +241,13 @@ mod tests {
         assert_eq!((reading.servers.len(), reading.backends["be"].is_up), (1, Some(false)));
         assert_eq!(reading.backends["be"].sessions, None);
         assert_eq!(parse("# pxname,svname,status\n\n"), Err(ParseError::NoColumn("type")));
+    }
+
+    #[test]
+    fn a_check_without_a_status_has_no_code() {
+        let text = "# pxname,svname,type,status,check_status,check_code\nbe,one,2,DOWN,L7STS,0\n\n";
+        let server = server(&parse(text).unwrap(), "be", "one");
+        assert_eq!((server.check, server.check_code), (Some(CheckResult::L7Sts), None));
     }
 
     #[test]
