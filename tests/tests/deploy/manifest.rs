@@ -22,6 +22,16 @@ const ETCD: [&str; 6] = [
     "/etc/kubernetes/pki/etcd/server.crt",
 ];
 
+/// Files of the etcd of k3s, on its servers.
+const K3S_ETCD: [&str; 6] = [
+    "/var/lib/rancher/k3s/server/db/etcd/config",
+    "/var/lib/rancher/k3s/server/tls/etcd/client.crt",
+    "/var/lib/rancher/k3s/server/tls/etcd/client.key",
+    "/var/lib/rancher/k3s/server/tls/etcd/peer-server-client.crt",
+    "/var/lib/rancher/k3s/server/tls/etcd/server-ca.crt",
+    "/var/lib/rancher/k3s/server/tls/etcd/server-client.crt",
+];
+
 /// Paths that are the same on the host and in the container.
 fn same(paths: &[&str]) -> BTreeSet<(String, String)> {
     paths.iter().map(|path| ((*path).to_owned(), (*path).to_owned())).collect()
@@ -164,6 +174,23 @@ fn sockets_and_files_of_others_are_mounted_where_they_were_asked_for() -> Result
             let found = mounts(object(&objects, "DaemonSet", name)?)?;
             ensure!(found == same(&[&EVERYWHERE[..], &[path]].concat()), "{name}: {found:?}");
         }
+    }
+    Ok(())
+}
+
+#[test]
+fn what_only_servers_have_is_mounted_there_alone() -> Result<()> {
+    let components: [(&str, &[&str]); 3] = [
+        ("k3s-etcd-certs", &K3S_ETCD),
+        ("haproxy-config", &["/etc/haproxy/haproxy.cfg"]),
+        ("haproxy-socket", &["/run/haproxy"]),
+    ];
+    for (component, paths) in components {
+        let objects = with(&["control-plane", component])?;
+        let found = mounts(object(&objects, "DaemonSet", "leadline")?)?;
+        ensure!(found == same(&EVERYWHERE), "{component}: {found:?}");
+        let found = mounts(object(&objects, "DaemonSet", "leadline-control-plane")?)?;
+        ensure!(found == same(&[&EVERYWHERE[..], paths].concat()), "{component}: {found:?}");
     }
     Ok(())
 }

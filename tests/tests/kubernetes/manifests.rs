@@ -21,10 +21,22 @@ const LIMIT: Duration = Duration::from_mins(1);
 const NAMESPACE: &str = "leadline";
 const LABEL: &str = "app.kubernetes.io/name=leadline";
 /// What a node of this cluster has, and what therefore must be measured there.
-const SUPPORTED: [&str; 9] =
-    ["control_plane", "etcd", "kubernetes", "overlay", "program", "tap", "tcp", "tcp_port", "traffic"];
+const SUPPORTED: [&str; 10] = [
+    "control_plane",
+    "etcd",
+    "haproxy",
+    "kubernetes",
+    "overlay",
+    "program",
+    "tap",
+    "tcp",
+    "tcp_port",
+    "traffic",
+];
+/// What the overlay does not have by itself, and this cluster needs.
+const COMPONENTS: [&str; 3] = ["flannel", "haproxy-config", "haproxy-socket"];
 
-/// The overlay for kubeadm with flannel, in a directory of the lab.
+/// The overlay for kubeadm with flannel and HAProxy, in a directory of the lab.
 fn overlay(lab: &Lab) -> Result<PathBuf> {
     let directory = lab.scratch().join("overlay");
     fs::create_dir_all(&directory).with_context(|| format!("create {}", directory.display()))?;
@@ -34,7 +46,7 @@ fn overlay(lab: &Lab) -> Result<PathBuf> {
     let shipped = format!("{up}{}", shipped.strip_prefix("/")?.display());
     let mut text = json!({
         "resources": [format!("{shipped}/overlays/kubeadm-ha")],
-        "components": [format!("{shipped}/components/flannel")],
+        "components": COMPONENTS.map(|component| format!("{shipped}/components/{component}")),
     });
     // On a machine with both versions of cgroups the second is below the first.
     if Path::new("/sys/fs/cgroup/unified").exists() {
