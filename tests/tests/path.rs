@@ -14,7 +14,7 @@ use lab::scrape::Samples;
 use lab::witness::{ensure_precise, measured};
 use lab::{Agent, AgentOptions, Delay, Firewall, Flannel, Lab, LabOptions, Place, process};
 use nix::sys::signal::Signal;
-use path::truth::{self, Watch};
+use path::truth::{self, Truth, Watch};
 
 const LIMIT: Duration = Duration::from_secs(20);
 const PORT: u16 = 9862;
@@ -22,6 +22,9 @@ const LAYERS: [&str; 2] = ["underlay", "overlay"];
 const DIRECTIONS: [&str; 3] = ["forward", "reverse", "unknown"];
 /// Bytes of a plain STAMP packet (RFC 8762, 4.2.1).
 const STAMP: usize = 44;
+/// Answers after which the agent's jitter may have been told, and how far from tcpdump's it may be at least.
+const JITTER_LAST: usize = 6;
+const JITTER_ERROR: f64 = 10e-6;
 /// Round trips in the agent's median.
 const RECENT: usize = 64;
 
@@ -67,17 +70,78 @@ fn after(agent: &Agent, layer: &str, probes: u64) -> Result<Samples> {
     Ok(agent.wait_page(&what, LIMIT, "leadline_path_", |page| sent(page, layer) >= Some(goal))?.0)
 }
 
-/// The agent's median and tcpdump's of the last round trips on each layer, as they are from now on.
+/// The agent's jitter is tcpdump's after one of the last answers: the last ones may not be complete yet at a scrape.
+#[expect(clippy::print_stdout, reason = "the figures are worth reading")]
+fn check_jitter(page: &Samples, truth: &Truth, name: &str, layer: &str) -> Result<()> {
+    let told = ["forward", "reverse"]
+        .map(|way| page.value("leadline_path_jitter_seconds", &[("layer", layer), ("direction", way)]));
+    for (way, told) in told.into_iter().enumerate() {
+        let told = told.context("no jitter")?;
+        let last: Vec<f64> = truth.jitter(layer, JITTER_LAST).iter().map(|ways| ways[way]).collect();
+        let nearest = last.iter().copied().min_by(|a, b| (a - told).abs().total_cmp(&(b - told).abs()));
+        let nearest = nearest.context("no round trips")?;
+        println!(
+            "{name} {layer} {}: jitter {:.1} us, tcpdump {:.1} us",
+            DIRECTIONS[way],
+            told * 1e6,
+            nearest * 1e6
+        );
+        let is_near = (told - nearest).abs() < (0.2 * nearest).max(JITTER_ERROR);
+        ensure_precise(is_near, || format!("{name} {layer}: jitter of {told} s, tcpdump has {last:?}"))?;
+    }
+    Ok(())
+}
+
+/// What the agent has sent between two scrapes is what tcpdump saw meanwhile, but for one about each scrape.
+#[expect(clippy::print_stdout, reason = "the figures are worth reading")]
+fn check_sent(pages: [&Samples; 2], times: [Duration; 2], truth: &Truth, layer: &str) -> Result<()> {
+    let [before, after] = pages.map(|page| sent(page, layer));
+    let told = after.context("nothing sent")? - before.context("nothing sent")?;
+    let seen = truth.sent(layer, times) as u64;
+    println!("{layer}: {told} probes sent, tcpdump saw {seen}");
+    ensure!(told > 100, "{layer}: {told} probes sent");
+    ensure_precise(told.abs_diff(seen) <= 2, || format!("{layer}: {told} probes sent, tcpdump saw {seen}"))
+}
+
+/// The round trips that the agent has counted between two scrapes are as many as tcpdump saw, and as long on average.
+#[expect(clippy::print_stdout, reason = "the figures are worth reading")]
+fn check_mean(pages: [&Samples; 2], times: [Duration; 2], truth: &Truth, layer: &str) -> Result<()> {
+    let part = |page: &Samples, part| {
+        page.value(&format!("leadline_path_rtt_seconds_{part}"), &[("layer", layer)])
+            .context("no round trips")
+    };
+    let grown = |name| Ok::<f64, anyhow::Error>(part(pages[1], name)? - part(pages[0], name)?);
+    let (count, seen) = (grown("count")?, truth.arrived(layer, times));
+    let told = grown("sum")? / count;
+    let mean = seen.iter().sum::<f64>() / f64::from(u32::try_from(seen.len())?);
+    println!(
+        "{layer}: {count} round trips of {:.1} us, tcpdump {} of {:.1} us",
+        told * 1e6,
+        seen.len(),
+        mean * 1e6
+    );
+    let is_near = (count - f64::from(u32::try_from(seen.len())?)).abs() <= 3.0 && (told - mean).abs() < 20e-6;
+    ensure_precise(is_near, || {
+        format!("{layer}: {count} round trips of {told} s, tcpdump {} of {mean} s", seen.len())
+    })
+}
+
+/// The agent's median, jitter and number of probes and tcpdump's on each layer, as they are from now on.
 #[expect(clippy::print_stdout, reason = "the figures are worth reading")]
 fn compare(lab: &Lab, agent: &Agent, delay: &str, least: Duration) -> Result<()> {
     let watch = Watch::start(lab.node(1)?, lab.node(2)?)?;
+    let (first, begin) = (agent.scrape()?, truth::now()?);
     // The agent's median is then of captured probes alone.
-    let page = after(agent, "overlay", 2 * RECENT as u64)?;
-    let rounds = watch.stop()?;
+    after(agent, "overlay", 2 * RECENT as u64)?;
+    let (page, end) = (agent.scrape()?, truth::now()?);
+    let seen = watch.stop()?;
     for layer in LAYERS {
+        check_sent([&first, &page], [begin, end], &seen, layer)?;
+        check_mean([&first, &page], [begin, end], &seen, layer)?;
+        check_jitter(&page, &seen, delay, layer)?;
         let median =
             page.value("leadline_path_rtt_median_seconds", &[("layer", layer)]).context("no median")?;
-        let truth = truth::median(&rounds, layer, RECENT)?;
+        let truth = seen.median(layer, RECENT)?;
         let error = median - truth.as_secs_f64();
         println!(
             "{delay} {layer}: agent {:.1} us, tcpdump {:.1} us, error {:.1} us",

@@ -35,6 +35,16 @@ pub(crate) struct Round {
     layer: &'static str,
     arrived: Duration,
     rtt: Duration,
+    /// The time there and the time back in seconds.
+    transits: [f64; 2],
+}
+
+/// What both captures have of the sender's probes.
+pub(crate) struct Truth {
+    /// In the order of the answers.
+    rounds: Vec<Round>,
+    /// When each probe left, by its layer.
+    sent: Vec<(&'static str, Duration)>,
 }
 
 impl Watch {
@@ -44,9 +54,9 @@ impl Watch {
         Ok(Self { sender: capture(sender)?, reflector: capture(reflector)? })
     }
 
-    /// The round trips of the sender's probes that were seen whole until now, without their time at the reflector.
-    pub(crate) fn stop(mut self) -> Result<Vec<Round>> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?;
+    /// The sender's probes, and the round trips that were seen whole until now, without their time at the reflector.
+    pub(crate) fn stop(mut self) -> Result<Truth> {
+        let now = now()?;
         for capture in [&mut self.sender, &mut self.reflector] {
             capture.wait_until("a later frame", LIMIT, |frames| {
                 frames.last().is_some_and(|frame| frame.time > now)
@@ -55,13 +65,76 @@ impl Watch {
         let sender = Ends::of(&self.sender.stop()?);
         let reflector = Ends::of(&self.reflector.stop()?);
         let rounds = sender.answers.iter().filter_map(|(key, arrived)| {
-            let whole = arrived.checked_sub(*sender.requests.get(key)?)?;
-            let residence = reflector.answers.get(key)?.checked_sub(*reflector.requests.get(key)?)?;
+            let (left, sent) = (sender.requests.get(key)?, reflector.answers.get(key)?);
+            let received = reflector.requests.get(key)?;
             // A probe of the other node was longer there than here: it is none.
-            Some(Round { layer: key.0, arrived: *arrived, rtt: whole.checked_sub(residence)? })
+            let rtt = arrived.checked_sub(*left)?.checked_sub(sent.checked_sub(*received)?)?;
+            let transits =
+                [(received, left), (arrived, sent)].map(|(to, from)| seconds(*to) - seconds(*from));
+            Some(Round { layer: key.0, arrived: *arrived, rtt, transits })
         });
-        Ok(rounds.filter(|round: &Round| round.arrived <= now).collect())
+        let mut rounds: Vec<Round> = rounds.filter(|round| round.arrived <= now).collect();
+        rounds.sort_by_key(|round| round.arrived);
+        // Those of the other node leave there.
+        let own = sender
+            .requests
+            .iter()
+            .filter(|(key, left)| reflector.requests.get(*key).is_none_or(|received| received >= *left));
+        Ok(Truth { rounds, sent: own.map(|(key, left)| (key.0, *left)).collect() })
     }
+}
+
+impl Truth {
+    /// The round trips on a layer, in the order of the answers.
+    fn on(&self, layer: &str) -> Vec<&Round> {
+        self.rounds.iter().filter(|round| round.layer == layer).collect()
+    }
+
+    /// Probes that left on a layer between two moments.
+    pub(crate) fn sent(&self, layer: &str, between: [Duration; 2]) -> usize {
+        let [from, to] = between;
+        self.sent.iter().filter(|(of, left)| *of == layer && (from..to).contains(left)).count()
+    }
+
+    /// Round trips in seconds on a layer whose answers came between two moments.
+    pub(crate) fn arrived(&self, layer: &str, between: [Duration; 2]) -> Vec<f64> {
+        let [from, to] = between;
+        let rounds = self.on(layer).into_iter().filter(|round| (from..to).contains(&round.arrived));
+        rounds.map(|round| round.rtt.as_secs_f64()).collect()
+    }
+
+    /// The median of the last so many round trips on a layer.
+    pub(crate) fn median(&self, layer: &str, count: usize) -> Result<Duration> {
+        let rounds = self.on(layer);
+        ensure!(rounds.len() >= count, "{} round trips on {layer}", rounds.len());
+        let mut last: Vec<Duration> = rounds.iter().rev().take(count).map(|round| round.rtt).collect();
+        last.sort_unstable();
+        last.get(count / 2).copied().context("no round trip")
+    }
+
+    /// The jitter there and back (RFC 3550, 6.4.1) in seconds, after each of the last so many round trips on a layer.
+    pub(crate) fn jitter(&self, layer: &str, count: usize) -> Vec<[f64; 2]> {
+        let (rounds, mut jitter) = (self.on(layer), [0.0; 2]);
+        let all = rounds.windows(2).map(|pair| {
+            for way in [0, 1] {
+                let change = (pair[1].transits[way] - pair[0].transits[way]).abs();
+                jitter[way] += (change - jitter[way]) / 16.0;
+            }
+            jitter
+        });
+        let all: Vec<[f64; 2]> = all.collect();
+        all[all.len().saturating_sub(count)..].to_vec()
+    }
+}
+
+/// The time since 1970.
+pub(crate) fn now() -> Result<Duration> {
+    SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")
+}
+
+/// Within a day, since a float of the time since 1970 would not have its nanoseconds.
+fn seconds(time: Duration) -> f64 {
+    Duration::new(time.as_secs() % 86_400, time.subsec_nanos()).as_secs_f64()
 }
 
 /// When requests and answers passed.
@@ -107,14 +180,4 @@ fn datagram(frame: &[u8]) -> Option<([u16; 2], &[u8])> {
     let udp = frame.get(ETHERNET + IPV4..)?;
     let port = |at: usize| udp.get(at..)?.first_chunk().map(|bytes| u16::from_be_bytes(*bytes));
     Some(([port(0)?, port(2)?], udp.get(UDP..)?))
-}
-
-/// The median of the last so many round trips on a layer.
-pub(crate) fn median(rounds: &[Round], layer: &str, count: usize) -> Result<Duration> {
-    let mut rounds: Vec<&Round> = rounds.iter().filter(|round| round.layer == layer).collect();
-    ensure!(rounds.len() >= count, "{} round trips on {layer}", rounds.len());
-    rounds.sort_by_key(|round| round.arrived);
-    let mut last: Vec<Duration> = rounds.iter().rev().take(count).map(|round| round.rtt).collect();
-    last.sort_unstable();
-    last.get(count / 2).copied().context("no round trip")
 }

@@ -24,7 +24,7 @@ pub(super) static RTT: Descriptor = of_path(
     Some("seconds"),
     PATH,
     "Round trips to another node's agent, device to device: from when the kernel gave the probe to the device to when it took the answer from one, without the time that the other node had it. A round trip is counted once the next answer has told when this one really left, and as it stands where none comes.",
-    "recorded times in unit tests; the median of the same round trips: see leadline_path_rtt_median_seconds",
+    "tcpdump's times of the same probes at both ends: count within 3 probes about two scrapes, mean within 20 us",
 );
 
 pub(super) static MEDIAN: Descriptor = of_path(
@@ -42,7 +42,7 @@ pub(super) static JITTER: Descriptor = of_path(
     Some("seconds"),
     PATH_DIRECTION,
     "Smoothed change of the time of transit from probe to probe (RFC 3550), forward to the peer and reverse back here. The clocks of both nodes may differ: only changes count.",
-    "RFC 3550's formula over recorded times in unit tests",
+    "RFC 3550's formula over tcpdump's times of the same probes at both ends, within 10 us or 20 %",
 );
 
 pub(super) static REACHABLE: Descriptor = of_path(
@@ -60,7 +60,7 @@ pub(super) static SENT: Descriptor = of_path(
     None,
     PATH,
     "Probes sent.",
-    "probes that were made in unit tests",
+    "tcpdump at the underlay device between two scrapes: 2 probes",
 );
 
 pub(super) static LOST: Descriptor = of_path(
