@@ -1,5 +1,5 @@
-//! Impairment of the underlay without netem: delay by a relay between a switch port and the bridge, loss and refusal
-//! by nftables.
+//! Impairment of the underlay without netem: delay and disorder by a relay between a switch port and the bridge, loss and
+//! refusal by nftables.
 
 mod relay;
 
@@ -49,6 +49,18 @@ impl Passed {
     }
 }
 
+/// Which of the frames of UDP over IPv4 lose their place, in each direction. Numbers without a common divisor with what
+/// comes in turns hit all of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Disorder {
+    /// One of so many is late.
+    pub late_every: u32,
+    /// So much later than the others.
+    pub late_by: Duration,
+    /// One of so many comes twice.
+    pub twice_every: u32,
+}
+
 impl<'lab> Delay<'lab> {
     /// Holds every frame from and to the node for `one_way`. Segmentation and checksum offloads of the underlay
     /// devices go off for good.
@@ -58,6 +70,20 @@ impl<'lab> Delay<'lab> {
 
     /// The same with a delay of its own for the frames from the node, and another one for those to it.
     pub fn insert_asymmetric(lab: &'lab Lab, node: &Node, delays: [Duration; 2]) -> Result<Self> {
+        Self::insert_with(lab, node, delays, None)
+    }
+
+    /// Holds nothing but what is late, until [calm](Self::calm).
+    pub fn disorder(lab: &'lab Lab, node: &Node, disorder: Disorder) -> Result<Self> {
+        Self::insert_with(lab, node, [Duration::ZERO; 2], Some(disorder))
+    }
+
+    fn insert_with(
+        lab: &'lab Lab,
+        node: &Node,
+        delays: [Duration; 2],
+        disorder: Option<Disorder>,
+    ) -> Result<Self> {
         let switch = lab.switch()?;
         for other in lab.nodes() {
             offloads_off(other, "eth0")?;
@@ -65,11 +91,11 @@ impl<'lab> Delay<'lab> {
         }
         let port = node.name().to_owned();
         let mut delay = Self { switch, port, relay: None };
-        delay.build(delays).with_context(|| format!("delay the frames of {}", node.name()))?;
+        delay.build(delays, disorder).with_context(|| format!("delay the frames of {}", node.name()))?;
         Ok(delay)
     }
 
-    fn build(&mut self, delays: [Duration; 2]) -> Result<()> {
+    fn build(&mut self, delays: [Duration; 2], disorder: Option<Disorder>) -> Result<()> {
         let port = &self.port;
         let [outer, inner] = ends(port);
         // Neither end of the relay may answer ARP or announce itself: the switch has addresses on its bridge.
@@ -83,9 +109,16 @@ impl<'lab> Delay<'lab> {
             offloads_off(self.switch, device)?;
         }
         let index = |device: &str| if_nametoindex(device).with_context(|| format!("find device {device}"));
-        let start = || Relay::start(index(port)?, index(&inner)?, delays);
+        let start = || Relay::start(index(port)?, index(&inner)?, delays, disorder);
         self.relay = Some(self.switch.net(start)??);
         Ok(())
+    }
+
+    /// From now on no frame loses its place; those that are held are not lost.
+    pub fn calm(&self) {
+        if let Some(relay) = &self.relay {
+            relay.calm();
+        }
     }
 
     /// What has passed so far, from the node and to it.

@@ -51,7 +51,7 @@ pub use control_plane::{ControlPlane, Part};
 pub use etcd::{Etcd, EtcdOptions};
 pub use flannel::{Backend, Flannel};
 pub use haproxy::Haproxy;
-pub use impair::{Delay, Firewall};
+pub use impair::{Delay, Disorder, Firewall};
 pub use keepalived::{Keepalived, Trio};
 pub use kubelet::Kubelet;
 pub use kubernetes::Kubernetes;

@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use lab::scrape::Samples;
+use lab::witness::tcpdump::Capture;
 use lab::witness::{ensure_precise, measured};
-use lab::{Agent, AgentOptions, Delay, Firewall, Flannel, Lab, LabOptions, Place, process};
+use lab::{Agent, AgentOptions, Delay, Disorder, Firewall, Flannel, Lab, LabOptions, Place, process};
 use nix::sys::signal::Signal;
 use path::truth::{self, Truth, Watch};
 
@@ -165,6 +166,46 @@ fn the_median_round_trip_of_each_layer_is_tcpdumps() -> Result<()> {
         let _delay = Delay::insert_asymmetric(&lab, lab.node(2)?, delays)?;
         measured(|| compare(&lab, &agent, name, ms(10)))?;
     }
+    lab.shutdown()
+}
+
+/// One of seven datagrams comes three probes late and one of eleven twice, in each direction, for a while.
+#[expect(clippy::print_stdout, reason = "the figures are worth reading")]
+fn stir(lab: &Lab, agent: &Agent) -> Result<()> {
+    let late_by = Duration::from_millis(35);
+    let delay = Delay::disorder(lab, lab.node(2)?, Disorder { late_every: 7, late_by, twice_every: 11 })?;
+    // What was lost while the cable was changed is told within two seconds.
+    after(agent, "overlay", 300)?;
+    let own = format!("({}) and dst host {}", truth::PROBES, lab.node(1)?.address(false)?);
+    let capture = Capture::start_in_blocks(lab.node(1)?, "eth0", &own)?;
+    let (first, begin) = (agent.scrape()?, truth::now()?);
+    after(agent, "overlay", 500)?;
+    delay.calm();
+    // What is late has come, and what would be lost is told.
+    let last = after(agent, "overlay", 300)?;
+    let answers = truth::until_now(capture)?;
+    for layer in LAYERS {
+        let grown =
+            |name| Some(last.count(name, &[("layer", layer)])? - first.count(name, &[("layer", layer)])?);
+        let told =
+            ["leadline_path_replies_reordered_total", "leadline_path_replies_duplicate_total"].map(grown);
+        let seen = truth::disorder(&answers, layer, begin);
+        println!("{layer}: {told:?} late and double answers, tcpdump saw {seen:?}");
+        ensure!(seen.iter().all(|count| *count > 20), "{layer}: only {seen:?}");
+        let is_near =
+            told.iter().zip(seen).all(|(told, seen)| told.is_some_and(|told| told.abs_diff(seen) <= 1));
+        ensure_precise(is_near, || format!("{layer}: {told:?}, tcpdump saw {seen:?}"))?;
+        let losses = [lost(&first, layer), lost(&last, layer)];
+        ensure!(losses[0].is_some() && losses[0] == losses[1], "{layer}: lost {losses:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn late_and_double_answers_are_counted_and_are_no_losses() -> Result<()> {
+    let lab = start()?;
+    let [agent, _other] = mesh(&lab)?;
+    measured(|| stir(&lab, &agent))?;
     lab.shutdown()
 }
 

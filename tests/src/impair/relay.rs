@@ -1,9 +1,11 @@
-//! Joins two devices at layer 2 and holds every frame for a while: one thread for each direction, first in first out.
+//! Joins two devices at layer 2 and holds every frame for a while: one thread for each direction, first in first out but
+//! for what is disordered on purpose.
 
 use std::collections::VecDeque;
 use std::io::{self, PipeReader, PipeWriter};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -15,28 +17,38 @@ use nix::sys::socket::{MsgFlags, recv, send};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
-use super::Passed;
+use super::{Disorder, Passed};
 use crate::frames::packet_socket;
 use crate::process;
 
 /// The largest frame; longer ones would mean that an offload is on.
 const FRAME_MAX: usize = 2_048;
+/// What a frame of UDP over IPv4 has where Ethernet has its type and IPv4 its protocol.
+const UDP: [(usize, u8); 3] = [(12, 0x08), (13, 0x00), (23, 17)];
+
 /// A running relay. Dropping it ends its threads.
 #[derive(Debug)]
 pub(super) struct Relay {
     stop: Option<PipeWriter>,
     threads: Vec<JoinHandle<()>>,
     passed: [Arc<Mutex<Passed>>; 2],
+    is_calm: Arc<AtomicBool>,
 }
 
 impl Relay {
     /// Joins two devices, given by index, of the calling thread's network namespace. The delays are those of the
     /// frames from the first and from the second.
-    pub(super) fn start(first: u32, second: u32, delays: [Duration; 2]) -> Result<Self> {
+    pub(super) fn start(
+        first: u32,
+        second: u32,
+        delays: [Duration; 2],
+        disorder: Option<Disorder>,
+    ) -> Result<Self> {
         let (first, second) = (packet_socket(first)?, packet_socket(second)?);
         let (end, stop) = io::pipe().context("make a pipe")?;
         let passed = [Arc::default(), Arc::default()];
-        let mut relay = Self { stop: Some(stop), threads: Vec::new(), passed };
+        let is_calm = Arc::default();
+        let mut relay = Self { stop: Some(stop), threads: Vec::new(), passed, is_calm };
         let (first, second) = (Arc::new(first), Arc::new(second));
         let ways = [(&first, &second), (&second, &first)].into_iter().zip(delays);
         for (((from, to), delay), passed) in ways.zip(&relay.passed) {
@@ -47,12 +59,20 @@ impl Relay {
                 timer: TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_NONBLOCK)
                     .context("make a timer")?,
                 delay,
+                disorder,
+                is_calm: Arc::clone(&relay.is_calm),
+                disordered: 0,
                 held: VecDeque::new(),
                 passed: Arc::clone(passed),
             };
             relay.threads.push(thread::spawn(move || direction.run()));
         }
         Ok(relay)
+    }
+
+    /// From now on every frame keeps its place.
+    pub(super) fn calm(&self) {
+        self.is_calm.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn passed(&self) -> [Passed; 2] {
@@ -70,9 +90,17 @@ impl Drop for Relay {
     }
 }
 
+#[derive(Clone)]
 struct Frame {
     received: Instant,
+    due: Instant,
     bytes: Vec<u8>,
+}
+
+impl Frame {
+    fn is_udp(&self) -> bool {
+        UDP.iter().all(|(at, byte)| self.bytes.get(*at) == Some(byte))
+    }
 }
 
 /// One direction of the relay.
@@ -82,6 +110,11 @@ struct Direction {
     end: PipeReader,
     timer: TimerFd,
     delay: Duration,
+    disorder: Option<Disorder>,
+    is_calm: Arc<AtomicBool>,
+    /// Frames that might have been disordered.
+    disordered: u32,
+    /// By the times at which they are due.
     held: VecDeque<Frame>,
     passed: Arc<Mutex<Passed>>,
 }
@@ -125,7 +158,7 @@ impl Direction {
     /// Sends the frames that are due; says how long the next one must wait.
     fn send_due(&mut self) -> Option<Duration> {
         loop {
-            let wait = (self.held.front()?.received + self.delay).saturating_duration_since(Instant::now());
+            let wait = self.held.front()?.due.saturating_duration_since(Instant::now());
             if !wait.is_zero() {
                 return Some(wait);
             }
@@ -148,11 +181,33 @@ impl Direction {
             let Ok(length) = recv(self.from.as_raw_fd(), &mut buffer, flags) else { return };
             match buffer.get(..length) {
                 Some(frame) => {
-                    self.held.push_back(Frame { received: Instant::now(), bytes: frame.to_vec() });
+                    let received = Instant::now();
+                    let due = received + self.delay;
+                    self.hold(Frame { received, due, bytes: frame.to_vec() });
                 }
                 None => self.passed.lock().unwrap_or_else(PoisonError::into_inner).lost += 1,
             }
         }
+    }
+
+    fn hold(&mut self, mut frame: Frame) {
+        let disorder = self.disorder.filter(|_| frame.is_udp() && !self.is_calm.load(Ordering::Relaxed));
+        if let Some(disorder) = disorder {
+            self.disordered += 1;
+            if self.disordered.is_multiple_of(disorder.twice_every) {
+                self.insert(frame.clone());
+            }
+            if self.disordered.is_multiple_of(disorder.late_every) {
+                frame.due += disorder.late_by;
+            }
+        }
+        self.insert(frame);
+    }
+
+    /// Behind all that are due before it or at the same time.
+    fn insert(&mut self, frame: Frame) {
+        let place = self.held.partition_point(|held| held.due <= frame.due);
+        self.held.insert(place, frame);
     }
 }
 

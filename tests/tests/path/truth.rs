@@ -1,13 +1,13 @@
 //! Round trips of probes by tcpdump's times at the devices of both nodes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, ensure};
 use lab::Node;
 use lab::witness::tcpdump::{Capture, Frame};
 
-const PROBES: &str = "udp port 9862 or udp port 8472";
+pub(crate) const PROBES: &str = "udp port 9862 or udp port 8472";
 const REFLECTOR: u16 = 9862;
 const VXLAN: u16 = 8472;
 /// Bytes of the headers of Ethernet, IPv4 without options, UDP and VXLAN.
@@ -55,15 +55,9 @@ impl Watch {
     }
 
     /// The sender's probes, and the round trips that were seen whole until now, without their time at the reflector.
-    pub(crate) fn stop(mut self) -> Result<Truth> {
+    pub(crate) fn stop(self) -> Result<Truth> {
         let now = now()?;
-        for capture in [&mut self.sender, &mut self.reflector] {
-            capture.wait_until("a later frame", LIMIT, |frames| {
-                frames.last().is_some_and(|frame| frame.time > now)
-            })?;
-        }
-        let sender = Ends::of(&self.sender.stop()?);
-        let reflector = Ends::of(&self.reflector.stop()?);
+        let (sender, reflector) = (Ends::of(&until_now(self.sender)?), Ends::of(&until_now(self.reflector)?));
         let rounds = sender.answers.iter().filter_map(|(key, arrived)| {
             let (left, sent) = (sender.requests.get(key)?, reflector.answers.get(key)?);
             let received = reflector.requests.get(key)?;
@@ -125,6 +119,33 @@ impl Truth {
         let all: Vec<[f64; 2]> = all.collect();
         all[all.len().saturating_sub(count)..].to_vec()
     }
+}
+
+/// Ends a capture, whose frames come in blocks, when it has all until now.
+pub(crate) fn until_now(mut capture: Capture) -> Result<Vec<Frame>> {
+    let now = now()?;
+    capture
+        .wait_until("a later frame", LIMIT, |frames| frames.last().is_some_and(|frame| frame.time > now))?;
+    capture.stop()
+}
+
+/// Answers on a layer from a moment on that came after that to a later probe, and further answers to one probe.
+pub(crate) fn disorder(answers: &[Frame], layer: &str, from: Duration) -> [u64; 2] {
+    let (mut seen, mut latest, mut counts) = (HashSet::new(), None, [0; 2]);
+    for frame in answers {
+        let Some(((of, _, number), true)) = probe(&frame.bytes) else { continue };
+        if of != layer {
+            continue;
+        }
+        let is_late = latest.is_some_and(|latest| number < latest);
+        let is_double = !seen.insert(number);
+        latest = latest.max(Some(number));
+        if frame.time >= from {
+            counts[0] += u64::from(is_late && !is_double);
+            counts[1] += u64::from(is_double);
+        }
+    }
+    counts
 }
 
 /// The time since 1970.

@@ -87,7 +87,7 @@ pub(super) static REORDERED: Descriptor = of_path(
     None,
     PATH,
     "Answers that came after that to a later probe, in whichever direction one overtook the other.",
-    "recorded orders in unit tests",
+    "tcpdump at the underlay device while one datagram of seven is late: exact, but for one about each scrape",
 );
 
 pub(super) static DUPLICATES: Descriptor = of_path(
@@ -96,7 +96,7 @@ pub(super) static DUPLICATES: Descriptor = of_path(
     None,
     PATH,
     "Further answers to a probe that was answered already.",
-    "recorded answers in unit tests",
+    "tcpdump at the underlay device while one datagram of eleven comes twice: exact, but for one about each scrape",
 );
 
 pub(super) static IGNORED: Descriptor = of_path(
