@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use lab::tools;
 use serde_json::{Value, json};
 
@@ -197,16 +197,38 @@ fn what_only_servers_have_is_mounted_there_alone() -> Result<()> {
 
 #[test]
 fn the_operator_gets_every_rule_and_a_monitor_that_keeps_the_labels_of_pods() -> Result<()> {
-    let objects = with(&["prometheus-operator"])?;
-    let monitor = &object(&objects, "PodMonitor", "leadline")?["spec"]["podMetricsEndpoints"];
-    ensure!(monitor.as_array().is_some_and(|endpoints| endpoints.len() == 1));
-    ensure!(monitor[0]["honorLabels"] == true, "{monitor}");
-    let node = json!([{"sourceLabels": ["__meta_kubernetes_pod_node_name"], "targetLabel": "node"}]);
-    ensure!(monitor[0]["relabelings"] == node, "{monitor}");
-    let port =
-        &object(&objects, "DaemonSet", "leadline")?["spec"]["template"]["spec"]["containers"][0]["ports"][0];
-    ensure!(monitor[0]["port"] == port["name"] && port["containerPort"] == lab::agent::ADDRESS.port());
-    check_rendered(&objects, "PrometheusRule", "prometheusrule")
+    for (component, kind, endpoints) in [
+        ("prometheus-operator", "PodMonitor", "podMetricsEndpoints"),
+        ("service-monitor", "ServiceMonitor", "endpoints"),
+    ] {
+        let objects = with(&[component])?;
+        let spec = &object(&objects, kind, "leadline")?["spec"];
+        let [endpoint] = &spec[endpoints].as_array().context("no endpoints")?[..] else {
+            bail!("not one endpoint: {spec}")
+        };
+        ensure!(endpoint["honorLabels"] == true, "{endpoint}");
+        let node = json!([{"sourceLabels": ["__meta_kubernetes_pod_node_name"], "targetLabel": "node"}]);
+        ensure!(endpoint["relabelings"] == node, "{endpoint}");
+        let pod = &object(&objects, "DaemonSet", "leadline")?["spec"]["template"];
+        let port = &pod["spec"]["containers"][0]["ports"][0];
+        ensure!(port["containerPort"] == lab::agent::ADDRESS.port(), "{port}");
+        let service = object(&objects, "Service", "leadline")?;
+        ensure!(
+            [&port["name"], &service["spec"]["ports"][0]["name"]] == [&endpoint["port"]; 2],
+            "{endpoint}"
+        );
+        let labels = if kind == "PodMonitor" { &pod["metadata"] } else { &service["metadata"] };
+        let wanted = spec["selector"]["matchLabels"].as_object().context("no selector")?;
+        ensure!(wanted.iter().all(|(key, value)| labels["labels"][key] == *value), "{kind}: {wanted:?}");
+        check_rendered(&objects, "PrometheusRule", "prometheusrule")?;
+    }
+    Ok(())
+}
+
+#[test]
+fn two_monitors_of_the_same_agents_are_refused() {
+    let error = with(&["prometheus-operator", "service-monitor"]).err().map(|error| format!("{error:#}"));
+    assert!(error.as_ref().is_some_and(|error| error.contains("PrometheusRule")), "{error:?}");
 }
 
 #[test]
