@@ -204,6 +204,17 @@ mod tests {
     }
 
     #[test]
+    fn leases_are_shown_and_waited_for_where_they_are_followed() {
+        let known = with_pods();
+        known.lock().nodes.observe(Ok(Seen::All(Vec::new())), AT);
+        assert!(!page(&known).contains(r#"resource="leases""#), "{}", page(&known));
+        known.lock().leases();
+        let text = page(&known);
+        assert!(text.contains(r#"leadline_kubernetes_watch_up{resource="leases"} 0"#), "{text}");
+        assert_eq!(Kubernetes::new(known).support(), Support::Degraded(NOT_ANSWERED));
+    }
+
+    #[test]
     fn names_stay_while_the_api_is_away_and_the_collector_says_so() {
         let known = with_pods();
         known.lock().nodes.observe(Ok(Seen::All(Vec::new())), AT);
