@@ -91,7 +91,11 @@ impl Pki {
     fn kubeconfig(&self, home: &Path, seen: &Path, file: &str, client: &Subject, url: &str) -> Result<()> {
         let directory = home.join("pki");
         create(&directory)?;
-        copy(&self.authority.certificate(), &directory.join(CA))?;
+        let (authority, place) = (self.authority.certificate(), directory.join(CA));
+        // Others may read it: while it is copied once more they would find it empty, and trust nobody.
+        if fs::read(&place).ok() != fs::read(&authority).ok() {
+            copy(&authority, &place)?;
+        }
         let pair = ["crt", "key"].map(|end| format!("{file}.{end}"));
         self.issue(client, &directory, pair.each_ref().map(String::as_str))?;
         let [certificate, key] = pair.map(|name| seen.join("pki").join(name));
