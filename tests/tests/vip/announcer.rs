@@ -121,14 +121,20 @@ fn check_move(
 }
 
 /// Every observer has the silence of the owner since its last claim, and its end if it has come back.
-fn check_silence(observers: &[Observer], vip: IpAddr, owner: &Node, is_back: bool) -> Result<()> {
+fn check_silence(observers: &mut [Observer], vip: IpAddr, owner: &Node, is_back: bool) -> Result<()> {
+    // Only the silence is longer than two of its periods.
+    let is_gap = |pair: &&[Claim]| pair[1].time.saturating_sub(pair[0].time) > PERIOD * 2;
     let mut errors = Vec::new();
     for observer in observers {
         let lost = wait_event(observer, ("vip_lost", 1), vip, LIMIT)?;
         ensure!(detail(&lost, "source")? == owner.mac(), "{lost}");
+        if is_back {
+            let what = format!("a claim of {vip} after the silence");
+            observer.capture.wait_until(&what, LIMIT, |frames| {
+                by(claims(frames, vip), owner).windows(2).any(|pair| is_gap(&pair))
+            })?;
+        }
         let all = claimed(observer, owner, vip)?;
-        // Only the silence is longer than two of its periods.
-        let is_gap = |pair: &&[Claim]| pair[1].time.saturating_sub(pair[0].time) > PERIOD * 2;
         let gap = all.windows(2).find(is_gap);
         let last = gap.map_or_else(|| all.last().cloned(), |pair| pair.first().cloned());
         let last = last.context("no claim")?;
@@ -230,11 +236,11 @@ fn one_that_repeats_its_claim_for_ever_is_missed_and_handed_over() -> Result<()>
         ensure!(service.accepted() > 0, "nobody was served");
         check_held(&observers, handed.into(), Some(two), 1)?;
         for address in [returns, taken] {
-            check_silence(&observers, address.into(), one, false)?;
+            check_silence(&mut observers, address.into(), one, false)?;
             check_held(&observers, address.into(), None, 0)?;
         }
         let announcers = [kube_vip(one, returns)?, kube_vip(two, taken)?, new_owner];
-        check_silence(&observers, returns.into(), one, true)?;
+        check_silence(&mut observers, returns.into(), one, true)?;
         check_move(&observers, taken.into(), 2, (one, two), ("timeout", true))?;
         announcers.into_iter().try_for_each(Repeater::stop)
     })

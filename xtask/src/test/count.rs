@@ -8,6 +8,8 @@ pub(super) struct Count {
     pub(super) passed: u64,
     pub(super) failed: u64,
     pub(super) ignored: u64,
+    /// Of those that passed, how many had failed before.
+    pub(super) flaky: u64,
 }
 
 impl Count {
@@ -29,6 +31,12 @@ impl Count {
             }
         }
     }
+
+    /// So many that had failed were run again and have passed.
+    pub(super) fn forgive(&mut self, flaky: u64) {
+        self.failed -= flaky;
+        self.flaky += flaky;
+    }
 }
 
 impl fmt::Display for Count {
@@ -36,6 +44,9 @@ impl fmt::Display for Count {
         write!(f, "{} passed, {} failed", self.passed, self.failed)?;
         if self.ignored > 0 {
             write!(f, ", {} ignored", self.ignored)?;
+        }
+        if self.flaky > 0 {
+            write!(f, ", {} of them only when run again", self.flaky)?;
         }
         Ok(())
     }
@@ -54,8 +65,10 @@ mod tests {
         count.add(
             "test result: FAILED. 4 passed; 3 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1s",
         );
-        assert_eq!(count, Count { passed: 41, failed: 3, ignored: 2 });
+        assert_eq!(count, Count { passed: 41, failed: 3, ignored: 2, flaky: 0 });
         assert_eq!(count.to_string(), "41 passed, 3 failed, 2 ignored");
+        count.forgive(3);
+        assert_eq!(count.to_string(), "41 passed, 0 failed, 2 ignored, 3 of them only when run again");
     }
 
     #[test]

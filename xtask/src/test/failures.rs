@@ -1,0 +1,106 @@
+//! Which tests failed, as libtest lists them after each binary.
+
+/// More failures than these are no accident, and nothing is run again.
+const ACCIDENTS: usize = 3;
+
+/// The failed tests of all binaries so far.
+#[derive(Debug, Default)]
+pub(super) struct Failures {
+    names: Vec<String>,
+    /// Of the binary that runs.
+    listed: Vec<String>,
+    /// Binaries that began and have not told their result.
+    unfinished: u32,
+    /// A binary listed others than it counted.
+    is_unclear: bool,
+}
+
+impl Failures {
+    /// Adds a line of output.
+    pub(super) fn add(&mut self, line: &str) {
+        let text = line.trim_end();
+        if text.starts_with("running ") && (text.ends_with(" tests") || text.ends_with(" test")) {
+            self.unfinished += 1;
+        } else if text == "failures:" {
+            // The first of the two lists is followed by what the tests have printed.
+            self.listed.clear();
+        } else if let Some(result) = text.strip_prefix("test result: ") {
+            self.unfinished = self.unfinished.saturating_sub(1);
+            let listed = std::mem::take(&mut self.listed);
+            if result.starts_with("FAILED") {
+                self.is_unclear |= !result.contains(&format!(" {} failed;", listed.len()));
+                self.names.extend(listed);
+            }
+        } else if let Some(name) = text.strip_prefix("    ").filter(|name| !name.contains(' ')) {
+            self.listed.push(name.to_owned());
+        }
+    }
+
+    /// The tests to run again: those that failed, if they are few and nothing else went wrong.
+    pub(super) fn accidents(&self) -> Option<&[String]> {
+        let are_few = (1..=ACCIDENTS).contains(&self.names.len());
+        (are_few && self.unfinished == 0 && !self.is_unclear).then_some(&self.names)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: &str = "
+running 2 tests
+test a::b ... ok
+test a::c ... FAILED
+
+failures:
+
+---- a::c stdout ----
+    indented
+Error: no silence
+
+failures:
+    a::c
+
+test result: FAILED. 1 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 632.02s
+";
+    const NONE: &str = "
+running 1 test
+test a::d ... ok
+
+test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.02s
+";
+
+    fn read(output: &str) -> Failures {
+        let mut failures = Failures::default();
+        output.lines().for_each(|line| failures.add(line));
+        failures
+    }
+
+    #[test]
+    fn those_of_all_binaries_are_run_again() {
+        let failures = read(&[NONE, ONE, NONE, &ONE.replace("a::c", "x")].concat());
+        assert_eq!(failures.accidents(), Some(&["a::c".to_owned(), "x".to_owned()][..]));
+    }
+
+    #[test]
+    fn without_a_failure_nothing_is_run_again() {
+        assert_eq!(read(NONE).accidents(), None);
+        assert_eq!(read("").accidents(), None);
+    }
+
+    #[test]
+    fn many_failures_are_no_accident() {
+        assert_eq!(read(&ONE.repeat(ACCIDENTS)).accidents().map(<[_]>::len), Some(ACCIDENTS));
+        assert_eq!(read(&ONE.repeat(ACCIDENTS + 1)).accidents(), None);
+    }
+
+    #[test]
+    fn a_binary_that_did_not_end_is_no_accident() {
+        assert_eq!(read(&[ONE, "running 3 tests\ntest x ... ok\n"].concat()).accidents(), None);
+    }
+
+    #[test]
+    fn a_list_that_does_not_fit_its_count_is_no_accident() {
+        assert_eq!(read(&ONE.replace("1 failed;", "2 failed;")).accidents(), None);
+    }
+}
