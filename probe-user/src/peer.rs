@@ -1,7 +1,7 @@
 //! The peer registry: which nodes there are, with their address on each layer, and what class an address is of.
 //!
 //! Everything here is a pure decision over `source::netlink` facts, except [`Peers`], where the sources of knowledge
-//! (network, configuration, later path probes and the Kubernetes API) meet, and [`keep_peers`], which drives it.
+//! (network, configuration, the Kubernetes API, the daemon of a tunnel) meet, and [`keep_peers`], which drives it.
 
 mod class;
 mod discover;
@@ -12,6 +12,7 @@ mod keep;
 mod node;
 mod overlay;
 mod rendezvous;
+mod tunnel;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -21,10 +22,11 @@ pub use probe_common::peer::PeerClass;
 
 pub use class::decide_classes;
 pub use discover::decide_peers;
-pub use keep::{PeerSource, Peers, keep_peers, with_flannel};
+pub use keep::{Peers, keep_peers, with_flannel};
 pub use node::{Node, Registry};
 pub use overlay::{Backend, Overlay};
 pub use rendezvous::{is_chosen, phase_of};
+pub use tunnel::{Tunnel, TunnelEnd};
 
 use crate::source::flannel::FlannelFacts;
 

@@ -13,7 +13,7 @@ use crate::collector::kubernetes::{Known, Kubernetes, NONE, UNUSABLE};
 use crate::collector::unavailable::Unavailable;
 use crate::config::Mode;
 use crate::event::{Timeline, Timestamp};
-use crate::peer::{Node, PeerSource, Peers};
+use crate::peer::{Node, Peers};
 use crate::source::kubernetes::{
     Access, ClusterLease, ClusterNode, ClusterPod, Pruned, Resource, Seen, Watch, WatchError, connect,
 };
@@ -82,7 +82,7 @@ impl Follower {
             let tell = |seen: Result<Seen<ClusterNode>, WatchError>| {
                 if self.take(seen, &mut told, |state| &mut state.nodes) {
                     let nodes = self.known.lock().nodes.objects().map(peer).collect();
-                    peers.fill(PeerSource::Kubernetes, nodes);
+                    peers.fill_kubernetes(nodes);
                 }
             };
             match nodes.run(tell).await {}

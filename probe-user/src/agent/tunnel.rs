@@ -16,21 +16,27 @@ use crate::collector::tunnel::state::{Moment, Sight};
 use crate::collector::tunnel::{Known, Tunnel, judge, reason};
 use crate::config::{self, Mode};
 use crate::event::{Timeline, Timestamp};
-use crate::peer::{Node, PeerConfig, with_flannel};
-use crate::source::tailscale::{AskError, Candidates, Reading, candidates, read};
+use crate::peer::{self, Node, PeerConfig, Peers, TunnelEnd, with_flannel};
+use crate::source::tailscale::{AskError, Backend, Candidates, PeerPath, Reading, candidates, read};
 use crate::telemetry::with_causes;
 
 /// How often it is looked for where it has long not been there.
 const RARELY: Duration = Duration::from_secs(10);
 
 /// Tailscale, where this node has it. It may come later, so that only who insists on it waits for the first look.
-pub(super) async fn observe(agent: &Agent<'_>, registry: &Nodes, chosen: &mut Chosen) -> Result<()> {
+pub(super) async fn observe(
+    agent: &Agent<'_>,
+    registry: &Nodes,
+    nodes: &Arc<Peers>,
+    chosen: &mut Chosen,
+) -> Result<()> {
     let (mode, known) = (agent.config.collector.tunnel, Known::default());
     let mut asker = Asker::new(Parts {
         root: "/".into(),
         config: agent.config.tunnel.clone(),
         peers: peer_config(agent.config),
         registry: registry.clone(),
+        nodes: Arc::clone(nodes),
         known: known.clone(),
         timeline: Arc::clone(&agent.timeline),
     });
@@ -50,6 +56,7 @@ struct Parts {
     config: config::Tunnel,
     peers: PeerConfig,
     registry: Nodes,
+    nodes: Arc<Peers>,
     known: Known,
     timeline: Arc<Timeline>,
 }
@@ -114,6 +121,10 @@ impl Asker {
     }
 
     fn take(&mut self, socket: PathBuf, reading: Reading) -> bool {
+        // Who is logged out has no addresses, and has lost those whom he had reached.
+        if reading.backend == Backend::Running {
+            self.parts.nodes.fill_tunnel(ends(&reading));
+        }
         let events = {
             let inner = self.inner();
             let at = self.moment();
@@ -180,6 +191,16 @@ impl Asker {
     }
 }
 
+/// What a reading says of the ends of the tunnels.
+fn ends(reading: &Reading) -> peer::Tunnel {
+    let ends = reading.peers.iter().map(|(name, peer)| TunnelEnd {
+        name: name.as_str().into(),
+        addresses: peer.addresses.clone(),
+        endpoint: peer.endpoint.filter(|_| peer.path == Some(PeerPath::Direct)).map(|end| end.ip()),
+    });
+    peer::Tunnel { own: reading.own.addresses.clone(), ends: ends.collect() }
+}
+
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -200,6 +221,7 @@ mod tests {
             config: config::Tunnel { socket, ..config::Tunnel::default() },
             peers: PeerConfig { pod_cidrs: vec!["10.62.0.0/16".parse().unwrap()], ..PeerConfig::default() },
             registry: peers.receiver(),
+            nodes: Arc::new(peers),
             known: Known::default(),
             timeline: Arc::new(Timeline::new(8, lost)),
         })

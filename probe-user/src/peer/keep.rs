@@ -1,29 +1,18 @@
 //! Where all sources of knowledge about nodes meet and readers follow the result.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::tunnel::{Tunnel, is_end, join_tunnel};
 use super::{Node, PeerConfig, Registry, decide_peers};
 use crate::source::flannel::read_flannel;
 use crate::source::netlink::NetworkFacts;
 
 /// How often `subnet.env` is looked at without any change of the network.
 const FLANNEL_PERIOD: Duration = Duration::from_secs(30);
-
-/// Who knows something about nodes. Names of a later source win over those of an earlier one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum PeerSource {
-    /// Probes between nodes.
-    Path,
-    /// Tunnel daemons.
-    Tunnel,
-    /// The Kubernetes API.
-    Kubernetes,
-}
 
 /// The registry that everyone reads and every source fills.
 #[derive(Debug, Default)]
@@ -35,7 +24,10 @@ pub struct Peers {
 #[derive(Debug, Default)]
 struct Parts {
     network: Registry,
-    others: BTreeMap<PeerSource, Vec<Node>>,
+    kubernetes: Vec<Node>,
+    tunnel: Tunnel,
+    /// Whether this node has been an end of it: one whose device is gone has lost its peers, and not its tunnel.
+    is_end: bool,
 }
 
 impl Peers {
@@ -50,19 +42,27 @@ impl Peers {
         self.update(|parts| parts.network = network.completed_from(&parts.network));
     }
 
-    /// Replaces everything that one other source says.
-    pub fn fill(&self, source: PeerSource, nodes: Vec<Node>) {
-        self.update(|parts| {
-            parts.others.insert(source, nodes);
-        });
+    /// Replaces what the Kubernetes API says, whose names win.
+    pub fn fill_kubernetes(&self, nodes: Vec<Node>) {
+        self.update(|parts| parts.kubernetes = nodes);
+    }
+
+    /// Replaces what the daemon of a tunnel says.
+    pub fn fill_tunnel(&self, tunnel: Tunnel) {
+        self.update(|parts| parts.tunnel = tunnel);
     }
 
     fn update(&self, change: impl FnOnce(&mut Parts)) {
         let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut parts);
         let mut merged = parts.network.clone();
-        for node in parts.others.values().flatten() {
+        for node in &parts.kubernetes {
             merged.merge(node.clone());
+        }
+        // Of what the others know, since it says of nobody that he is a node.
+        parts.is_end |= is_end(&merged, &parts.tunnel);
+        if parts.is_end {
+            join_tunnel(&mut merged, &parts.tunnel);
         }
         // Under the lock, so that two updates are published in the order in which they were made.
         self.registry.send_if_modified(|current| {
@@ -106,7 +106,10 @@ pub fn with_flannel(config: &PeerConfig, root: &std::path::Path) -> PeerConfig {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
+    use crate::peer::TunnelEnd;
 
     fn node(name: Option<&str>, underlay: &str) -> Node {
         Node { name: name.map(Into::into), underlay: vec![underlay.parse().unwrap()], ..Node::default() }
@@ -124,14 +127,29 @@ mod tests {
         network.merge(node(None, "192.168.56.12"));
         peers.fill_network(network);
         assert_eq!(labels(&receiver), ["192.168.56.12"]);
-        peers.fill(PeerSource::Kubernetes, vec![node(Some("node2"), "192.168.56.12")]);
-        peers.fill(PeerSource::Path, vec![node(Some("probe2"), "192.168.56.12")]);
+        peers.fill_kubernetes(vec![node(Some("node2"), "192.168.56.12")]);
         assert_eq!(labels(&receiver), ["node2"]);
-        peers.fill(PeerSource::Kubernetes, Vec::new());
-        peers.fill(PeerSource::Path, Vec::new());
+        peers.fill_kubernetes(Vec::new());
         assert_eq!(labels(&receiver), ["192.168.56.12"]);
         receiver.mark_unchanged();
-        peers.fill(PeerSource::Path, Vec::new());
+        peers.fill_kubernetes(Vec::new());
         assert!(!receiver.has_changed().unwrap());
+    }
+
+    #[test]
+    fn a_tunnel_is_joined_with_what_the_others_know() {
+        let (peers, address) = (Peers::default(), |text: &str| text.parse::<IpAddr>().unwrap());
+        let tunnel = |receiver: &watch::Receiver<Arc<Registry>>| receiver.borrow().nodes[0].tunnel.clone();
+        let receiver = peers.receiver();
+        let end = TunnelEnd { name: "node2".into(), addresses: vec![address("100.64.0.2")], endpoint: None };
+        peers.fill_tunnel(Tunnel { own: vec![address("100.64.0.1")], ends: vec![end] });
+        assert_eq!(receiver.borrow().nodes, []);
+        let local = node(Some("node1"), "100.64.0.1");
+        peers.fill_network(Registry { local, ..Registry::default() });
+        peers.fill_kubernetes(vec![node(Some("node2"), "192.168.56.12")]);
+        assert_eq!(tunnel(&receiver), [address("100.64.0.2")]);
+        // Its device is gone, and with it its address.
+        peers.fill_network(Registry::default());
+        assert_eq!(tunnel(&receiver), [address("100.64.0.2")]);
     }
 }

@@ -17,6 +17,8 @@ pub struct Node {
     pub underlay: Vec<IpAddr>,
     /// Addresses in a tunnel between hosts (Tailscale, `WireGuard`).
     pub tunnel: Vec<IpAddr>,
+    /// Where packets for it in that tunnel are sent to at the moment.
+    pub endpoint: Option<IpAddr>,
     /// Addresses of its overlay devices.
     pub overlay: Vec<IpAddr>,
     /// Prefixes of its pods.
@@ -37,6 +39,12 @@ impl Node {
         self.underlay.iter().chain(&self.tunnel).chain(&self.overlay).copied()
     }
 
+    /// Whether that is an address of what overlays ride on: its underlay, or a tunnel.
+    #[must_use]
+    pub fn is_outer(&self, address: IpAddr) -> bool {
+        self.underlay.contains(&address) || self.tunnel.contains(&address)
+    }
+
     /// Whether both are the same node: one name, one address or one pod prefix in common.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
@@ -51,6 +59,7 @@ impl Node {
         self.name = other.name.or(self.name.take());
         extend(&mut self.underlay, other.underlay);
         extend(&mut self.tunnel, other.tunnel);
+        self.endpoint = other.endpoint.or(self.endpoint);
         extend(&mut self.overlay, other.overlay);
         extend(&mut self.pods, other.pods);
     }
@@ -61,7 +70,7 @@ pub(super) fn is_nested(a: &IpNet, b: &IpNet) -> bool {
     a.contains(b) || b.contains(a)
 }
 
-fn extend<T: Ord>(into: &mut Vec<T>, more: Vec<T>) {
+pub(super) fn extend<T: Ord>(into: &mut Vec<T>, more: Vec<T>) {
     into.extend(more);
     into.sort_unstable();
     into.dedup();
@@ -94,6 +103,10 @@ impl Registry {
             node.absorb(newer);
         }
         self.nodes.push(node);
+        self.sort();
+    }
+
+    pub(super) fn sort(&mut self) {
         self.nodes.sort_by_cached_key(|node| (node.label(), node.pods.clone()));
     }
 

@@ -11,7 +11,7 @@ mod find;
 mod status;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
@@ -49,6 +49,8 @@ pub struct Own {
     pub is_online: Option<bool>,
     /// When its key expires; none where it never does.
     pub key_expiry: Option<Timestamp>,
+    /// Its addresses in the tailnet.
+    pub addresses: Vec<IpAddr>,
     /// Addresses and routes that others may send to it: an offered route that is here was approved.
     pub allowed: Vec<IpNet>,
 }
@@ -56,6 +58,8 @@ pub struct Own {
 /// What tailscaled says of a peer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Peer {
+    /// Its addresses in the tailnet.
+    pub addresses: Vec<IpAddr>,
     /// The way by which this end sends.
     pub path: Option<PeerPath>,
     /// Where this end sends to: the peer, or the relay of another peer.

@@ -123,14 +123,14 @@ impl View<'_> {
         self.facts.neighbours.iter().filter(is_peer).filter_map(|neighbour| neighbour.mac)
     }
 
-    /// A forwarding entry for the peer's VTEP; where that is not known, any towards the peer's underlay address.
+    /// A forwarding entry for the peer's VTEP; where that is not known, any towards the peer.
     fn has_endpoint(&self) -> bool {
         let vteps: Vec<Mac> = self.vteps().collect();
         let mut entries = self.facts.fdb.iter().filter(|entry| entry.device == self.device);
         if vteps.is_empty() {
-            entries.any(|entry| self.node.underlay.contains(&entry.destination))
+            entries.any(|entry| self.node.is_outer(entry.destination))
         } else {
-            entries.any(|entry| vteps.contains(&entry.mac) && self.node.underlay.contains(&entry.destination))
+            entries.any(|entry| vteps.contains(&entry.mac) && self.node.is_outer(entry.destination))
         }
     }
 }

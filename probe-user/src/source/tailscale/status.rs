@@ -1,6 +1,7 @@
 //! The answers of the `LocalAPI`: JSON to facts. Pure.
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 use serde::de::IgnoredAny;
@@ -61,6 +62,8 @@ struct RawPeer {
     rx_bytes: Option<u64>,
     #[serde(deserialize_with = "lenient")]
     tx_bytes: Option<u64>,
+    #[serde(rename = "TailscaleIPs", deserialize_with = "lenient")]
+    addresses: Option<Vec<Lenient<IpAddr>>>,
     #[serde(rename = "AllowedIPs", deserialize_with = "lenient")]
     allowed: Option<Vec<Lenient<IpNet>>>,
 }
@@ -118,8 +121,8 @@ pub(super) fn parse_advertised(answer: &[u8]) -> Option<Vec<IpNet>> {
     Some(known(prefs.advertise_routes.unwrap_or_default()))
 }
 
-fn known(networks: Vec<Lenient<IpNet>>) -> Vec<IpNet> {
-    networks.into_iter().filter_map(Lenient::known).collect()
+fn known<T>(values: Vec<Lenient<T>>) -> Vec<T> {
+    values.into_iter().filter_map(Lenient::known).collect()
 }
 
 fn read_backend(word: &str) -> Backend {
@@ -139,6 +142,7 @@ fn read_own(raw: RawPeer, suffix: &str) -> Own {
         name: name(&raw, suffix),
         is_online: raw.online,
         key_expiry: time(raw.key_expiry.as_deref()),
+        addresses: known(raw.addresses.unwrap_or_default()),
         allowed: known(raw.allowed.unwrap_or_default()),
     }
 }
@@ -156,7 +160,7 @@ fn read_peers(raw: HashMap<String, Lenient<RawPeer>>, suffix: &str) -> BTreeMap<
         if peers.contains_key(&name) {
             name = format!("{name} {id}");
         }
-        peers.insert(name, read_peer(&raw));
+        peers.insert(name, read_peer(raw));
     }
     peers
 }
@@ -180,7 +184,7 @@ fn name(raw: &RawPeer, suffix: &str) -> Option<String> {
     )
 }
 
-fn read_peer(raw: &RawPeer) -> Peer {
+fn read_peer(raw: RawPeer) -> Peer {
     let path = decide_path(raw.active, raw.cur_addr.as_deref(), raw.peer_relay.as_deref());
     let endpoint = match path {
         Some(PeerPath::Direct) => raw.cur_addr.as_deref(),
@@ -191,6 +195,7 @@ fn read_peer(raw: &RawPeer) -> Peer {
     Peer {
         path,
         endpoint: endpoint.and_then(|endpoint| endpoint.parse().ok()),
+        addresses: known(raw.addresses.unwrap_or_default()),
         is_online: raw.online,
         is_expired: raw.expired == Some(true),
         key_expiry: time(raw.key_expiry.as_deref()),
@@ -228,6 +233,9 @@ mod tests {
         assert_eq!((reading.backend, reading.health), (Backend::Running, Some(0)));
         assert_eq!(reading.own.name.as_deref(), Some("node1"));
         assert_eq!(reading.own.is_online, Some(true));
+        let addresses = |addresses: &[IpAddr]| addresses.first().map(ToString::to_string);
+        assert_eq!(addresses(&reading.own.addresses).as_deref(), Some("100.64.0.1"));
+        assert_eq!(addresses(&reading.peers["node2"].addresses).as_deref(), Some("100.64.0.2"));
         let names: Vec<_> = reading.peers.keys().map(String::as_str).collect();
         assert_eq!(names, ["node2", "node3"]);
         let direct = &reading.peers["node2"];
