@@ -141,7 +141,7 @@ impl<'a> Agent<'a> {
         let is_heard = agent.observe_vips(&network, heard.clone(), bursts, &mut chosen)?;
         agent.observe_listeners(&network, is_heard.then(|| heard.clone()), &mut chosen)?;
         tunnel::observe(&agent, &registry, &peers, &mut chosen).await?;
-        path::start(&agent, &registry, &mut chosen)?;
+        path::start(&agent, &network, &registry, &mut chosen)?;
         agent.probe_vips(&network, registry, heard, probes, &mut chosen)?;
         agent.observe_haproxy(&mut chosen).await?;
         agent.observe_etcd(&mut chosen).await?;

@@ -47,6 +47,12 @@ pub enum Kind {
     PathLost,
     /// It answers them again.
     PathBack,
+    /// Packets to another node leave by another device, or are carried by another one.
+    PathDeviceChanged,
+    /// Packets to another node are encapsulated more often than their layer says.
+    PathNested,
+    /// They are so no more.
+    PathUnnested,
     /// The first router that advertises a virtual address was heard.
     VipOwned,
     /// A virtual address moved.

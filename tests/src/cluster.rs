@@ -167,6 +167,12 @@ impl Lab {
         self.flannel.as_mut().context("the lab has been started without flannel")
     }
 
+    /// Takes the pod network out of the lab, for tests that change it beside others that hold on to the lab. It is to be
+    /// dropped before the lab is.
+    pub fn take_flannel(&mut self) -> Result<FlannelRun> {
+        self.flannel.take().context("the lab has been started without flannel")
+    }
+
     /// Plugs a node into its switch port or pulls it out.
     pub fn plug(&self, node: &Node, up: bool) -> Result<()> {
         let state = if up { "up" } else { "down" };

@@ -93,6 +93,8 @@ pub struct FlannelRun {
     daemons: BTreeMap<u8, Service>,
     etcd: Service,
     endpoint: String,
+    /// The device whose address is that of a node's VTEP.
+    device: String,
 }
 
 impl FlannelRun {
@@ -103,7 +105,7 @@ impl FlannelRun {
         put.args(["--endpoints", &endpoint, "put", "/coreos.com/network/config", &options.config()]);
         put.env("ETCDCTL_API", "3");
         process::run(&mut put).context("configure flannel").with_context(|| etcd.log_tail(10))?;
-        let mut run = Self { options, daemons: BTreeMap::new(), etcd, endpoint };
+        let mut run = Self { options, daemons: BTreeMap::new(), etcd, endpoint, device: "eth0".into() };
         for node in nodes {
             run.start_daemon(node)?;
         }
@@ -142,12 +144,20 @@ impl FlannelRun {
         self.await_subnet(node).map(drop)
     }
 
+    /// Stops the flanneld of every node and starts new ones, whose nodes reach each other by that device; their old
+    /// device is replaced.
+    pub fn move_to(&mut self, nodes: &[Node], device: &str) -> Result<()> {
+        device.clone_into(&mut self.device);
+        nodes.iter().try_for_each(|node| self.restart_daemon(node))?;
+        nodes.iter().try_for_each(|node| self.await_routes(node, nodes))
+    }
+
     fn start_daemon(&mut self, node: &Node) -> Result<()> {
         self.daemons.remove(&node.index());
         reserve_subnet(node, self.options.ipv6)?;
         let mut command = Command::new(tools::flanneld()?);
         command.arg(format!("--etcd-endpoints={}", self.endpoint));
-        command.args(["--iface=eth0", "--iptables-forward-rules=false"]);
+        command.arg(format!("--iface={}", self.device)).arg("--iptables-forward-rules=false");
         command.args(["--healthz-ip=127.0.0.1", "--healthz-port=8081"]);
         let service = node.service("flanneld", &mut command)?;
         self.daemons.insert(node.index(), service);

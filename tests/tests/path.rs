@@ -3,6 +3,7 @@
 
 mod path {
     pub(crate) mod truth;
+    pub(crate) mod tunnel;
 }
 
 use std::io::ErrorKind;
@@ -15,7 +16,7 @@ use lab::witness::tcpdump::Capture;
 use lab::witness::{ensure_precise, measured};
 use lab::{Agent, AgentOptions, Delay, Disorder, Firewall, Flannel, Lab, LabOptions, Place, process};
 use nix::sys::signal::Signal;
-use path::truth::{self, Truth, Watch};
+use path::truth::{self, Place as Seen, Truth, Watch};
 
 const LIMIT: Duration = Duration::from_secs(20);
 const PORT: u16 = 9862;
@@ -129,14 +130,15 @@ fn check_mean(pages: [&Samples; 2], times: [Duration; 2], truth: &Truth, layer: 
 
 /// The agent's median, jitter and number of probes and tcpdump's on each layer, as they are from now on.
 #[expect(clippy::print_stdout, reason = "the figures are worth reading")]
-fn compare(lab: &Lab, agent: &Agent, delay: &str, least: Duration) -> Result<()> {
-    let watch = Watch::start(lab.node(1)?, lab.node(2)?)?;
+fn compare(lab: &Lab, agent: &Agent, place: Seen, delay: &str, least: Duration) -> Result<()> {
+    let watch = Watch::start(place, lab.node(1)?, lab.node(2)?)?;
     let (first, begin) = (agent.scrape()?, truth::now()?);
+    let layers = place.layers();
     // The agent's median is then of captured probes alone.
-    after(agent, "overlay", 2 * RECENT as u64)?;
+    after(agent, layers[0], 2 * RECENT as u64)?;
     let (page, end) = (agent.scrape()?, truth::now()?);
     let seen = watch.stop()?;
-    for layer in LAYERS {
+    for layer in layers {
         check_sent([&first, &page], [begin, end], &seen, layer)?;
         check_mean([&first, &page], [begin, end], &seen, layer)?;
         check_jitter(&page, &seen, delay, layer)?;
@@ -160,11 +162,11 @@ fn compare(lab: &Lab, agent: &Agent, delay: &str, least: Duration) -> Result<()>
 fn the_median_round_trip_of_each_layer_is_tcpdumps() -> Result<()> {
     let lab = start()?;
     let [agent, _other] = mesh(&lab)?;
-    measured(|| compare(&lab, &agent, "no delay", Duration::ZERO))?;
+    measured(|| compare(&lab, &agent, Seen::Underlay, "no delay", Duration::ZERO))?;
     let ms = Duration::from_millis;
     for (name, delays) in [("5 ms each way", [ms(5), ms(5)]), ("2 ms there, 8 ms back", [ms(8), ms(2)])] {
         let _delay = Delay::insert_asymmetric(&lab, lab.node(2)?, delays)?;
-        measured(|| compare(&lab, &agent, name, ms(10)))?;
+        measured(|| compare(&lab, &agent, Seen::Underlay, name, ms(10)))?;
     }
     lab.shutdown()
 }

@@ -16,6 +16,7 @@ const PATH_REACHABLE: &Descriptor = family("leadline_path_reachable");
 const PATH_MEDIAN: &Descriptor = family("leadline_path_rtt_median_seconds");
 const PATH_SENT: &Descriptor = family("leadline_path_probes_sent_total");
 const PATH_LOST: &Descriptor = family("leadline_path_probes_lost_total");
+const PATH_DEVICE: &Descriptor = family("leadline_path_device_info");
 
 const PATH: &[&str] = &["cluster", "node", "peer_node", "layer"];
 
@@ -74,9 +75,9 @@ fn probes(family: &'static Descriptor, labels: &[&'static str]) -> Expression {
 
 pub(super) fn path_verdict() -> Panel {
     let verdict = Text {
-        shows: "Whether the agents reach each other by probes, on the underlay and on the overlay, and lose less than 1 % of them.",
+        shows: "Whether the agents reach each other by probes, on the underlay, in the tunnel and on the overlay, and lose less than 1 % of them.",
         normal: "healthy; not seen where the probes are off, as they are by default (`--collector.path=on`).",
-        otherwise: "a loss on both layers is the network's; one on the overlay alone is the overlay's, as a drop of its UDP port.",
+        otherwise: "a loss on all layers is the network's; one on the overlay or in the tunnel alone is theirs, as a drop of its UDP port.",
     };
     let findings = vec![
         ("unreachable", Colour::Red, each(PATH_REACHABLE, &[]).equals(0)),
@@ -92,13 +93,18 @@ pub(super) fn path_verdict() -> Panel {
 pub(super) fn path() -> Row {
     let rtt = Text {
         shows: "The slowest pair of nodes on each layer: the median of its last 64 round trips.",
-        normal: "flat, and the overlay some microseconds above the underlay.",
-        otherwise: "both layers rise: the network is slow. Only the overlay does: encapsulation, or a tunnel below it, is.",
+        normal: "flat; the overlay some microseconds above what carries it, the tunnel some hundred.",
+        otherwise: "all layers rise: the network is slow. Only one does, and what it carries: that layer is.",
     };
     let loss = Text {
         shows: "Probes lost of those sent, by layer and direction.",
         normal: "0.",
         otherwise: "one direction only: look at what filters or queues there; a round trip does not show which side it is.",
+    };
+    let carriers = Text {
+        shows: "By which device each layer leaves a node, which device carries that one, and for how many pairs of nodes.",
+        normal: "overlay and tunnel carried by the device of the underlay; with nodes that know each other by their tailnet addresses the overlay is carried by the tunnel.",
+        otherwise: "a tunnel carried by the overlay, or one pair unlike the others: packets are wrapped twice there, and large ones may not pass.",
     };
     let layer: &[&str] = &["cluster", "layer"];
     Row {
@@ -108,7 +114,7 @@ pub(super) fn path() -> Row {
             Panel::new("Round trip of the slowest pair", Kind::Lines, Unit::Seconds, rtt)
                 .nothing("the probes are off: --collector.path=on")
                 .ask(each(PATH_MEDIAN, &[]).max_by(layer), "{{layer}}")
-                .wide(12),
+                .wide(8),
             Panel::new("Lost probes", Kind::Lines, Unit::Share, loss)
                 .nothing("the probes are off: --collector.path=on")
                 .ask(
@@ -117,7 +123,14 @@ pub(super) fn path() -> Row {
                     "{{layer}} {{direction}}",
                 )
                 .from(&[(MANY_LOSSES, Colour::Red)])
-                .wide(12),
+                .wide(8),
+            Panel::new("What carries each layer", Kind::Table, Unit::Count, carriers)
+                .nothing("the probes are off: --collector.path=on")
+                .ask(
+                    each(PATH_DEVICE, &[]).count_by(&["cluster", "layer", "device", "carrier"]),
+                    "{{layer}} {{device}} {{carrier}}",
+                )
+                .wide(8),
         ],
     }
 }

@@ -1,6 +1,7 @@
 //! The mesh: this node's probes, and the answers to those of others.
 
 mod answerer;
+mod device;
 mod sender;
 
 use std::io;
@@ -9,6 +10,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 
 use self::answerer::Answerer;
+use self::device::Devices;
 use self::sender::{Sender, Sessions};
 use super::serve::{Chosen, supervise};
 use super::{Agent, Nodes};
@@ -16,6 +18,7 @@ use crate::collector::path::reflector::Reflector;
 use crate::collector::path::{PathCollector, Paths};
 use crate::collector::unavailable::Unavailable;
 use crate::config::{self, Mode};
+use crate::source::netlink::NetworkState;
 use crate::source::path::{ClockSteps, PathSocket, SocketError};
 use crate::telemetry::with_causes;
 
@@ -23,7 +26,12 @@ use crate::telemetry::with_causes;
 const PACKET_MAX: usize = 2_048;
 
 /// Probes other nodes, once there are some, and answers them.
-pub(super) fn start(agent: &Agent<'_>, registry: &Nodes, chosen: &mut Chosen) -> Result<()> {
+pub(super) fn start(
+    agent: &Agent<'_>,
+    network: &NetworkState,
+    registry: &Nodes,
+    chosen: &mut Chosen,
+) -> Result<()> {
     let mode = agent.config.collector.path;
     if mode == Mode::Off {
         tracing::info!(collector = "path", "collector is off");
@@ -42,6 +50,12 @@ pub(super) fn start(agent: &Agent<'_>, registry: &Nodes, chosen: &mut Chosen) ->
     // It answers from here on; that there is nobody to probe yet is no failure.
     chosen.add(Mode::Auto, Arc::new(PathCollector::new(paths.clone())))?;
     let answerer = Answerer { socket: ends.reflector, paths: paths.clone(), registry: registry.clone() };
+    let devices = Devices {
+        paths: paths.clone(),
+        registry: registry.clone(),
+        facts: network.facts(),
+        timeline: Arc::clone(&agent.timeline),
+    };
     let sender = Sender {
         socket: ends.sender,
         steps: ends.steps,
@@ -51,6 +65,7 @@ pub(super) fn start(agent: &Agent<'_>, registry: &Nodes, chosen: &mut Chosen) ->
         timeline: Arc::clone(&agent.timeline),
         sessions: Sessions::default(),
     };
+    supervise("path devices", agent.ended.clone(), devices.run());
     supervise("path", agent.ended.clone(), sender.run());
     supervise("path reflector", agent.ended.clone(), answerer.run());
     Ok(())

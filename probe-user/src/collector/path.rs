@@ -7,6 +7,7 @@ mod descriptor;
 mod flight;
 pub mod plan;
 pub mod reflector;
+pub mod ride;
 pub mod state;
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use self::plan::PathKey;
 use self::reflector::{Reflector, Verdict};
+use self::ride::Rides;
 use self::state::{Ignored, Path, RTT_BOUNDS, State};
 use super::{CollectError, Collector, Support};
 use crate::metric::sink::Sink;
@@ -39,18 +41,24 @@ const NO_ANSWER: &str = "no probe of another node was answered";
 pub struct Paths {
     state: Arc<Mutex<State>>,
     reflector: Arc<Mutex<Reflector>>,
+    rides: Arc<Mutex<Rides>>,
 }
 
 impl Paths {
     /// No path yet.
     #[must_use]
     pub fn new(reflector: Reflector) -> Self {
-        Self { state: Arc::default(), reflector: Arc::new(Mutex::new(reflector)) }
+        Self { state: Arc::default(), reflector: Arc::new(Mutex::new(reflector)), rides: Arc::default() }
     }
 
     /// The paths, locked.
     pub fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the paths ride on, locked.
+    pub fn rides(&self) -> MutexGuard<'_, Rides> {
+        self.rides.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The reflector, locked.
@@ -92,6 +100,7 @@ impl Collector for PathCollector {
 
     fn collect(&self, sink: &mut Sink<'_>) -> Result<(), CollectError> {
         let answered = self.0.reflector().counts();
+        write_rides(sink, &self.0.rides());
         let state = self.0.lock();
         if !state.has_nodes {
             return Ok(());
@@ -109,6 +118,22 @@ impl Collector for PathCollector {
             family.value(&[verdict.as_str()], Value::Integer(count));
         }
         Ok(())
+    }
+}
+
+fn write_rides(sink: &mut Sink<'_>, rides: &Rides) {
+    let mut family = sink.family(&descriptor::DEVICE);
+    for (key, ride) in rides.iter() {
+        if let Some(device) = &ride.device {
+            let carrier = ride.carrier.as_deref().unwrap_or_default();
+            family.value(&[&key.peer, key.layer.as_str(), device, carrier], Value::Integer(1));
+        }
+    }
+    let mut family = sink.family(&descriptor::NESTED);
+    for (key, ride) in rides.iter() {
+        if let Some(is_nested) = ride.is_nested {
+            family.value(&[&key.peer, key.layer.as_str()], Value::Integer(is_nested.into()));
+        }
     }
 }
 

@@ -15,6 +15,7 @@ mod decode;
 mod dump;
 mod facts;
 mod keeper;
+mod lookup;
 mod state;
 mod tables;
 #[cfg(test)]
@@ -35,6 +36,7 @@ pub use facts::{
     Vxlan,
 };
 pub use keeper::keep_network;
+pub use lookup::RouteLookup;
 pub use state::NetworkState;
 use tables::{Tables, stale_tables};
 

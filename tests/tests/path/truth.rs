@@ -21,11 +21,46 @@ const SENDER_SEQUENCE: usize = 24;
 /// Frames come in blocks of a second.
 const LIMIT: Duration = Duration::from_secs(10);
 
+/// Where probes are watched.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Place {
+    /// The device of the underlay, which carries those of the underlay and of the overlay.
+    Underlay,
+    /// The device of the tunnel, whose packets have no Ethernet header.
+    Tunnel,
+}
+
+impl Place {
+    const fn device(self) -> &'static str {
+        match self {
+            Self::Underlay => "eth0",
+            Self::Tunnel => "tailscale0",
+        }
+    }
+
+    /// The layers whose probes are seen there.
+    pub(crate) const fn layers(self) -> &'static [&'static str] {
+        match self {
+            Self::Underlay => &["underlay", "overlay"],
+            Self::Tunnel => &["tunnel"],
+        }
+    }
+
+    /// The probe of a frame, and whether it is the answer.
+    fn probe(self, frame: &[u8]) -> Option<(Key, bool)> {
+        match self {
+            Self::Underlay => probe(frame.get(ETHERNET..)?, "underlay"),
+            Self::Tunnel => probe(frame, "tunnel"),
+        }
+    }
+}
+
 /// A probe: its layer, its sender's port, its number.
 type Key = (&'static str, u16, u32);
 
 /// The captures at both ends.
 pub(crate) struct Watch {
+    place: Place,
     sender: Capture,
     reflector: Capture,
 }
@@ -48,16 +83,17 @@ pub(crate) struct Truth {
 }
 
 impl Watch {
-    /// From now on, at the underlay devices of both.
-    pub(crate) fn start(sender: &Node, reflector: &Node) -> Result<Self> {
-        let capture = |node| Capture::start_in_blocks(node, "eth0", PROBES);
-        Ok(Self { sender: capture(sender)?, reflector: capture(reflector)? })
+    /// From now on, at the devices of both.
+    pub(crate) fn start(place: Place, sender: &Node, reflector: &Node) -> Result<Self> {
+        let capture = |node| Capture::start_in_blocks(node, place.device(), PROBES);
+        Ok(Self { place, sender: capture(sender)?, reflector: capture(reflector)? })
     }
 
     /// The sender's probes, and the round trips that were seen whole until now, without their time at the reflector.
     pub(crate) fn stop(self) -> Result<Truth> {
         let now = now()?;
-        let (sender, reflector) = (Ends::of(&until_now(self.sender)?), Ends::of(&until_now(self.reflector)?));
+        let ends = |capture| Ok::<Ends, anyhow::Error>(Ends::of(self.place, &until_now(capture)?));
+        let (sender, reflector) = (ends(self.sender)?, ends(self.reflector)?);
         let rounds = sender.answers.iter().filter_map(|(key, arrived)| {
             let (left, sent) = (sender.requests.get(key)?, reflector.answers.get(key)?);
             let received = reflector.requests.get(key)?;
@@ -133,7 +169,7 @@ pub(crate) fn until_now(mut capture: Capture) -> Result<Vec<Frame>> {
 pub(crate) fn disorder(answers: &[Frame], layer: &str, from: Duration) -> [u64; 2] {
     let (mut seen, mut latest, mut counts) = (HashSet::new(), None, [0; 2]);
     for frame in answers {
-        let Some(((of, _, number), true)) = probe(&frame.bytes) else { continue };
+        let Some(((of, _, number), true)) = Place::Underlay.probe(&frame.bytes) else { continue };
         if of != layer {
             continue;
         }
@@ -166,10 +202,10 @@ struct Ends {
 }
 
 impl Ends {
-    fn of(frames: &[Frame]) -> Self {
+    fn of(place: Place, frames: &[Frame]) -> Self {
         let mut ends = Self::default();
         for frame in frames {
-            match probe(&frame.bytes) {
+            match place.probe(&frame.bytes) {
                 Some((key, true)) => ends.answers.insert(key, frame.time),
                 Some((key, false)) => ends.requests.insert(key, frame.time),
                 None => None,
@@ -179,14 +215,14 @@ impl Ends {
     }
 }
 
-/// The probe of a frame, and whether it is the answer.
-fn probe(frame: &[u8]) -> Option<(Key, bool)> {
-    let (ports, payload) = datagram(frame)?;
+/// The probe of a packet on a layer, or of the packet of the overlay within it, and whether it is the answer.
+fn probe(packet: &[u8], layer: &'static str) -> Option<(Key, bool)> {
+    let (ports, payload) = datagram(packet)?;
     let (layer, ports, payload) = if ports[1] == VXLAN {
-        let (ports, payload) = datagram(payload.get(VXLAN_HEADER..)?)?;
+        let (ports, payload) = datagram(payload.get(VXLAN_HEADER + ETHERNET..)?)?;
         ("overlay", ports, payload)
     } else {
-        ("underlay", ports, payload)
+        (layer, ports, payload)
     };
     let number = |at: usize| payload.get(at..)?.first_chunk().map(|bytes| u32::from_be_bytes(*bytes));
     match ports {
@@ -197,8 +233,8 @@ fn probe(frame: &[u8]) -> Option<(Key, bool)> {
 }
 
 /// Both ports and the payload.
-fn datagram(frame: &[u8]) -> Option<([u16; 2], &[u8])> {
-    let udp = frame.get(ETHERNET + IPV4..)?;
+fn datagram(packet: &[u8]) -> Option<([u16; 2], &[u8])> {
+    let udp = packet.get(IPV4..)?;
     let port = |at: usize| udp.get(at..)?.first_chunk().map(|bytes| u16::from_be_bytes(*bytes));
     Some(([port(0)?, port(2)?], udp.get(UDP..)?))
 }

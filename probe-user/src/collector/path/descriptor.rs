@@ -119,6 +119,30 @@ pub(super) static REQUESTS: Descriptor = Descriptor {
     witness: "datagrams of a stranger, of which each is counted and none answered, and of a node, which is answered",
 };
 
+const ROUTES: &str = "the kernel's look-up of routes (RTM_GETROUTE); forwarding entries of the VXLAN device; the endpoint that tailscaled names";
+
+pub(super) static DEVICE: Descriptor = Descriptor {
+    name: "leadline_path_device_info",
+    kind: Kind::Gauge,
+    unit: None,
+    help: "1; by which device packets of a path leave, and by which one these leave in turn, encapsulated: flannel.1 carried by eth0. The carrier is empty where there is none, or where it cannot be told (an idle or relayed tunnel, WireGuard). Absent where no route leads there.",
+    labels: &["peer_node", "layer", "device", "carrier"],
+    profile: Profile::Minimal,
+    source: ROUTES,
+    witness: "`ip route get` of the address and of the outer address, on underlay, tunnel and overlay",
+};
+
+pub(super) static NESTED: Descriptor = Descriptor {
+    name: "leadline_path_nested",
+    kind: Kind::Gauge,
+    unit: None,
+    help: "Whether packets of a path are encapsulated more often than the layer says: an overlay carried by a tunnel, a tunnel by the overlay, a node's address reached through either. Each time costs bytes of the MTU. Absent where that cannot be told.",
+    labels: PATH,
+    profile: Profile::Minimal,
+    source: ROUTES,
+    witness: "flannel on eth0, and moved to tailscale0",
+};
+
 /// What the collector describes.
 pub static DESCRIPTORS: &[&Descriptor] = &[
     &RTT,
@@ -132,4 +156,6 @@ pub static DESCRIPTORS: &[&Descriptor] = &[
     &DUPLICATES,
     &IGNORED,
     &REQUESTS,
+    &DEVICE,
+    &NESTED,
 ];

@@ -9,13 +9,15 @@ const RECORD_HEADER: usize = 16;
 const MICROSECONDS: u32 = 0xa1b2_c3d4;
 const NANOSECONDS: u32 = 0xa1b2_3c4d;
 const ETHERNET: u32 = 1;
+/// Packets of a TUN device, which begin with the header of IP.
+const RAW: u32 = 101;
 
 /// A frame as it was captured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
     /// When the kernel saw it: real time since the epoch.
     pub time: Duration,
-    /// Its first bytes from the Ethernet header on, without the frame check sequence.
+    /// Its first bytes from the Ethernet header on, where the device has one, without the frame check sequence.
     pub bytes: Vec<u8>,
     /// Its length; more than there are bytes if it was cut.
     pub original_len: u32,
@@ -54,7 +56,8 @@ impl Layout {
             _ => bail!("no pcap file: it begins with {:02x?}", &file[..4]),
         };
         let link = layout.word(file, 20).context("the header is cut")?;
-        ensure!(link == ETHERNET, "frames of link type {link}, not of Ethernet ({ETHERNET})");
+        let is_known = [ETHERNET, RAW].contains(&link);
+        ensure!(is_known, "frames of link type {link}, neither of Ethernet ({ETHERNET}) nor of IP ({RAW})");
         Ok(layout)
     }
 

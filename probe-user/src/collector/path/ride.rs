@@ -1,0 +1,166 @@
+//! What paths really lead through, by the kernel's own look-ups: an overlay may ride inside a tunnel, a tunnel inside the
+//! overlay, and a node's address may be reached through either. Pure.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use super::plan::{Layer, PathKey};
+use crate::peer::Node;
+use crate::source::netlink::{Link, LinkKind, NetworkFacts};
+
+/// The devices of a path.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ride {
+    /// The device by which packets to the address leave; none where no route leads there.
+    pub device: Option<String>,
+    /// The device by which these leave in turn, encapsulated; none where they are not, or where that cannot be told.
+    pub carrier: Option<String>,
+    /// Whether they are encapsulated more often than the layer says; none where that cannot be told.
+    pub is_nested: Option<bool>,
+}
+
+/// Where a device sends what it has encapsulated for a node.
+#[must_use]
+pub fn outer_address(device: &Link, node: &Node, facts: &NetworkFacts) -> Option<IpAddr> {
+    match device.kind {
+        LinkKind::Vxlan(_) => {
+            let mut entries = facts.fdb.iter().filter(|entry| entry.device == device.index);
+            entries.find(|entry| node.is_outer(entry.destination)).map(|entry| entry.destination)
+        }
+        LinkKind::Tun | LinkKind::Wireguard => node.endpoint,
+        _ => None,
+    }
+}
+
+/// The ride of a path from its device and the device of the [outer address](outer_address).
+#[must_use]
+pub fn decide_ride(layer: Layer, device: Option<&Link>, carrier: Option<&Link>) -> Ride {
+    let is_wrapped = device.map(|device| encapsulates(&device.kind));
+    let is_nested = match (layer, is_wrapped, carrier) {
+        (_, None, _) => None,
+        (Layer::Underlay, Some(is_wrapped), _) => Some(is_wrapped),
+        // Routes of a pod network that lead through a tunnel are the overlay.
+        (_, Some(_), Some(carrier)) => Some(encapsulates(&carrier.kind)),
+        (_, Some(false), None) => Some(false),
+        (_, Some(true), None) => None,
+    };
+    let name = |link: &Link| link.name.clone();
+    Ride { device: device.map(name), carrier: carrier.map(name), is_nested }
+}
+
+/// Whether packets leave such a device inside of others.
+fn encapsulates(kind: &LinkKind) -> bool {
+    match kind {
+        LinkKind::Vxlan(_) | LinkKind::Wireguard | LinkKind::Tun => true,
+        LinkKind::Other(kind) => {
+            matches!(
+                kind.as_str(),
+                "geneve" | "gre" | "gretap" | "ip6gre" | "ip6gretap" | "ip6tnl" | "ipip" | "sit"
+            )
+        }
+        _ => false,
+    }
+}
+
+/// A path whose ride is another one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RideChange {
+    /// The path.
+    pub path: PathKey,
+    /// The ride before; none of a path that is new.
+    pub before: Option<Ride>,
+    /// The ride now.
+    pub now: Ride,
+}
+
+/// The rides of all paths.
+#[derive(Debug, Default)]
+pub struct Rides(BTreeMap<PathKey, Ride>);
+
+impl Rides {
+    /// Replaces all of them; answers with those that changed.
+    pub fn follow(&mut self, now: BTreeMap<PathKey, Ride>) -> Vec<RideChange> {
+        let before = std::mem::replace(&mut self.0, now);
+        let changed = self.0.iter().filter(|(path, ride)| before.get(*path) != Some(*ride));
+        changed
+            .map(|(path, ride)| RideChange {
+                path: path.clone(),
+                before: before.get(path).cloned(),
+                now: ride.clone(),
+            })
+            .collect()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&PathKey, &Ride)> {
+        self.0.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::peer::fixture::{ETH0, FLANNEL, ip, vxlan_node};
+
+    const TAILSCALE: u32 = 9;
+
+    fn facts() -> NetworkFacts {
+        let mut network = vxlan_node();
+        network.link(TAILSCALE, "tailscale0", LinkKind::Tun, 1_280);
+        network.facts()
+    }
+
+    fn ride(layer: Layer, device: Option<u32>, carrier: Option<u32>) -> (String, String, Option<bool>) {
+        let facts = facts();
+        let link = |index: Option<u32>| index.and_then(|index| facts.link(index));
+        let ride = decide_ride(layer, link(device), link(carrier));
+        (ride.device.unwrap_or_default(), ride.carrier.unwrap_or_default(), ride.is_nested)
+    }
+
+    #[test]
+    fn each_layer_has_the_devices_that_it_should() {
+        assert_eq!(ride(Layer::Underlay, Some(ETH0), None), ("eth0".into(), String::new(), Some(false)));
+        let overlay = ride(Layer::Overlay, Some(FLANNEL), Some(ETH0));
+        assert_eq!(overlay, ("flannel.1".into(), "eth0".into(), Some(false)));
+        let tunnel = ride(Layer::Tunnel, Some(TAILSCALE), Some(ETH0));
+        assert_eq!(tunnel, ("tailscale0".into(), "eth0".into(), Some(false)));
+    }
+
+    #[test]
+    fn what_rides_inside_another_is_nested() {
+        assert_eq!(ride(Layer::Overlay, Some(FLANNEL), Some(TAILSCALE)).2, Some(true));
+        assert_eq!(ride(Layer::Tunnel, Some(TAILSCALE), Some(FLANNEL)).2, Some(true));
+        assert_eq!(ride(Layer::Underlay, Some(TAILSCALE), None).2, Some(true));
+    }
+
+    #[test]
+    fn what_is_not_known_is_not_told() {
+        assert_eq!(ride(Layer::Tunnel, Some(TAILSCALE), None).2, None);
+        assert_eq!(ride(Layer::Overlay, None, None), (String::new(), String::new(), None));
+    }
+
+    #[test]
+    fn the_outer_address_is_that_of_the_forwarding_entry_or_the_tunnels_endpoint() {
+        let facts = facts();
+        let outer = |index: u32, node: &Node| outer_address(facts.link(index).unwrap(), node, &facts);
+        let node = Node { underlay: vec![ip("192.168.56.12")], ..Node::default() };
+        assert_eq!(outer(FLANNEL, &node), Some(ip("192.168.56.12")));
+        assert_eq!(outer(ETH0, &node), None);
+        assert_eq!(outer(TAILSCALE, &node), None);
+        let node = Node { endpoint: Some(ip("198.51.100.2")), ..Node::default() };
+        assert_eq!((outer(FLANNEL, &node), outer(TAILSCALE, &node)), (None, Some(ip("198.51.100.2"))));
+    }
+
+    #[test]
+    fn only_what_changed_is_told() {
+        let key = |peer: &str| PathKey { peer: peer.into(), layer: Layer::Overlay };
+        let on = |device: &str| Ride { device: Some(device.into()), ..Ride::default() };
+        let mut rides = Rides::default();
+        assert_eq!(rides.follow(BTreeMap::from([(key("a"), on("eth0"))])).len(), 1);
+        assert_eq!(rides.follow(BTreeMap::from([(key("a"), on("eth0"))])), []);
+        let changed = rides.follow(BTreeMap::from([(key("a"), on("eth1")), (key("b"), on("eth0"))]));
+        let shown: Vec<_> =
+            changed.iter().map(|change| (&*change.path.peer, change.before.clone())).collect();
+        assert_eq!(shown, [("a", Some(on("eth0"))), ("b", None)]);
+        assert_eq!(rides.follow(BTreeMap::new()), []);
+    }
+}

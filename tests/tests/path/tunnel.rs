@@ -1,0 +1,146 @@
+//! The tunnel as a layer of its own between the same nodes, and which layer rides on which.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use lab::scrape::Samples;
+use lab::witness::measured;
+use lab::{Agent, AgentOptions, Delay, Lab, Node, Place as _, Tailnet, tailnet};
+use serde_json::Value;
+
+use crate::path::truth::Place as Seen;
+use crate::{LIMIT, after, compare, start};
+
+const LAYERS: [&str; 3] = ["underlay", "tunnel", "overlay"];
+
+/// Agents on both nodes, which know each other's names, with answers on all three layers.
+fn mesh(lab: &Lab) -> Result<[Agent; 2]> {
+    let agent = |node: &Node, other: &Node| {
+        let file = lab.scratch().join(format!("{}.yaml", node.name()));
+        let (name, address) = (other.name(), other.address(false)?);
+        let peers = format!("peers:\n  nodes:\n    - name: {name}\n      addresses: [{address}]\n");
+        std::fs::write(&file, peers).context("write the configuration")?;
+        let file = format!("--config.file={}", file.display());
+        let arguments = vec![file, "--collector.path=on".into(), "--path.interval=10ms".into()];
+        Agent::start(node, &AgentOptions { arguments, ..AgentOptions::default() })
+    };
+    let agents = [agent(lab.node(1)?, lab.node(2)?)?, agent(lab.node(2)?, lab.node(1)?)?];
+    for agent in &agents {
+        wait_reachable(agent, [1; 3])?;
+        // Probes from before the other agent began are told as lost two seconds after its first answer.
+        after(agent, "tunnel", 300)?;
+    }
+    Ok(agents)
+}
+
+/// Waits until the other node is reachable or not on each layer.
+fn wait_reachable(agent: &Agent, wanted: [u64; 3]) -> Result<()> {
+    let what = format!("{LAYERS:?} to be reachable as {wanted:?}");
+    let waited = agent.wait_page(&what, LIMIT, "leadline_path_", |page| {
+        LAYERS.map(|layer| page.count("leadline_path_reachable", &[("layer", layer)])) == wanted.map(Some)
+    });
+    waited.map(drop)
+}
+
+/// The device and the carrier that the agent names on a layer.
+fn ride(page: &Samples, layer: &str) -> Option<[String; 2]> {
+    let info = page.only("leadline_path_device_info", &[("layer", layer)])?;
+    Some([info.label("device")?.to_owned(), info.label("carrier")?.to_owned()])
+}
+
+/// The device by which the kernel sends to an address.
+fn route(node: &Node, to: &str) -> Result<String> {
+    let said = node.run(&["ip", "-json", "route", "get", to])?;
+    let routes: Value = serde_json::from_str(&said)?;
+    routes[0]["dev"].as_str().map(ToOwned::to_owned).with_context(|| said)
+}
+
+/// Where the VXLAN device of a node sends to.
+fn endpoint(node: &Node) -> Result<String> {
+    let said = node.run(&["bridge", "-json", "fdb", "show", "dev", "flannel.1"])?;
+    let entries: Value = serde_json::from_str(&said)?;
+    entries[0]["dst"].as_str().map(ToOwned::to_owned).with_context(|| said)
+}
+
+/// Waits until the agent names on each layer the devices that `ip route get` names.
+fn wait_rides(lab: &Lab, agent: &Agent) -> Result<Samples> {
+    let (node, other) = (lab.node(1)?, lab.node(2)?);
+    let tunnel = tailnet::address(other)?.to_string();
+    let sent_to = tailnet::peer(node, other)?["CurAddr"].as_str().unwrap_or_default().to_owned();
+    let sent_to = sent_to.rsplit_once(':').context("the tunnel is not direct")?.0.to_owned();
+    let expected = [
+        [route(node, &other.address(false)?.to_string())?, String::new()],
+        [route(node, &tunnel)?, route(node, &sent_to)?],
+        [route(node, "10.42.2.0")?, route(node, &endpoint(node)?)?],
+    ];
+    let (page, _) = agent.wait_page(&format!("{expected:?}"), LIMIT, "leadline_path_device", |page| {
+        LAYERS.map(|layer| ride(page, layer)) == expected.clone().map(Some)
+    })?;
+    Ok(page)
+}
+
+fn nested(page: &Samples) -> [Option<u64>; 3] {
+    LAYERS.map(|layer| page.count("leadline_path_nested", &[("layer", layer)]))
+}
+
+#[test]
+fn the_median_round_trip_of_the_tunnel_is_tcpdumps() -> Result<()> {
+    let lab = start()?;
+    let tailnet = Tailnet::start(&lab)?;
+    let [agent, _other] = mesh(&lab)?;
+    measured(|| compare(&lab, &agent, Seen::Tunnel, "no delay", Duration::ZERO))?;
+    let ms = Duration::from_millis;
+    let delay = Delay::insert_asymmetric(&lab, lab.node(2)?, [ms(8), ms(2)])?;
+    measured(|| compare(&lab, &agent, Seen::Tunnel, "2 ms there, 8 ms back", ms(10)))?;
+    drop((delay, tailnet));
+    lab.shutdown()
+}
+
+#[test]
+fn a_daemon_that_dies_takes_the_tunnel_alone() -> Result<()> {
+    let lab = start()?;
+    let mut tailnet = Tailnet::start(&lab)?;
+    let [agent, _other] = mesh(&lab)?;
+    assert_eq!(nested(&wait_rides(&lab, &agent)?), [Some(0); 3]);
+    tailnet.stop(lab.node(2)?)?;
+    wait_reachable(&agent, [1, 0, 1])?;
+    tailnet.run(lab.node(2)?)?;
+    wait_reachable(&agent, [1; 3])?;
+    // Also where it is this node's own that dies, and its device with it.
+    tailnet.stop(lab.node(1)?)?;
+    wait_reachable(&agent, [1, 0, 1])?;
+    tailnet.run(lab.node(1)?)?;
+    wait_reachable(&agent, [1; 3])?;
+    for kind in ["path_lost", "path_back"] {
+        let layers: Vec<Value> =
+            agent.events(kind)?.into_iter().map(|event| event["details"]["layer"].clone()).collect();
+        ensure!(layers.len() == 2 && layers.iter().all(|layer| layer == "tunnel"), "{kind}: {layers:?}");
+    }
+    drop(tailnet);
+    lab.shutdown()
+}
+
+#[test]
+fn an_overlay_that_moves_into_the_tunnel_is_nested_until_it_moves_back() -> Result<()> {
+    let mut lab = start()?;
+    let mut flannel = lab.take_flannel()?;
+    let tailnet = Tailnet::start(&lab)?;
+    let [agent, _other] = mesh(&lab)?;
+    assert_eq!(nested(&wait_rides(&lab, &agent)?), [Some(0); 3]);
+    flannel.move_to(lab.nodes(), "tailscale0")?;
+    let page = wait_rides(&lab, &agent)?;
+    assert_eq!(ride(&page, "overlay"), Some(["flannel.1".into(), "tailscale0".into()]));
+    assert_eq!(nested(&page), [Some(0), Some(0), Some(1)]);
+    wait_reachable(&agent, [1; 3])?;
+    flannel.move_to(lab.nodes(), "eth0")?;
+    assert_eq!(nested(&wait_rides(&lab, &agent)?), [Some(0); 3]);
+    let of_overlay = |kind: &str| -> Result<Vec<Value>> {
+        let events = agent.events(kind)?;
+        Ok(events.into_iter().filter(|event| event["details"]["layer"] == "overlay").collect())
+    };
+    let (told, ended) = (of_overlay("path_nested")?, of_overlay("path_unnested")?);
+    ensure!(told.len() == 1 && told[0]["details"]["carrier"] == "tailscale0", "{told:?}");
+    ensure!(ended.len() == 1 && ended[0]["details"]["carrier"] == "eth0", "{ended:?}");
+    drop((flannel, tailnet));
+    lab.shutdown()
+}
