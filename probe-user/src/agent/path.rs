@@ -16,8 +16,9 @@ use crate::collector::path::reflector::Reflector;
 use crate::collector::path::{PathCollector, Paths};
 use crate::collector::unavailable::Unavailable;
 use crate::config::{self, Mode};
-use crate::source::path::{ClockSteps, PathSocket, SocketError};
+use crate::source::path::{ClockSteps, KeyError, PathSocket, SocketError, read_key};
 use crate::telemetry::with_causes;
+use crate::wire::stamp::Authenticator;
 
 /// More than a packet of ours; a longer one is cut and then refused.
 const PACKET_MAX: usize = 2_048;
@@ -38,7 +39,10 @@ pub(super) fn start(agent: &Agent<'_>, registry: &Nodes, chosen: &mut Chosen) ->
             return chosen.add(mode, Arc::new(Unavailable::new("path", error.reason())));
         }
     };
-    let paths = Paths::new(Reflector::new(config.port));
+    if let Some(file) = &config.key_file {
+        tracing::info!(collector = "path", key_file = %file.display(), "probes are authenticated");
+    }
+    let paths = Paths::new(Reflector::new(config.port, ends.authenticator.clone()));
     // It answers from here on; that there is nobody to probe yet is no failure.
     chosen.add(Mode::Auto, Arc::new(PathCollector::new(paths.clone())))?;
     let answerer = Answerer { socket: ends.reflector, paths: paths.clone(), registry: registry.clone() };
@@ -46,6 +50,7 @@ pub(super) fn start(agent: &Agent<'_>, registry: &Nodes, chosen: &mut Chosen) ->
         socket: ends.sender,
         steps: ends.steps,
         paths,
+        authenticator: ends.authenticator,
         config: config.clone(),
         registry: registry.clone(),
         timeline: Arc::clone(&agent.timeline),
@@ -58,6 +63,7 @@ pub(super) fn start(agent: &Agent<'_>, registry: &Nodes, chosen: &mut Chosen) ->
 
 /// What both ends need of the system.
 struct Ends {
+    authenticator: Authenticator,
     steps: ClockSteps,
     sender: PathSocket,
     reflector: PathSocket,
@@ -66,6 +72,8 @@ struct Ends {
 impl Ends {
     fn open(config: &config::Path) -> Result<Self, OpenError> {
         Ok(Self {
+            // A key that was asked for and is not there is no reason to do without.
+            authenticator: Authenticator::new(config.key_file.as_deref().map(read_key).transpose()?),
             steps: ClockSteps::watch().map_err(OpenError::Clock)?,
             sender: PathSocket::bind(0)?,
             reflector: PathSocket::bind(config.port)?,
@@ -76,6 +84,9 @@ impl Ends {
 /// Why there are no probes.
 #[derive(Debug, thiserror::Error)]
 enum OpenError {
+    /// No key.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// No socket.
     #[error(transparent)]
     Socket(#[from] SocketError),
@@ -88,6 +99,7 @@ impl OpenError {
     /// The `reason` of the collector.
     const fn reason(&self) -> &'static str {
         match self {
+            Self::Key(error) => error.reason(),
             Self::Socket(SocketError::Bind { .. }) => "the UDP port of the probes is taken",
             Self::Socket(SocketError::Open(_)) => "no UDP socket with times of the kernel",
             Self::Clock(_) => "no timer that tells when the clock is set",
