@@ -35,7 +35,7 @@ pub use error::{ConfigError, nearest};
 pub use etcd::{Etcd, EtcdCredentials, election_timeout, etcd_credentials, etcd_endpoint, etcd_timeout};
 pub use haproxy::{Haproxy, MetricsUrl, StatsSocket, metrics_url, stats_socket};
 pub use kubernetes::{Kubernetes, kubeconfig, kubernetes_node};
-pub use path::{Path, path_interval};
+pub use path::{Path, path_interval, path_key_file};
 pub use service::{API_PORT, ProbeKind, Service, service};
 pub use tunnel::{Tunnel, tunnel_socket};
 pub use value::{
@@ -384,6 +384,8 @@ mod tests {
             .replace("pod_cidrs: []", "pod_cidrs: [10.42.0.0/16]")
             .replace("service_cidrs: []", "service_cidrs: [fd00:43::/112]")
             .replace("nodes: []", "nodes: [{name: b, addresses: [192.0.2.7]}]")
+            // Before `file`, which is a part of it.
+            .replace("key_file: null", "key_file: /e/path.key")
             .replace("file: null", "file: /var/lib/leadline/events.jsonl")
             .replace("ports: [6443]", "ports: [6443, 9345]")
             .replace("ports: [2379, 2380]", "ports: [12379]")
@@ -490,7 +492,11 @@ mod tests {
             control_plane: expected_control_plane(),
             certificate: Certificate { paths: vec![PathBuf::from("/srv/own.pem")], ports: vec![9345] },
             tunnel: Tunnel { socket: Some("/run/t.sock".into()), poll_interval: Duration::from_secs(2) },
-            path: Path { port: 862, interval: Duration::from_millis(10) },
+            path: Path {
+                port: 862,
+                interval: Duration::from_millis(10),
+                key_file: Some("/e/path.key".into()),
+            },
             kubernetes: Kubernetes {
                 node: Some("node1".to_owned()),
                 kubeconfig: Some("/e/kubeconfig".into()),

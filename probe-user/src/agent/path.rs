@@ -19,8 +19,9 @@ use crate::collector::path::{PathCollector, Paths};
 use crate::collector::unavailable::Unavailable;
 use crate::config::{self, Mode};
 use crate::source::netlink::NetworkState;
-use crate::source::path::{ClockSteps, PathSocket, SocketError};
+use crate::source::path::{ClockSteps, KeyError, PathSocket, SocketError, read_key};
 use crate::telemetry::with_causes;
+use crate::wire::stamp::Authenticator;
 
 /// More than a packet of ours; a longer one is cut and then refused.
 const PACKET_MAX: usize = 2_048;
@@ -46,7 +47,10 @@ pub(super) fn start(
             return chosen.add(mode, Arc::new(Unavailable::new("path", error.reason())));
         }
     };
-    let paths = Paths::new(Reflector::new(config.port));
+    if let Some(file) = &config.key_file {
+        tracing::info!(collector = "path", key_file = %file.display(), "probes are authenticated");
+    }
+    let paths = Paths::new(Reflector::new(config.port, ends.authenticator.clone()));
     // It answers from here on; that there is nobody to probe yet is no failure.
     chosen.add(Mode::Auto, Arc::new(PathCollector::new(paths.clone())))?;
     let answerer = Answerer { socket: ends.reflector, paths: paths.clone(), registry: registry.clone() };
@@ -60,6 +64,7 @@ pub(super) fn start(
         socket: ends.sender,
         steps: ends.steps,
         paths,
+        authenticator: ends.authenticator,
         config: config.clone(),
         registry: registry.clone(),
         timeline: Arc::clone(&agent.timeline),
@@ -73,6 +78,7 @@ pub(super) fn start(
 
 /// What both ends need of the system.
 struct Ends {
+    authenticator: Authenticator,
     steps: ClockSteps,
     sender: PathSocket,
     reflector: PathSocket,
@@ -81,6 +87,8 @@ struct Ends {
 impl Ends {
     fn open(config: &config::Path) -> Result<Self, OpenError> {
         Ok(Self {
+            // A key that was asked for and is not there is no reason to do without.
+            authenticator: Authenticator::new(config.key_file.as_deref().map(read_key).transpose()?),
             steps: ClockSteps::watch().map_err(OpenError::Clock)?,
             sender: PathSocket::bind(0)?,
             reflector: PathSocket::bind(config.port)?,
@@ -91,6 +99,9 @@ impl Ends {
 /// Why there are no probes.
 #[derive(Debug, thiserror::Error)]
 enum OpenError {
+    /// No key.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// No socket.
     #[error(transparent)]
     Socket(#[from] SocketError),
@@ -103,6 +114,7 @@ impl OpenError {
     /// The `reason` of the collector.
     const fn reason(&self) -> &'static str {
         match self {
+            Self::Key(error) => error.reason(),
             Self::Socket(SocketError::Bind { .. }) => "the UDP port of the probes is taken",
             Self::Socket(SocketError::Open(_)) => "no UDP socket with times of the kernel",
             Self::Clock(_) => "no timer that tells when the clock is set",

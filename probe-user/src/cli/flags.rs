@@ -250,6 +250,11 @@ pub struct Flags {
     #[arg(value_parser = config::path_interval)]
     pub path_interval: Option<Duration>,
 
+    /// Authenticate probes and answers by the key in this file, the same on all nodes [default: they are not]
+    #[arg(long = "path.key-file", env = "LEADLINE_PATH_KEY_FILE", value_name = "PATH")]
+    #[arg(value_parser = config::path_key_file)]
+    pub path_key_file: Option<PathBuf>,
+
     /// The name of this node in the Kubernetes API [default: the host's name in lower case]
     #[arg(long = "kubernetes.node", env = "LEADLINE_KUBERNETES_NODE", value_name = "NAME")]
     #[arg(value_parser = config::kubernetes_node)]
@@ -402,6 +407,7 @@ mod tests {
         "--tunnel.poll-interval=2s",
         "--path.port=862",
         "--path.interval=10ms",
+        "--path.key-file=/e/path.key",
         "--kubernetes.node=node1",
         "--kubernetes.kubeconfig=/e/kubeconfig",
         "--kubernetes.leases=true",
@@ -446,7 +452,7 @@ control_plane:
   timeout: 5s
 certificate: {paths: [/a.pem, /b], ports: [2379, 9345]}
 tunnel: {socket: /run/t.sock, poll_interval: 2s}
-path: {port: 862, interval: 10ms}
+path: {port: 862, interval: 10ms, key_file: /e/path.key}
 kubernetes: {node: node1, kubeconfig: /e/kubeconfig, leases: true}
 slots: 64
 series_limit: 9

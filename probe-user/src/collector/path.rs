@@ -14,6 +14,8 @@ mod tests;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+pub use self::descriptor::DESCRIPTORS;
+pub use self::flight::{Direction, Discard};
 use self::plan::PathKey;
 use self::reflector::{Reflector, Verdict};
 use self::ride::Rides;
@@ -21,13 +23,6 @@ use self::state::{Ignored, Path, RTT_BOUNDS, State};
 use super::{CollectError, Collector, Support};
 use crate::metric::sink::Sink;
 use crate::metric::{Buckets, Descriptor, Value};
-use crate::wire::stamp::Mode;
-
-pub use self::descriptor::DESCRIPTORS;
-pub use self::flight::{Direction, Discard};
-
-/// Probes and answers carry no authentication codes.
-pub const MODE: Mode = Mode::Unauthenticated;
 
 /// The `reason` where there is nobody to probe.
 const NO_NODES: &str = "no other node is known";

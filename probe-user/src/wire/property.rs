@@ -10,7 +10,9 @@ use super::{
     encode::encode,
     ndp::NeighbourAdvertisement,
     observe,
-    stamp::{ErrorEstimate, FollowUp, Mode, Reply, Request, Timestamp, mac_place, tlvs},
+    stamp::{
+        Authenticator, End, ErrorEstimate, FollowUp, Key, Mode, Reply, Request, Timestamp, mac_place, tlvs,
+    },
     vrrp,
     vrrp::{Advertisement, Authentication, Version},
 };
@@ -150,6 +152,8 @@ pub fn stamp(data: &[u8]) {
         sequence: u32::from_be_bytes(source.bytes()),
         timestamp: Timestamp(u64::from_be_bytes(source.bytes()) | 1),
     };
+    let key = Authenticator::new(Some(Key::new(&source.bytes::<16>())));
+    let bit = source.number();
     // Any bytes behind a right packet, then any bytes at all.
     let extended = [&packet, source.0].concat();
     for asked in [&packet, &extended] {
@@ -163,6 +167,33 @@ pub fn stamp(data: &[u8]) {
     if let Ok(Some(place)) = mac_place(data, mode) {
         assert!(place.code.end <= data.len() && place.covered.end + 4 == place.code.start);
     }
+    assert!(![End::Sender, End::Reflector].iter().any(|end| key.accepts(data, *end)), "nobody had the key");
+    let packet = request.encode(Mode::Authenticated);
+    let extended = [&packet, source.0].concat();
+    for asked in [packet, extended] {
+        let answer = reply.encode(&asked, Mode::Authenticated, follow_up);
+        sealed(&key, asked, End::Sender, bit);
+        sealed(&key, answer, End::Reflector, bit);
+    }
+}
+
+/// A packet with codes is accepted as what it is, as long as nothing of it is malformed or without a code, and not at all
+/// with a flipped bit.
+fn sealed(key: &Authenticator, mut packet: Vec<u8>, end: End, number: usize) {
+    key.seal(&mut packet);
+    let Ok(Some(place)) = mac_place(&packet, Mode::Authenticated) else {
+        assert!(!key.accepts(&packet, end), "what follows is covered by nothing");
+        return;
+    };
+    assert!(
+        key.accepts(&packet, end) && !Authenticator::new(Some(Key::new(b"another"))).accepts(&packet, end)
+    );
+    let (covered, padding) = packet.split_at(place.code.end);
+    let flipped = [&flip(covered, covered.len(), number), padding].concat();
+    // Flags that mean nothing, of the code's own TLV: they are ignored.
+    let bit = number % (covered.len() * 8);
+    let is_ignored = bit / 8 == place.covered.end && bit % 8 < 5;
+    assert_eq!(key.accepts(&flipped, end), is_ignored, "bit {bit}");
 }
 
 /// A flipped bit may pass only as a checksum over something else, where the pseudo-header happens to make up for it.

@@ -1,10 +1,12 @@
 //! STAMP test packets (RFC 8762) with session identifier and TLVs (RFC 8972): what a sender asks, what a reflector says.
-//! Both modes, of which the agent uses the one without codes.
+//! In both modes: with codes where both ends have a key, and without.
 
+mod authentication;
 mod tlv;
 
 use std::{error::Error, fmt};
 
+pub use authentication::{Authenticator, End, Key};
 pub use tlv::{FOLLOW_UP_TLV, FollowUp, MAC_TLV, MacPlace, Tlv, TlvKind, mac_place, tlvs};
 
 /// Bytes of an authentication code: HMAC-SHA-256, cut.
@@ -185,7 +187,7 @@ impl Request {
         })
     }
 
-    /// The packet, with a code of zeros in the authenticated mode, and with a place for the reflector's follow-up.
+    /// The packet, with a place for the reflector's follow-up. Codes are left at zeros, for [`Authenticator::seal`].
     #[must_use]
     pub fn encode(&self, mode: Mode) -> Vec<u8> {
         let layout = mode.layout();
@@ -224,7 +226,7 @@ impl Reply {
     }
 
     /// The answer to the packet of a sender, and exactly as long as that. TLVs are given back with the flags that say
-    /// what became of them; codes are left at zeros.
+    /// what became of them; codes are left at zeros, for [`Authenticator::seal`].
     #[must_use]
     pub fn encode(&self, request: &[u8], mode: Mode, follow_up: FollowUp) -> Vec<u8> {
         let layout = mode.layout();

@@ -13,12 +13,12 @@ use super::PACKET_MAX;
 use crate::agent::vip::monotonic;
 use crate::collector::path::plan::{PathKey, decide_paths};
 use crate::collector::path::state::{Change, Heard, Ignored};
-use crate::collector::path::{Discard, MODE, Paths};
+use crate::collector::path::{Discard, Paths};
 use crate::config;
 use crate::event::{Clock, Kind, Occurrence, Timeline};
 use crate::peer::{Registry, phase_of};
 use crate::source::path::{ClockSteps, PathSocket, Received, realtime};
-use crate::wire::stamp::{ErrorEstimate, FollowUp, Reply, Request, Timestamp, tlvs};
+use crate::wire::stamp::{Authenticator, End, ErrorEstimate, FollowUp, Reply, Request, Timestamp, tlvs};
 
 /// Datagrams taken at once.
 const BATCH: usize = 512;
@@ -51,6 +51,7 @@ pub(super) struct Sender {
     pub(super) socket: PathSocket,
     pub(super) steps: ClockSteps,
     pub(super) paths: Paths,
+    pub(super) authenticator: Authenticator,
     pub(super) config: config::Path,
     pub(super) registry: watch::Receiver<Arc<Registry>>,
     pub(super) timeline: Arc<Timeline>,
@@ -156,11 +157,15 @@ impl Sender {
     }
 
     fn read(&self, packet: &[u8], received: &Received) -> Result<(&PathKey, Heard), Ignored> {
-        let reply = Reply::parse(packet, MODE).ok().filter(|reply| !reply.error.is_ptp());
+        if !self.authenticator.accepts(packet, End::Reflector) {
+            return Err(Ignored::Unauthenticated);
+        }
+        let mode = self.authenticator.mode();
+        let reply = Reply::parse(packet, mode).ok().filter(|reply| !reply.error.is_ptp());
         let reply = reply.ok_or(Ignored::Malformed)?;
         let target = self.sessions.targets.get(&reply.ssid).filter(|target| target.address == received.from);
         let target = target.ok_or(Ignored::Unexpected)?;
-        let follow_up = tlvs(packet, MODE).map_while(Result::ok).find_map(|tlv| FollowUp::read(&tlv));
+        let follow_up = tlvs(packet, mode).map_while(Result::ok).find_map(|tlv| FollowUp::read(&tlv));
         let heard = Heard {
             sequence: reply.sender_sequence,
             reflector: reply.sequence,
@@ -185,7 +190,8 @@ impl Sender {
             let Some(sequence) = self.paths.lock().send(&target.key, monotonic(), left) else { continue };
             let timestamp = Timestamp::from_unix_nanos(left);
             let request = Request { sequence, timestamp, error: ErrorEstimate::UNSYNCHRONIZED, ssid: *ssid };
-            let packet = request.encode(MODE);
+            let mut packet = request.encode(self.authenticator.mode());
+            self.authenticator.seal(&mut packet);
             match self.socket.send(&packet, target.address, None) {
                 Ok(id) => self.sessions.leaving.push_back((id, *ssid, sequence)),
                 // It counts as lost, which it is.

@@ -55,6 +55,7 @@ impl Flags {
             path: config::Path {
                 port: given.path_port.unwrap_or(base.path.port),
                 interval: given.path_interval.unwrap_or(base.path.interval),
+                key_file: given.path_key_file.or(base.path.key_file),
             },
             kubernetes: config::Kubernetes {
                 node: given.kubernetes_node.or(base.kubernetes.node),

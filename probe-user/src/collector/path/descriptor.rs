@@ -104,7 +104,7 @@ pub(super) static IGNORED: Descriptor = of_path(
     Kind::Counter,
     None,
     &["reason"],
-    "Datagrams to the port of this node's probes that are not used. malformed: no STAMP packet; unexpected: from somebody who was not asked, or after the loss was told.",
+    "Datagrams to the port of this node's probes that are not used. unauthenticated: without a right code where there is a key; malformed: no STAMP packet; unexpected: from somebody who was not asked, or after the loss was told.",
     "answers to nothing in unit tests",
 );
 
@@ -112,7 +112,7 @@ pub(super) static REQUESTS: Descriptor = Descriptor {
     name: "leadline_path_requests_total",
     kind: Kind::Counter,
     unit: None,
-    help: "Datagrams to this node's reflector. answered; unknown_sender: from an address that is no other node's; malformed: no STAMP packet, or from the port of a reflector; rate_limited: more than 1500 a second from one address; failed: the kernel did not send the answer. Only answered ones get an answer, never a larger one than themselves.",
+    help: "Datagrams to this node's reflector. answered; unknown_sender: from an address that is no other node's; unauthenticated: without a right code where there is a key; malformed: no STAMP packet, as is one with a code where there is no key, or from the port of a reflector; rate_limited: more than 1500 a second from one address; failed: the kernel did not send the answer. Only answered ones get an answer, never a larger one than themselves.",
     labels: &["result"],
     profile: Profile::Minimal,
     source: REFLECTOR,

@@ -3,10 +3,9 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 
-use super::MODE;
 use crate::collector::vip::happening::Nanos;
 use crate::source::path::Received;
-use crate::wire::stamp::{ErrorEstimate, FollowUp, Reply, Request, Timestamp};
+use crate::wire::stamp::{Authenticator, End, ErrorEstimate, FollowUp, Reply, Request, Timestamp};
 
 /// Answers to one address in a second, and at once after a silence: more than the fastest pace on all layers.
 const RATE: u64 = 1_500;
@@ -26,6 +25,8 @@ pub enum Verdict {
     Answered,
     /// Its sender is no other node of the cluster.
     UnknownSender,
+    /// Its code is missing or wrong.
+    Unauthenticated,
     /// It is no packet of STAMP, or one that would come back from another reflector.
     Malformed,
     /// Its sender asks too much.
@@ -36,8 +37,14 @@ pub enum Verdict {
 
 impl Verdict {
     /// Every verdict.
-    pub const ALL: [Self; 5] =
-        [Self::Answered, Self::UnknownSender, Self::Malformed, Self::RateLimited, Self::Failed];
+    pub const ALL: [Self; 6] = [
+        Self::Answered,
+        Self::UnknownSender,
+        Self::Unauthenticated,
+        Self::Malformed,
+        Self::RateLimited,
+        Self::Failed,
+    ];
 
     /// The value of the label `result`.
     #[must_use]
@@ -45,6 +52,7 @@ impl Verdict {
         match self {
             Self::Answered => "answered",
             Self::UnknownSender => "unknown_sender",
+            Self::Unauthenticated => "unauthenticated",
             Self::Malformed => "malformed",
             Self::RateLimited => "rate_limited",
             Self::Failed => "failed",
@@ -82,6 +90,7 @@ pub struct Answer {
 pub struct Reflector {
     /// The port of reflectors: what comes from there is an answer.
     port: u16,
+    authenticator: Authenticator,
     sessions: HashMap<SessionKey, Session>,
     /// Until when what an address has asked is paid for.
     paid: HashMap<IpAddr, Nanos>,
@@ -92,9 +101,10 @@ pub struct Reflector {
 impl Reflector {
     /// A reflector on that port.
     #[must_use]
-    pub fn new(port: u16) -> Self {
+    pub fn new(port: u16, authenticator: Authenticator) -> Self {
         Self {
             port,
+            authenticator,
             sessions: HashMap::new(),
             paid: HashMap::new(),
             leaving: VecDeque::new(),
@@ -119,11 +129,16 @@ impl Reflector {
         if !is_node(address) {
             return Err(Verdict::UnknownSender);
         }
+        // Before it is paid for: what others forge must not use up what a node may ask.
+        if !self.authenticator.accepts(packet, End::Sender) {
+            return Err(Verdict::Unauthenticated);
+        }
         if !self.pay(address, now) {
             return Err(Verdict::RateLimited);
         }
         // Two reflectors would go on answering each other.
-        let request = Request::parse(packet, MODE).ok().filter(|_| received.from.port() != self.port);
+        let mode = self.authenticator.mode();
+        let request = Request::parse(packet, mode).ok().filter(|_| received.from.port() != self.port);
         let request = request.ok_or(Verdict::Malformed)?;
         let key = SessionKey {
             from: received.from,
@@ -144,7 +159,9 @@ impl Reflector {
             sender_error: request.error,
             sender_ttl: received.hop_limit.unwrap_or(HOP_LIMIT_UNKNOWN),
         };
-        Ok(Answer { packet: reply.encode(packet, MODE, follow_up), key, sequence })
+        let mut packet = reply.encode(packet, mode, follow_up);
+        self.authenticator.seal(&mut packet);
+        Ok(Answer { packet, key, sequence })
     }
 
     /// The kernel took an answer under that number.

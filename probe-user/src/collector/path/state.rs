@@ -50,6 +50,8 @@ pub struct Heard {
 /// Why an answer is not used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ignored {
+    /// Its code is missing or wrong.
+    Unauthenticated,
     /// It is no packet of STAMP.
     Malformed,
     /// Nothing was asked there, or it comes after its loss was told.
@@ -58,12 +60,13 @@ pub enum Ignored {
 
 impl Ignored {
     /// Every reason.
-    pub const ALL: [Self; 2] = [Self::Malformed, Self::Unexpected];
+    pub const ALL: [Self; 3] = [Self::Unauthenticated, Self::Malformed, Self::Unexpected];
 
     /// The value of the label `reason`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Unauthenticated => "unauthenticated",
             Self::Malformed => "malformed",
             Self::Unexpected => "unexpected",
         }

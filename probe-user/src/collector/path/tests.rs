@@ -9,7 +9,9 @@ use super::state::{Change, Heard};
 use super::*;
 use crate::metric::Format;
 use crate::source::path::{Local, Received};
-use crate::wire::stamp::{ErrorEstimate, FollowUp, Reply, Request, Timestamp, tlvs};
+use crate::wire::stamp::{
+    Authenticator, End, ErrorEstimate, FollowUp, Key, Mode, Reply, Request, Timestamp, tlvs,
+};
 
 const SECOND: u64 = 1_000_000_000;
 const MILLISECOND: u64 = 1_000_000;
@@ -31,7 +33,7 @@ struct Stage {
 impl Stage {
     fn new() -> Self {
         let key = PathKey { peer: "node2".into(), layer: Layer::Underlay };
-        let paths = Paths::new(Reflector::new(PORT));
+        let paths = Paths::new(Reflector::new(PORT, Authenticator::default()));
         paths.lock().follow(&BTreeMap::from([(key.clone(), "192.0.2.2".parse().unwrap())]), true);
         Self { paths, key, now: 0, reflector: 0, follow_up: None, ahead: AHEAD }
     }
@@ -366,15 +368,17 @@ fn numbers_go_on_behind_the_last() {
 
 #[test]
 fn nobody_else_is_a_reason_and_an_empty_page() {
-    let paths = Paths::new(Reflector::new(PORT));
+    let paths = Paths::new(Reflector::new(PORT, Authenticator::default()));
     assert_eq!(PathCollector::new(paths.clone()).support(), Support::No(NO_NODES));
     paths.lock().follow(&BTreeMap::new(), true);
     assert_eq!(PathCollector::new(paths).support(), Support::No(OTHERS));
 }
 
+const REQUEST: Request =
+    Request { sequence: 40, timestamp: Timestamp(7), error: ErrorEstimate::UNSYNCHRONIZED, ssid: 1 };
+
 fn request(ssid: u16, sequence: u32) -> Vec<u8> {
-    let error = ErrorEstimate::UNSYNCHRONIZED;
-    Request { sequence, timestamp: Timestamp(7), error, ssid }.encode(MODE)
+    Request { sequence, ssid, ..REQUEST }.encode(Mode::Unauthenticated)
 }
 
 fn came(from: &str) -> Received {
@@ -390,12 +394,12 @@ fn ask(reflector: &mut Reflector, packet: &[u8], from: &str, now: u64) -> Result
 }
 
 fn reply(answer: &Answer) -> Reply {
-    Reply::parse(&answer.packet, MODE).unwrap()
+    Reply::parse(&answer.packet, Mode::Unauthenticated).unwrap()
 }
 
 #[test]
 fn each_session_is_numbered_by_itself() {
-    let mut reflector = Reflector::new(PORT);
+    let mut reflector = Reflector::new(PORT, Authenticator::default());
     let asked = [("192.0.2.2:1000", 1), ("192.0.2.2:1000", 2), ("192.0.2.2:1000", 1), ("192.0.2.3:1000", 1)];
     let numbers: Vec<u32> = asked
         .iter()
@@ -406,7 +410,7 @@ fn each_session_is_numbered_by_itself() {
 
 #[test]
 fn an_answer_repeats_the_question_and_follows_up_on_the_one_before() {
-    let mut reflector = Reflector::new(PORT);
+    let mut reflector = Reflector::new(PORT, Authenticator::default());
     let first = ask(&mut reflector, &request(9, 40), "192.0.2.2:1000", 0).unwrap();
     reflector.leaves(&first, 5);
     reflector.transmitted(5, EPOCH + 123);
@@ -419,7 +423,7 @@ fn an_answer_repeats_the_question_and_follows_up_on_the_one_before() {
     );
     assert_eq!((read.received.unix_nanos(), read.timestamp.unix_nanos()), (EPOCH, EPOCH + 5));
     assert_eq!(second.packet.len(), packet.len());
-    let tlv = tlvs(&second.packet, MODE).next().unwrap().unwrap();
+    let tlv = tlvs(&second.packet, Mode::Unauthenticated).next().unwrap().unwrap();
     assert_eq!(
         FollowUp::read(&tlv).map(|up| (up.sequence, up.timestamp.unix_nanos())),
         Some((0, EPOCH + 123))
@@ -428,7 +432,7 @@ fn an_answer_repeats_the_question_and_follows_up_on_the_one_before() {
 
 #[test]
 fn who_is_no_node_or_another_reflector_gets_no_answer() {
-    let mut reflector = Reflector::new(PORT);
+    let mut reflector = Reflector::new(PORT, Authenticator::default());
     let packet = request(1, 0);
     assert_eq!(ask(&mut reflector, &packet, "198.51.100.9:1000", 0), Err(Verdict::UnknownSender));
     assert_eq!(ask(&mut reflector, &packet, "192.0.2.2:9862", 0), Err(Verdict::Malformed));
@@ -436,8 +440,34 @@ fn who_is_no_node_or_another_reflector_gets_no_answer() {
 }
 
 #[test]
+fn who_has_no_key_gets_no_answer_and_uses_nothing_up() {
+    let keys = [&[1; 16], &[2; 16]].map(|key| Authenticator::new(Some(Key::new(key))));
+    let [ours, others] = &keys;
+    let mut reflector = Reflector::new(PORT, ours.clone());
+    let sealed = |authenticator: &Authenticator| {
+        let mut packet = REQUEST.encode(Mode::Authenticated);
+        authenticator.seal(&mut packet);
+        packet
+    };
+    let answer = ask(&mut reflector, &sealed(ours), "192.0.2.2:1000", 0).unwrap().packet;
+    assert!(ours.accepts(&answer, End::Reflector) && !others.accepts(&answer, End::Reflector));
+    assert_eq!(Reply::parse(&answer, Mode::Authenticated).unwrap().sender_sequence, REQUEST.sequence);
+    assert_eq!(answer.len(), sealed(ours).len());
+    for forged in [sealed(others), REQUEST.encode(Mode::Authenticated), request(1, 0), Vec::new()] {
+        for _ in 0..2_000 {
+            let verdict = ask(&mut reflector, &forged, "192.0.2.2:1000", 0);
+            assert_eq!(verdict, Err(Verdict::Unauthenticated));
+        }
+    }
+    ask(&mut reflector, &sealed(ours), "192.0.2.2:1000", 0).unwrap();
+    // The other way round: what has codes is nothing to a reflector that has no key.
+    let mut open = Reflector::new(PORT, Authenticator::default());
+    assert_eq!(ask(&mut open, &sealed(ours), "192.0.2.2:1000", 0), Err(Verdict::Malformed));
+}
+
+#[test]
 fn who_asks_too_much_has_to_wait() {
-    let mut reflector = Reflector::new(PORT);
+    let mut reflector = Reflector::new(PORT, Authenticator::default());
     let packet = request(1, 0);
     let mut answered =
         |from: &str, now| (0..5_000).filter(|_| ask(&mut reflector, &packet, from, now).is_ok()).count();
@@ -449,7 +479,7 @@ fn who_asks_too_much_has_to_wait() {
 
 #[test]
 fn sessions_are_bounded_and_the_longest_unused_goes() {
-    let mut reflector = Reflector::new(PORT);
+    let mut reflector = Reflector::new(PORT, Authenticator::default());
     for ssid in 0..1_025_u16 {
         ask(&mut reflector, &request(ssid, 0), "192.0.2.2:1000", u64::from(ssid) * SECOND).unwrap();
     }

@@ -113,7 +113,7 @@ fn a_follow_up_that_nobody_filled_in_says_nothing() {
 fn the_code_of_the_tlvs_covers_what_stands_before_it() {
     let packet = REQUEST.encode(Mode::Authenticated);
     let place = mac_place(&packet, Mode::Authenticated).unwrap().unwrap();
-    assert_eq!(place, MacPlace { covered: 112..132, code: 136..152 });
+    assert_eq!(place, MacPlace { covered: 112..132, code: 136..152, flags: 0x80 });
     assert_eq!(packet.len(), 152);
     let padded = [packet.clone(), hex("80010001 00")].concat();
     assert_eq!(mac_place(&padded, Mode::Authenticated), Ok(Some(place)));

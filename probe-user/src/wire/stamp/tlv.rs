@@ -7,11 +7,14 @@ use super::{Fault, MAC, Mode, Timestamp, field, put};
 /// Bytes of flags, type and length.
 const HEADER: usize = 4;
 /// Set by the sender, and by a reflector that does not know the type.
-const UNRECOGNIZED: u8 = 0x80;
+pub(super) const UNRECOGNIZED: u8 = 0x80;
 /// Set by a reflector where the length cannot be.
 const MALFORMED: u8 = 0x40;
 /// Set by a reflector where the code is wrong.
 const NO_INTEGRITY: u8 = 0x20;
+
+/// The flags that mean something; a receiver ignores the others (RFC 8972, 4).
+const FLAGS: u8 = UNRECOGNIZED | MALFORMED | NO_INTEGRITY;
 
 /// Bytes of the value of a follow-up.
 pub const FOLLOW_UP_TLV: usize = 16;
@@ -124,7 +127,7 @@ fn split(bytes: &[u8]) -> Result<(Tlv<'_>, &[u8]), Fault> {
     if kind.length().is_some_and(|right| right != length) {
         return Err(Fault::BadTlv);
     }
-    let is_refused = flags & (UNRECOGNIZED | MALFORMED | NO_INTEGRITY) != 0;
+    let is_refused = flags & FLAGS != 0;
     Ok((Tlv { kind, is_refused, value }, rest))
 }
 
@@ -167,6 +170,8 @@ pub struct MacPlace {
     pub covered: Range<usize>,
     /// The code.
     pub code: Range<usize>,
+    /// The flags of its TLV that mean something.
+    pub flags: u8,
 }
 
 /// Where the HMAC TLV of a packet is. Only padding may follow it.
@@ -180,7 +185,8 @@ pub fn mac_place(bytes: &[u8], mode: Mode) -> Result<Option<MacPlace>, Fault> {
         match tlv.kind {
             TlvKind::Mac if place.is_none() => {
                 let code = at + HEADER..at + MAC_TLV;
-                place = Some(MacPlace { covered: mode.length()..at, code });
+                let flags = bytes.get(at).copied().unwrap_or_default() & FLAGS;
+                place = Some(MacPlace { covered: mode.length()..at, code, flags });
             }
             TlvKind::ExtraPadding => {}
             _ if place.is_some() => return Err(Fault::BadTlv),
