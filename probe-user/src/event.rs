@@ -53,6 +53,10 @@ pub enum Kind {
     PathNested,
     /// They are so no more.
     PathUnnested,
+    /// Packets of the size that the kernel promises vanish on the way to another node or back, and smaller ones pass.
+    PathBlackHoleOpened,
+    /// They pass again, or less is promised.
+    PathBlackHoleClosed,
     /// The first router that advertises a virtual address was heard.
     VipOwned,
     /// A virtual address moved.

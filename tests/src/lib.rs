@@ -55,6 +55,7 @@ pub use impair::{Delay, Disorder, Firewall};
 pub use keepalived::{Keepalived, Trio};
 pub use kubelet::Kubelet;
 pub use kubernetes::Kubernetes;
+pub use machine::Machine;
 pub use node::Node;
 pub use owner::clean_stale;
 pub use place::Place;

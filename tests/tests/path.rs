@@ -2,6 +2,7 @@
 //! tcpdump's times of the same probes and nftables' counts.
 
 mod path {
+    pub(crate) mod mtu;
     pub(crate) mod truth;
     pub(crate) mod tunnel;
 }

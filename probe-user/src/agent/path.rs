@@ -2,6 +2,7 @@
 
 mod answerer;
 mod device;
+mod mtu;
 mod sender;
 
 use std::io;
@@ -11,6 +12,7 @@ use anyhow::{Context as _, Result};
 
 use self::answerer::Answerer;
 use self::device::Devices;
+use self::mtu::Sizes;
 use self::sender::{Sender, Sessions};
 use super::serve::{Chosen, supervise};
 use super::{Agent, Nodes};
@@ -23,8 +25,8 @@ use crate::source::path::{ClockSteps, KeyError, PathSocket, SocketError, read_ke
 use crate::telemetry::with_causes;
 use crate::wire::stamp::Authenticator;
 
-/// More than a packet of ours; a longer one is cut and then refused.
-const PACKET_MAX: usize = 2_048;
+/// More than the largest packet of ours; a longer one is cut and then refused.
+const PACKET_MAX: usize = 9_216;
 
 /// Probes other nodes, once there are some, and answers them.
 pub(super) fn start(
@@ -50,7 +52,7 @@ pub(super) fn start(
     if let Some(file) = &config.key_file {
         tracing::info!(collector = "path", key_file = %file.display(), "probes are authenticated");
     }
-    let paths = Paths::new(Reflector::new(config.port, ends.authenticator.clone()));
+    let paths = Paths::new(Reflector::new(config.port, ends.authenticator.clone()), config.interval);
     // It answers from here on; that there is nobody to probe yet is no failure.
     chosen.add(Mode::Auto, Arc::new(PathCollector::new(paths.clone())))?;
     let answerer = Answerer { socket: ends.reflector, paths: paths.clone(), registry: registry.clone() };
@@ -60,6 +62,14 @@ pub(super) fn start(
         facts: network.facts(),
         timeline: Arc::clone(&agent.timeline),
     };
+    let sizes = Sizes::new(
+        ends.sizes,
+        ends.authenticator.clone(),
+        config.port,
+        paths.clone(),
+        registry.clone(),
+        Arc::clone(&agent.timeline),
+    );
     let sender = Sender {
         socket: ends.sender,
         steps: ends.steps,
@@ -71,6 +81,7 @@ pub(super) fn start(
         sessions: Sessions::default(),
     };
     supervise("path devices", agent.ended.clone(), devices.run());
+    supervise("path sizes", agent.ended.clone(), sizes.run());
     supervise("path", agent.ended.clone(), sender.run());
     supervise("path reflector", agent.ended.clone(), answerer.run());
     Ok(())
@@ -81,6 +92,7 @@ struct Ends {
     authenticator: Authenticator,
     steps: ClockSteps,
     sender: PathSocket,
+    sizes: PathSocket,
     reflector: PathSocket,
 }
 
@@ -91,6 +103,7 @@ impl Ends {
             authenticator: Authenticator::new(config.key_file.as_deref().map(read_key).transpose()?),
             steps: ClockSteps::watch().map_err(OpenError::Clock)?,
             sender: PathSocket::bind(0)?,
+            sizes: PathSocket::bind(0)?,
             reflector: PathSocket::bind(config.port)?,
         })
     }

@@ -5,6 +5,7 @@
 
 mod descriptor;
 mod flight;
+pub mod mtu;
 pub mod plan;
 pub mod reflector;
 pub mod ride;
@@ -13,9 +14,11 @@ pub mod state;
 mod tests;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 pub use self::descriptor::DESCRIPTORS;
 pub use self::flight::{Direction, Discard};
+use self::mtu::Mtus;
 use self::plan::PathKey;
 use self::reflector::{Reflector, Verdict};
 use self::ride::Rides;
@@ -37,13 +40,19 @@ pub struct Paths {
     state: Arc<Mutex<State>>,
     reflector: Arc<Mutex<Reflector>>,
     rides: Arc<Mutex<Rides>>,
+    mtus: Arc<Mutex<Mtus>>,
 }
 
 impl Paths {
-    /// No path yet.
+    /// No path yet, of which each is probed at that interval.
     #[must_use]
-    pub fn new(reflector: Reflector) -> Self {
-        Self { state: Arc::default(), reflector: Arc::new(Mutex::new(reflector)), rides: Arc::default() }
+    pub fn new(reflector: Reflector, interval: Duration) -> Self {
+        Self {
+            mtus: Arc::new(Mutex::new(Mtus::new(interval))),
+            state: Arc::default(),
+            reflector: Arc::new(Mutex::new(reflector)),
+            rides: Arc::default(),
+        }
     }
 
     /// The paths, locked.
@@ -54,6 +63,11 @@ impl Paths {
     /// What the paths ride on, locked.
     pub fn rides(&self) -> MutexGuard<'_, Rides> {
         self.rides.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Which sizes pass, locked.
+    pub fn mtus(&self) -> MutexGuard<'_, Mtus> {
+        self.mtus.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The reflector, locked.
@@ -96,6 +110,7 @@ impl Collector for PathCollector {
     fn collect(&self, sink: &mut Sink<'_>) -> Result<(), CollectError> {
         let answered = self.0.reflector().counts();
         write_rides(sink, &self.0.rides());
+        write_mtus(sink, &self.0.mtus());
         let state = self.0.lock();
         if !state.has_nodes {
             return Ok(());
@@ -128,6 +143,25 @@ fn write_rides(sink: &mut Sink<'_>, rides: &Rides) {
     for (key, ride) in rides.iter() {
         if let Some(is_nested) = ride.is_nested {
             family.value(&[&key.peer, key.layer.as_str()], Value::Integer(is_nested.into()));
+        }
+    }
+}
+
+fn write_mtus(sink: &mut Sink<'_>, mtus: &Mtus) {
+    let mut family = sink.family(&descriptor::PROMISED_MTU);
+    for (key, sizes) in mtus.iter() {
+        family.value(&[&key.peer, key.layer.as_str()], Value::Integer(sizes.promised.into()));
+    }
+    let mut family = sink.family(&descriptor::MTU);
+    for (key, sizes) in mtus.iter() {
+        if let Some(passes) = sizes.passes {
+            family.value(&[&key.peer, key.layer.as_str()], Value::Integer(passes.into()));
+        }
+    }
+    let mut family = sink.family(&descriptor::BLACK_HOLE);
+    for (key, sizes) in mtus.iter() {
+        if let Some(is_hole) = sizes.is_hole {
+            family.value(&[&key.peer, key.layer.as_str()], Value::Integer(is_hole.into()));
         }
     }
 }

@@ -40,11 +40,12 @@ fn is_among(local: IpAddr, others: &[IpAddr], key: &str, count: usize) -> bool {
 }
 
 /// The address that names each of the other nodes: its smallest one, of the family that all of them have, where there
-/// is one. IPv4 is the first choice.
+/// is one. IPv4 is the first choice. Nodes that know each other by a tunnel alone have their addresses there.
 fn identities(nodes: &[Node], wandering: &BTreeSet<IpAddr>) -> Vec<IpAddr> {
     let known: Vec<Vec<IpAddr>> = nodes
         .iter()
-        .map(|node| node.underlay.iter().filter(|address| !wandering.contains(address)).copied().collect())
+        .map(|node| if node.underlay.is_empty() { &node.tunnel } else { &node.underlay })
+        .map(|of_node| of_node.iter().filter(|address| !wandering.contains(address)).copied().collect())
         .filter(|addresses: &Vec<_>| !addresses.is_empty())
         .collect();
     let all_have = |family: fn(&IpAddr) -> bool| known.iter().all(|addresses| addresses.iter().any(family));
@@ -67,7 +68,8 @@ fn identities(nodes: &[Node], wandering: &BTreeSet<IpAddr>) -> Vec<IpAddr> {
 fn own_identity(local: &Node, others: &[IpAddr], wandering: &BTreeSet<IpAddr>) -> Option<IpAddr> {
     let nearness =
         |address: IpAddr| others.iter().map(|other| common_bits(address, *other)).max().unwrap_or(0);
-    let candidates = local.underlay.iter().filter(|address| !wandering.contains(address));
+    let candidates =
+        local.underlay.iter().chain(&local.tunnel).filter(|address| !wandering.contains(address));
     candidates.copied().min_by_key(|address| (std::cmp::Reverse(nearness(*address)), *address))
 }
 

@@ -36,7 +36,7 @@ pub use facts::{
     Vxlan,
 };
 pub use keeper::keep_network;
-pub use lookup::RouteLookup;
+pub use lookup::{Output, RouteLookup};
 pub use state::NetworkState;
 use tables::{Tables, stale_tables};
 

@@ -190,6 +190,12 @@ impl Request {
     /// The packet, with a place for the reflector's follow-up. Codes are left at zeros, for [`Authenticator::seal`].
     #[must_use]
     pub fn encode(&self, mode: Mode) -> Vec<u8> {
+        self.encode_padded(mode, 0)
+    }
+
+    /// The same packet with so much padding that it has this length, unless it is longer anyhow.
+    #[must_use]
+    pub fn encode_padded(&self, mode: Mode, length: usize) -> Vec<u8> {
         let layout = mode.layout();
         let mut bytes = vec![0; layout.length];
         put(&mut bytes, 0, &self.sequence.to_be_bytes());
@@ -197,6 +203,10 @@ impl Request {
         put(&mut bytes, layout.timestamp + 8, &self.error.0.to_be_bytes());
         put(&mut bytes, layout.timestamp + 10, &self.ssid.to_be_bytes());
         tlv::push_empty(&mut bytes, TlvKind::FollowUp, FOLLOW_UP_TLV);
+        let code = if mode == Mode::Authenticated { MAC_TLV } else { 0 };
+        if let Some(padding) = length.checked_sub(bytes.len() + tlv::HEADER + code) {
+            tlv::push_empty(&mut bytes, TlvKind::ExtraPadding, padding);
+        }
         if mode == Mode::Authenticated {
             tlv::push_empty(&mut bytes, TlvKind::Mac, MAC);
         }

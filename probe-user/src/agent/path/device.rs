@@ -80,14 +80,17 @@ impl Devices {
             None => lookup.insert(RouteLookup::open()?),
         };
         for (key, address) in paths {
-            let device = lookup.device(address).await?.and_then(|index| facts.link(index));
+            let output = lookup.route(address).await?;
+            let device = output.and_then(|output| facts.link(output.device));
             let node = registry.node_of(address);
             let outer = device.zip(node).and_then(|(device, node)| outer_address(device, node, &facts));
             let carrier = match outer {
-                Some(outer) => lookup.device(outer).await?.and_then(|index| facts.link(index)),
+                Some(outer) => lookup.route(outer).await?.and_then(|output| facts.link(output.device)),
                 None => None,
             };
-            rides.insert(key.clone(), decide_ride(key.layer, device, carrier));
+            let ride = decide_ride(key.layer, device, carrier);
+            let mtu = output.and_then(|output| output.mtu).or(ride.mtu);
+            rides.insert(key, Ride { mtu, ..ride });
         }
         Ok(rides)
     }
@@ -138,7 +141,7 @@ mod tests {
 
     fn ride(device: &str, carrier: &str, is_nested: Option<bool>) -> Ride {
         let name = |name: &str| (!name.is_empty()).then(|| name.to_owned());
-        Ride { device: name(device), carrier: name(carrier), is_nested }
+        Ride { device: name(device), carrier: name(carrier), is_nested, mtu: None }
     }
 
     fn told(before: Option<Ride>, now: Ride) -> Vec<String> {

@@ -143,6 +143,42 @@ pub(super) static NESTED: Descriptor = Descriptor {
     witness: "flannel on eth0, and moved to tailscale0",
 };
 
+const SIZES: &str =
+    "STAMP probes with padding (RFC 8972, 4.1) that nobody may fragment, one a minute and path";
+
+pub(super) static PROMISED_MTU: Descriptor = Descriptor {
+    name: "leadline_path_promised_mtu_bytes",
+    kind: Kind::Gauge,
+    unit: Some("bytes"),
+    help: "The largest packet of IP that the kernel would send there: the MTU of the device, or less where the route or a router's word says so; 9216 at most.",
+    labels: PATH,
+    profile: Profile::Minimal,
+    source: ROUTES,
+    witness: "`ip link` and `ip route get`",
+};
+
+pub(super) static MTU: Descriptor = Descriptor {
+    name: "leadline_path_mtu_bytes",
+    kind: Kind::Gauge,
+    unit: Some("bytes"),
+    help: "The largest packet of IP that was answered by one of the same size: the promised one, or what is found when that is lost three times in a row while small ones pass. Absent before the first answer.",
+    labels: PATH,
+    profile: Profile::Minimal,
+    source: SIZES,
+    witness: "an nftables rule that drops what is larger, to the byte",
+};
+
+pub(super) static BLACK_HOLE: Descriptor = Descriptor {
+    name: "leadline_path_mtu_black_hole",
+    kind: Kind::Gauge,
+    unit: None,
+    help: "Whether packets of the promised size vanish without a word, there or on the way back, while smaller ones pass. 0 where a router says so: the kernel then sends smaller ones. Absent while that is not known.",
+    labels: PATH,
+    profile: Profile::Minimal,
+    source: SIZES,
+    witness: "an nftables rule that drops what is larger, and a router with a smaller MTU that tells it",
+};
+
 /// What the collector describes.
 pub static DESCRIPTORS: &[&Descriptor] = &[
     &RTT,
@@ -158,4 +194,7 @@ pub static DESCRIPTORS: &[&Descriptor] = &[
     &REQUESTS,
     &DEVICE,
     &NESTED,
+    &PROMISED_MTU,
+    &MTU,
+    &BLACK_HOLE,
 ];

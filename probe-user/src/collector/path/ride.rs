@@ -17,6 +17,8 @@ pub struct Ride {
     pub carrier: Option<String>,
     /// Whether they are encapsulated more often than the layer says; none where that cannot be told.
     pub is_nested: Option<bool>,
+    /// The largest packet that the kernel sends there: the device's, or less by the route or a router's word.
+    pub mtu: Option<u32>,
 }
 
 /// Where a device sends what it has encapsulated for a node.
@@ -45,7 +47,8 @@ pub fn decide_ride(layer: Layer, device: Option<&Link>, carrier: Option<&Link>) 
         (_, Some(true), None) => None,
     };
     let name = |link: &Link| link.name.clone();
-    Ride { device: device.map(name), carrier: carrier.map(name), is_nested }
+    let mtu = device.and_then(|device| device.mtu);
+    Ride { device: device.map(name), carrier: carrier.map(name), is_nested, mtu }
 }
 
 /// Whether packets leave such a device inside of others.
@@ -91,7 +94,8 @@ impl Rides {
             .collect()
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&PathKey, &Ride)> {
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = (&PathKey, &Ride)> {
         self.0.iter()
     }
 }

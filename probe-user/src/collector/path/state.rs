@@ -2,7 +2,7 @@
 //!
 //! Times of two nodes are never subtracted from each other, but for jitter, where only their change counts.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 
 use super::flight::{Answer, Direction, Discard, Flight};
@@ -369,6 +369,13 @@ impl State {
             path.settle(now).map(|at| Change { path: key.clone(), lost_at: Some(at), lasted: None })
         });
         lost.collect()
+    }
+
+    /// The paths whose probes are answered.
+    #[must_use]
+    pub fn reachable(&self) -> BTreeSet<PathKey> {
+        let answered = self.paths.iter().filter(|(_, path)| path.is_reachable == Some(true));
+        answered.map(|(key, _)| key.clone()).collect()
     }
 
     pub(super) fn paths(&self) -> impl ExactSizeIterator<Item = (&PathKey, &Path)> + Clone {

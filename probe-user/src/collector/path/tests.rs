@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use super::plan::Layer;
 use super::reflector::Answer;
@@ -33,7 +34,7 @@ struct Stage {
 impl Stage {
     fn new() -> Self {
         let key = PathKey { peer: "node2".into(), layer: Layer::Underlay };
-        let paths = Paths::new(Reflector::new(PORT, Authenticator::default()));
+        let paths = Paths::new(Reflector::new(PORT, Authenticator::default()), Duration::from_secs(1));
         paths.lock().follow(&BTreeMap::from([(key.clone(), "192.0.2.2".parse().unwrap())]), true);
         Self { paths, key, now: 0, reflector: 0, follow_up: None, ahead: AHEAD }
     }
@@ -368,7 +369,7 @@ fn numbers_go_on_behind_the_last() {
 
 #[test]
 fn nobody_else_is_a_reason_and_an_empty_page() {
-    let paths = Paths::new(Reflector::new(PORT, Authenticator::default()));
+    let paths = Paths::new(Reflector::new(PORT, Authenticator::default()), Duration::from_secs(1));
     assert_eq!(PathCollector::new(paths.clone()).support(), Support::No(NO_NODES));
     paths.lock().follow(&BTreeMap::new(), true);
     assert_eq!(PathCollector::new(paths).support(), Support::No(OTHERS));

@@ -8,13 +8,22 @@ use std::time::Duration;
 use futures_util::TryStreamExt as _;
 use rtnetlink::Handle;
 use rtnetlink::packet_route::AddressFamily;
-use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
+use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteMetric};
 use tokio::time::timeout;
 
 use super::NetlinkError;
 
 /// An answer takes microseconds.
 const ANSWER: Duration = Duration::from_secs(2);
+
+/// Where packets leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Output {
+    /// Interface index.
+    pub device: u32,
+    /// The largest packet, where the route or what a router has told says less than the device.
+    pub mtu: Option<u32>,
+}
 
 /// A socket for such questions, in the network namespace of the thread that opened it.
 #[derive(Debug)]
@@ -40,11 +49,11 @@ impl RouteLookup {
         Ok(Self { handle, is_open })
     }
 
-    /// The interface index of the device by which packets to that address leave; none where no route leads there.
+    /// By which device packets to that address leave; none where no route leads there.
     ///
     /// # Errors
     /// When the socket is gone or the kernel does not answer: then another one is needed.
-    pub async fn device(&self, to: IpAddr) -> Result<Option<u32>, NetlinkError> {
+    pub async fn route(&self, to: IpAddr) -> Result<Option<Output>, NetlinkError> {
         let mut answers = self.handle.route().get(question(to)).execute();
         match timeout(ANSWER, answers.try_next()).await {
             Ok(Ok(Some(message))) => Ok(output(&message)),
@@ -70,11 +79,20 @@ fn question(to: IpAddr) -> RouteMessage {
     message
 }
 
-fn output(message: &RouteMessage) -> Option<u32> {
-    message.attributes.iter().find_map(|attribute| match attribute {
+fn output(message: &RouteMessage) -> Option<Output> {
+    let device = message.attributes.iter().find_map(|attribute| match attribute {
         RouteAttribute::Oif(index) => Some(*index),
         _ => None,
-    })
+    })?;
+    let metrics = message.attributes.iter().filter_map(|attribute| match attribute {
+        RouteAttribute::Metrics(metrics) => Some(metrics),
+        _ => None,
+    });
+    let mtu = metrics.flatten().find_map(|metric| match metric {
+        RouteMetric::Mtu(mtu) => Some(*mtu),
+        _ => None,
+    });
+    Some(Output { device, mtu: mtu.filter(|mtu| *mtu > 0) })
 }
 
 #[cfg(test)]
@@ -88,7 +106,10 @@ mod tests {
     fn the_kernel_names_the_device_or_none() {
         in_namespace(async || {
             let lookup = RouteLookup::open().unwrap();
-            let device = async |to: &str| lookup.device(to.parse().unwrap()).await.unwrap();
+            let device = async |to: &str| {
+                let output = lookup.route(to.parse().unwrap()).await.unwrap();
+                output.map(|output| output.device)
+            };
             assert_eq!(device("192.0.2.1").await, None);
             assert_eq!(device("2001:db8::1").await, None);
             connect().link().set(LinkUnspec::new_with_index(1).up().build()).execute().await.unwrap();

@@ -18,6 +18,9 @@ use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, SockaddrIn6,
     TimestampingFlag, Timestamps, bind, recvmsg, sendmsg, setsockopt, socket,
 };
+use rustix::net::sockopt::{
+    Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery, set_ip_mtu_discover, set_ipv6_mtu_discover,
+};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
@@ -88,6 +91,7 @@ impl PathSocket {
     /// When the kernel refuses, or the port is taken.
     pub fn bind(port: u16) -> Result<Self, SocketError> {
         let socket = open().map_err(|errno| SocketError::Open(errno.into()))?;
+        forbid_fragments(&socket).map_err(|errno| SocketError::Open(errno.into()))?;
         let any = SockaddrIn6::from(SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, port, 0, 0));
         bind(socket.as_raw_fd(), &any).map_err(|errno| SocketError::Bind { port, source: errno.into() })?;
         let socket = UdpSocket::from_std(socket.into()).map_err(SocketError::Open)?;
@@ -201,6 +205,13 @@ fn open() -> Result<OwnedFd, Errno> {
     setsockopt(&socket, RcvBuf, &RECEIVE_BUFFER)?;
     number_anew(&socket)?;
     Ok(socket)
+}
+
+/// No router may cut what is sent, and neither may the kernel by what it remembers of the path: a size either passes or it
+/// does not.
+fn forbid_fragments(socket: &OwnedFd) -> rustix::io::Result<()> {
+    set_ip_mtu_discover(socket, Ipv4PathMtuDiscovery::PROBE)?;
+    set_ipv6_mtu_discover(socket, Ipv6PathMtuDiscovery::PROBE)
 }
 
 /// None where nothing is left.

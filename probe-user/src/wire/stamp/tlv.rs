@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::{Fault, MAC, Mode, Timestamp, field, put};
 
 /// Bytes of flags, type and length.
-const HEADER: usize = 4;
+pub(super) const HEADER: usize = 4;
 /// Set by the sender, and by a reflector that does not know the type.
 pub(super) const UNRECOGNIZED: u8 = 0x80;
 /// Set by a reflector where the length cannot be.

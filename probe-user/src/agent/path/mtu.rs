@@ -1,0 +1,178 @@
+//! Sends packets of the sizes that are looked for, by a socket of its own: they are no round trips.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use tokio::time::{Instant, sleep_until};
+
+use super::PACKET_MAX;
+use crate::agent::Nodes;
+use crate::agent::vip::monotonic;
+use crate::collector::path::Paths;
+use crate::collector::path::mtu::{HoleChange, LARGEST, Promise, SMALLEST};
+use crate::collector::path::plan::{PathKey, decide_paths};
+use crate::event::{Kind, Occurrence, Timeline};
+use crate::peer::phase_of;
+use crate::source::path::{PathSocket, Received, realtime};
+use crate::wire::stamp::{Authenticator, End, ErrorEstimate, Reply, Request, Timestamp};
+
+/// How often it is looked whether something is to be sent.
+const ROUND: Duration = Duration::from_millis(250);
+/// Over this time the first checks of all paths are spread.
+const SPREAD: Duration = Duration::from_secs(5);
+/// Bytes of the headers of IPv4 and IPv6 without options, with that of UDP.
+const HEADERS: [u32; 2] = [28, 48];
+
+/// A path whose sizes are looked for.
+struct Target {
+    address: SocketAddr,
+    ssid: u16,
+    /// The number of the next packet.
+    next: u32,
+}
+
+/// Looks for the sizes that pass.
+pub(super) struct Sizes {
+    socket: PathSocket,
+    authenticator: Authenticator,
+    port: u16,
+    paths: Paths,
+    registry: Nodes,
+    timeline: Arc<Timeline>,
+    targets: BTreeMap<PathKey, Target>,
+    last_ssid: u16,
+}
+
+impl Sizes {
+    pub(super) fn new(
+        socket: PathSocket,
+        authenticator: Authenticator,
+        port: u16,
+        paths: Paths,
+        registry: Nodes,
+        timeline: Arc<Timeline>,
+    ) -> Self {
+        let (targets, last_ssid) = (BTreeMap::new(), 0);
+        Self { socket, authenticator, port, paths, registry, timeline, targets, last_ssid }
+    }
+
+    pub(super) async fn run(mut self) -> Result<()> {
+        let mut round = Instant::now();
+        loop {
+            tokio::select! {
+                ready = self.socket.wait() => ready.context("the socket of padded probes is gone")?,
+                () = sleep_until(round) => {
+                    round = Instant::now() + ROUND;
+                    self.follow();
+                    self.send_due();
+                }
+            }
+            self.take();
+        }
+    }
+
+    /// Which paths there are now, and what the kernel promises of them.
+    fn follow(&mut self) {
+        let registry = Arc::clone(&self.registry.borrow());
+        let addresses = decide_paths(&registry);
+        let reachable = self.paths.lock().reachable();
+        let promise = |path: &PathKey, mtu: Option<u32>| {
+            let size = mtu?.min(LARGEST);
+            (size > SMALLEST).then_some(Promise { size, is_reachable: reachable.contains(path) })
+        };
+        let rides = self.paths.rides();
+        let promises: BTreeMap<PathKey, Promise> = rides
+            .iter()
+            .filter(|(path, _)| addresses.contains_key(*path))
+            .filter_map(|(path, ride)| Some((path.clone(), promise(path, ride.mtu)?)))
+            .collect();
+        drop(rides);
+        let spread = |path: &PathKey| {
+            let phase = phase_of(&registry, &format!("size {} {}", path.layer.as_str(), path.peer), SPREAD);
+            u64::try_from(phase.as_nanos()).unwrap_or_default()
+        };
+        self.paths.mtus().follow(&promises, monotonic(), spread);
+        self.follow_targets(&addresses);
+    }
+
+    fn follow_targets(&mut self, addresses: &BTreeMap<PathKey, IpAddr>) {
+        self.targets.retain(|path, target| addresses.get(path) == Some(&target.address.ip()));
+        for (path, address) in addresses {
+            if !self.targets.contains_key(path) {
+                let (address, ssid) = (SocketAddr::new(*address, self.port), self.free_ssid());
+                self.targets.insert(path.clone(), Target { address, ssid, next: 0 });
+            }
+        }
+    }
+
+    /// A session that is none yet; 0 would say that there are none.
+    fn free_ssid(&mut self) -> u16 {
+        loop {
+            self.last_ssid = self.last_ssid.checked_add(1).unwrap_or(1);
+            if !self.targets.values().any(|target| target.ssid == self.last_ssid) {
+                return self.last_ssid;
+            }
+        }
+    }
+
+    fn send_due(&mut self) {
+        let (due, changes) = self.paths.mtus().due(monotonic());
+        self.tell(&changes);
+        for (path, size) in due {
+            let Some(target) = self.targets.get_mut(&path) else { continue };
+            let sequence = target.next;
+            target.next = sequence.wrapping_add(1);
+            let request = Request {
+                sequence,
+                timestamp: Timestamp::from_unix_nanos(realtime()),
+                error: ErrorEstimate::UNSYNCHRONIZED,
+                ssid: target.ssid,
+            };
+            let headers = HEADERS[usize::from(target.address.is_ipv6())];
+            let length = usize::try_from(size.saturating_sub(headers)).unwrap_or_default();
+            let mut packet = request.encode_padded(self.authenticator.mode(), length);
+            self.authenticator.seal(&mut packet);
+            // One that this kernel does not send is lost like any other: it waits for its answer in vain.
+            if let Err(error) = self.socket.send(&packet, target.address, None) {
+                tracing::debug!(%error, to = %target.address, size, "a padded probe could not be sent");
+            }
+            self.paths.mtus().sent(&path, sequence, monotonic());
+        }
+    }
+
+    /// Takes what came, and what left, of which nothing is to be known.
+    fn take(&self) {
+        while let Ok(Some(_)) = self.socket.transmitted() {}
+        let mut buffer = [0; PACKET_MAX];
+        while let Ok(Some(received)) = self.socket.receive(&mut buffer) {
+            let packet = buffer.get(..received.length).unwrap_or_default();
+            let Some((path, sequence)) = self.read(packet, &received) else { continue };
+            let change = self.paths.mtus().hear(path, sequence, monotonic());
+            self.tell(&change.map(|change| (path.clone(), change)).into_iter().collect::<Vec<_>>());
+        }
+    }
+
+    fn read(&self, packet: &[u8], received: &Received) -> Option<(&PathKey, u32)> {
+        if !self.authenticator.accepts(packet, End::Reflector) {
+            return None;
+        }
+        let reply = Reply::parse(packet, self.authenticator.mode()).ok()?;
+        let is_its = |target: &Target| target.ssid == reply.ssid && target.address == received.from;
+        let (path, _) = self.targets.iter().find(|(_, target)| is_its(target))?;
+        Some((path, reply.sender_sequence))
+    }
+
+    fn tell(&self, changes: &[(PathKey, HoleChange)]) {
+        for (path, change) in changes {
+            let kind = if change.is_open { Kind::PathBlackHoleOpened } else { Kind::PathBlackHoleClosed };
+            let event = Occurrence::now(kind, &*path.peer)
+                .with("layer", path.layer.as_str())
+                .with("promised_bytes", change.promised.to_string())
+                .with("passes_bytes", change.passes.to_string());
+            self.timeline.record(event);
+        }
+    }
+}
