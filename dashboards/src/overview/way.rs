@@ -16,6 +16,7 @@ const PATH_REACHABLE: &Descriptor = family("leadline_path_reachable");
 const PATH_MEDIAN: &Descriptor = family("leadline_path_rtt_median_seconds");
 const PATH_SENT: &Descriptor = family("leadline_path_probes_sent_total");
 const PATH_LOST: &Descriptor = family("leadline_path_probes_lost_total");
+const PATH_BLACK_HOLE: &Descriptor = family("leadline_path_mtu_black_hole");
 const PATH_DEVICE: &Descriptor = family("leadline_path_device_info");
 
 const PATH: &[&str] = &["cluster", "node", "peer_node", "layer"];
@@ -75,12 +76,13 @@ fn probes(family: &'static Descriptor, labels: &[&'static str]) -> Expression {
 
 pub(super) fn path_verdict() -> Panel {
     let verdict = Text {
-        shows: "Whether the agents reach each other by probes, on the underlay, in the tunnel and on the overlay, and lose less than 1 % of them.",
+        shows: "Whether the agents reach each other by probes, on the underlay, in the tunnel and on the overlay, lose less than 1 % of them, and get those of full size.",
         normal: "healthy; not seen where the probes are off, as they are by default (`--collector.path=on`).",
-        otherwise: "a loss on all layers is the network's; one on the overlay or in the tunnel alone is theirs, as a drop of its UDP port.",
+        otherwise: "a loss on all layers is the network's; one on the overlay or in the tunnel alone is theirs, as a drop of its UDP port. Black hole: large packets vanish; lower the MTU of that layer, or let ICMP pass.",
     };
     let findings = vec![
         ("unreachable", Colour::Red, each(PATH_REACHABLE, &[]).equals(0)),
+        ("black hole", Colour::Red, each(PATH_BLACK_HOLE, &[]).equals(1)),
         (
             "losses",
             Colour::Orange,
