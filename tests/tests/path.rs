@@ -1,7 +1,8 @@
 //! Paths between nodes as the agents probe them: round trips, losses by direction, pauses and strangers, against
-//! tcpdump's times of the same probes and nftables' counts.
+//! tcpdump's times of the same probes and nftables' counts; and probes with codes, against those of openssl.
 
 mod path {
+    mod key;
     pub(crate) mod truth;
 }
 

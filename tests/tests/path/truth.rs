@@ -8,7 +8,7 @@ use lab::Node;
 use lab::witness::tcpdump::{Capture, Frame};
 
 pub(crate) const PROBES: &str = "udp port 9862 or udp port 8472";
-const REFLECTOR: u16 = 9862;
+pub(crate) const REFLECTOR: u16 = 9862;
 const VXLAN: u16 = 8472;
 /// Bytes of the headers of Ethernet, IPv4 without options, UDP and VXLAN.
 const ETHERNET: usize = 14;
@@ -181,19 +181,23 @@ impl Ends {
 
 /// The probe of a frame, and whether it is the answer.
 fn probe(frame: &[u8]) -> Option<(Key, bool)> {
-    let (ports, payload) = datagram(frame)?;
-    let (layer, ports, payload) = if ports[1] == VXLAN {
-        let (ports, payload) = datagram(payload.get(VXLAN_HEADER..)?)?;
-        ("overlay", ports, payload)
-    } else {
-        ("underlay", ports, payload)
-    };
+    let (layer, ports, payload) = packet(frame)?;
     let number = |at: usize| payload.get(at..)?.first_chunk().map(|bytes| u32::from_be_bytes(*bytes));
     match ports {
         [REFLECTOR, port] => Some(((layer, port, number(SENDER_SEQUENCE)?), true)),
         [port, REFLECTOR] => Some(((layer, port, number(0)?), false)),
         _ => None,
     }
+}
+
+/// The layer, both ports and the payload of the datagram in a frame.
+pub(crate) fn packet(frame: &[u8]) -> Option<(&'static str, [u16; 2], &[u8])> {
+    let (ports, payload) = datagram(frame)?;
+    if ports[1] == VXLAN {
+        let (ports, payload) = datagram(payload.get(VXLAN_HEADER..)?)?;
+        return Some(("overlay", ports, payload));
+    }
+    Some(("underlay", ports, payload))
 }
 
 /// Both ports and the payload.
