@@ -441,6 +441,10 @@ mod tests {
         }
     }
 
+    fn expected_path() -> Path {
+        Path { port: 862, interval: Duration::from_millis(10), key_file: Some("/e/path.key".into()) }
+    }
+
     /// What they say.
     fn expected() -> Config {
         Config {
@@ -492,11 +496,7 @@ mod tests {
             control_plane: expected_control_plane(),
             certificate: Certificate { paths: vec![PathBuf::from("/srv/own.pem")], ports: vec![9345] },
             tunnel: Tunnel { socket: Some("/run/t.sock".into()), poll_interval: Duration::from_secs(2) },
-            path: Path {
-                port: 862,
-                interval: Duration::from_millis(10),
-                key_file: Some("/e/path.key".into()),
-            },
+            path: expected_path(),
             kubernetes: Kubernetes {
                 node: Some("node1".to_owned()),
                 kubeconfig: Some("/e/kubeconfig".into()),

@@ -1,10 +1,11 @@
 //! Paths between nodes as the agents probe them: round trips, losses by direction, pauses and strangers, against
-//! tcpdump's times of the same probes and nftables' counts.
+//! tcpdump's times of the same probes and nftables' counts; and probes with codes, against those of openssl.
 
 mod path {
-    pub(crate) mod mtu;
+    mod key;
+    mod mtu;
     pub(crate) mod truth;
-    pub(crate) mod tunnel;
+    mod tunnel;
 }
 
 use std::io::ErrorKind;

@@ -8,7 +8,7 @@ use lab::Node;
 use lab::witness::tcpdump::{Capture, Frame};
 
 pub(crate) const PROBES: &str = "udp port 9862 or udp port 8472";
-const REFLECTOR: u16 = 9862;
+pub(crate) const REFLECTOR: u16 = 9862;
 const VXLAN: u16 = 8472;
 /// Bytes of the headers of Ethernet, IPv4 without options, UDP and VXLAN.
 const ETHERNET: usize = 14;
@@ -217,19 +217,28 @@ impl Ends {
 
 /// The probe of a packet on a layer, or of the packet of the overlay within it, and whether it is the answer.
 fn probe(packet: &[u8], layer: &'static str) -> Option<(Key, bool)> {
-    let (ports, payload) = datagram(packet)?;
-    let (layer, ports, payload) = if ports[1] == VXLAN {
-        let (ports, payload) = datagram(payload.get(VXLAN_HEADER + ETHERNET..)?)?;
-        ("overlay", ports, payload)
-    } else {
-        (layer, ports, payload)
-    };
+    let (layer, ports, payload) = innermost(packet, layer)?;
     let number = |at: usize| payload.get(at..)?.first_chunk().map(|bytes| u32::from_be_bytes(*bytes));
     match ports {
         [REFLECTOR, port] => Some(((layer, port, number(SENDER_SEQUENCE)?), true)),
         [port, REFLECTOR] => Some(((layer, port, number(0)?), false)),
         _ => None,
     }
+}
+
+/// The layer, both ports and the payload of the datagram in a frame of the underlay.
+pub(crate) fn packet(frame: &[u8]) -> Option<(&'static str, [u16; 2], &[u8])> {
+    innermost(frame.get(ETHERNET..)?, "underlay")
+}
+
+/// The same of a packet on a layer, which may have one of the overlay within it.
+fn innermost<'a>(packet: &'a [u8], layer: &'static str) -> Option<(&'static str, [u16; 2], &'a [u8])> {
+    let (ports, payload) = datagram(packet)?;
+    if ports[1] == VXLAN {
+        let (ports, payload) = datagram(payload.get(VXLAN_HEADER + ETHERNET..)?)?;
+        return Some(("overlay", ports, payload));
+    }
+    Some((layer, ports, payload))
 }
 
 /// Both ports and the payload.

@@ -105,7 +105,7 @@ pub(super) static IGNORED: Descriptor = of_path(
     None,
     &["reason"],
     "Datagrams to the port of this node's probes that are not used. unauthenticated: without a right code where there is a key; malformed: no STAMP packet; unexpected: from somebody who was not asked, or after the loss was told.",
-    "answers to nothing in unit tests",
+    "answers to nothing in unit tests; forged answers in the lab, exact, and 0 unauthenticated otherwise where all agents have one key",
 );
 
 pub(super) static REQUESTS: Descriptor = Descriptor {
@@ -116,7 +116,7 @@ pub(super) static REQUESTS: Descriptor = Descriptor {
     labels: &["result"],
     profile: Profile::Minimal,
     source: REFLECTOR,
-    witness: "datagrams of a stranger, of which each is counted and none answered, and of a node, which is answered",
+    witness: "datagrams of a stranger, of which each is counted and none answered, and of a node, which is answered; those of a node with another key, with none, and with one where this agent has none: as many as tcpdump saw, exact, and none answered",
 };
 
 const ROUTES: &str = "the kernel's look-up of routes (RTM_GETROUTE); forwarding entries of the VXLAN device; the endpoint that tailscaled names";
