@@ -109,7 +109,12 @@ fn check_sent(pages: [&Samples; 2], times: [Duration; 2], truth: &Truth, layer: 
 
 /// The round trips that the agent has counted between two scrapes are as many as tcpdump saw, and as long on average.
 #[expect(clippy::print_stdout, reason = "the figures are worth reading")]
-fn check_mean(pages: [&Samples; 2], times: [Duration; 2], truth: &Truth, layer: &str) -> Result<()> {
+fn check_mean(
+    pages: [&Samples; 2],
+    times: [Duration; 2],
+    truth: &Truth,
+    (layer, error): (&str, f64),
+) -> Result<()> {
     let part = |page: &Samples, part| {
         page.value(&format!("leadline_path_rtt_seconds_{part}"), &[("layer", layer)])
             .context("no round trips")
@@ -124,7 +129,7 @@ fn check_mean(pages: [&Samples; 2], times: [Duration; 2], truth: &Truth, layer: 
         seen.len(),
         mean * 1e6
     );
-    let is_near = (count - f64::from(u32::try_from(seen.len())?)).abs() <= 3.0 && (told - mean).abs() < 20e-6;
+    let is_near = (count - f64::from(u32::try_from(seen.len())?)).abs() <= 3.0 && (told - mean).abs() < error;
     ensure_precise(is_near, || {
         format!("{layer}: {count} round trips of {told} s, tcpdump {} of {mean} s", seen.len())
     })
@@ -142,7 +147,7 @@ fn compare(lab: &Lab, agent: &Agent, place: Seen, delay: &str, least: Duration) 
     let seen = watch.stop()?;
     for layer in layers {
         check_sent([&first, &page], [begin, end], &seen, layer)?;
-        check_mean([&first, &page], [begin, end], &seen, layer)?;
+        check_mean([&first, &page], [begin, end], &seen, (layer, place.error()))?;
         check_jitter(&page, &seen, delay, layer)?;
         let median =
             page.value("leadline_path_rtt_median_seconds", &[("layer", layer)]).context("no median")?;
@@ -155,7 +160,9 @@ fn compare(lab: &Lab, agent: &Agent, place: Seen, delay: &str, least: Duration) 
             error * 1e6
         );
         ensure!(truth >= least, "{delay} {layer}: {truth:?} is less than the delay {least:?}");
-        ensure_precise(error.abs() < 20e-6, || format!("{delay} {layer}: {median} s instead of {truth:?}"))?;
+        ensure_precise(error.abs() < place.error(), || {
+            format!("{delay} {layer}: {median} s instead of {truth:?}")
+        })?;
     }
     Ok(())
 }

@@ -40,14 +40,20 @@ pub(super) fn is_end(registry: &Registry, tunnel: &Tunnel) -> bool {
 pub(super) fn join_tunnel(registry: &mut Registry, tunnel: &Tunnel) {
     put(&mut registry.local, &tunnel.own);
     for end in &tunnel.ends {
-        let nodes = &mut registry.nodes;
-        let by_address =
-            nodes.iter().position(|node| node.addresses().any(|known| end.addresses.contains(&known)));
-        let place =
-            by_address.or_else(|| nodes.iter().position(|node| node.name.as_ref() == Some(&end.name)));
-        if let Some(node) = place.and_then(|place| nodes.get_mut(place)) {
+        let is_its = |node: &Node| node.addresses().any(|known| end.addresses.contains(&known));
+        let is_named = registry.nodes.iter().any(|node| node.name.as_ref() == Some(&end.name));
+        if !is_named && !registry.nodes.iter().any(is_its) {
+            continue;
+        }
+        // One that was known by its name and one that was known by its address are the same from here on.
+        registry.merge(Node {
+            name: is_named.then(|| Arc::clone(&end.name)),
+            tunnel: end.addresses.clone(),
+            endpoint: end.endpoint,
+            ..Node::default()
+        });
+        for node in registry.nodes.iter_mut().filter(|node| is_its(node)) {
             put(node, &end.addresses);
-            node.endpoint = end.endpoint;
         }
     }
     registry.sort();
@@ -106,6 +112,17 @@ mod tests {
             registry.nodes.iter().map(|node| (node.underlay.len(), node.tunnel.len())).collect();
         assert_eq!(nodes, [(0, 2), (1, 0)]);
         assert_eq!(registry.nodes[0].label().as_deref(), Some("100.64.0.2"));
+    }
+
+    #[test]
+    fn what_is_known_of_a_node_by_its_name_and_by_its_address_is_joined() {
+        let (named, outer) = (node(Some("node2"), &["192.168.56.12"]), node(None, &["100.64.0.2"]));
+        let outer = Node { overlay: vec![ip("10.42.2.0")], ..outer };
+        let registry = joined(&["192.168.56.11", "100.64.0.1"], vec![outer, named]);
+        assert_eq!(registry.nodes.len(), 1);
+        let node = &registry.nodes[0];
+        assert_eq!((node.name.as_deref(), node.underlay.len()), (Some("node2"), 1));
+        assert_eq!((node.tunnel.len(), node.overlay.len()), (2, 1));
     }
 
     #[test]

@@ -38,6 +38,15 @@ impl Place {
         }
     }
 
+    /// How far from the truth a median may be in seconds. At a device of a program its own work comes between the times
+    /// of tcpdump and those of the driver.
+    pub(crate) const fn error(self) -> f64 {
+        match self {
+            Self::Underlay => 20e-6,
+            Self::Tunnel => 50e-6,
+        }
+    }
+
     /// The layers whose probes are seen there.
     pub(crate) const fn layers(self) -> &'static [&'static str] {
         match self {

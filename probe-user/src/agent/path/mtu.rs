@@ -12,7 +12,7 @@ use super::PACKET_MAX;
 use crate::agent::Nodes;
 use crate::agent::vip::monotonic;
 use crate::collector::path::Paths;
-use crate::collector::path::mtu::{HoleChange, LARGEST, Promise, SMALLEST};
+use crate::collector::path::mtu::{Due, HoleChange, LARGEST, Promise, SMALLEST};
 use crate::collector::path::plan::{PathKey, decide_paths};
 use crate::event::{Kind, Occurrence, Timeline};
 use crate::peer::phase_of;
@@ -121,7 +121,7 @@ impl Sizes {
     fn send_due(&mut self) {
         let (due, changes) = self.paths.mtus().due(monotonic());
         self.tell(&changes);
-        for (path, size) in due {
+        for Due { path, size } in due {
             let Some(target) = self.targets.get_mut(&path) else { continue };
             let sequence = target.next;
             target.next = sequence.wrapping_add(1);

@@ -33,7 +33,7 @@ pub(super) static MEDIAN: Descriptor = of_path(
     Some("seconds"),
     PATH,
     "The median of the last 64 round trips, for comparing layers more finely than buckets allow.",
-    "the median of the same probes by tcpdump's times at the underlay devices of both ends, within 20 us at 0 and 10 ms of delay, even and uneven, on underlay and overlay",
+    "the median of the same probes by tcpdump's times at the underlay devices of both ends, within 20 us at 0 and 10 ms of delay, even and uneven, on underlay and overlay, and within 50 us in a tailnet by the times at its devices",
 );
 
 pub(super) static JITTER: Descriptor = of_path(

@@ -181,6 +181,15 @@ impl Search {
     }
 }
 
+/// A packet that is to be sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Due {
+    /// Where to.
+    pub path: PathKey,
+    /// Its bytes, the header of IP included.
+    pub size: u32,
+}
+
 /// What a path's packets may be as large as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Sizes {
@@ -222,12 +231,12 @@ impl Mtus {
         }
     }
 
-    /// What is to be sent now: the paths with the sizes of the packets, headers of IP included.
-    pub fn due(&mut self, now: Nanos) -> (Vec<(PathKey, u32)>, Vec<(PathKey, HoleChange)>) {
+    /// What is to be sent now.
+    pub fn due(&mut self, now: Nanos) -> (Vec<Due>, Vec<(PathKey, HoleChange)>) {
         let (mut due, mut changes) = (Vec::new(), Vec::new());
         for (path, search) in &mut self.searches {
             let (is_due, change) = search.is_due(now);
-            due.extend(is_due.then(|| (path.clone(), search.size())));
+            due.extend(is_due.then(|| Due { path: path.clone(), size: search.size() }));
             changes.extend(change.map(|change| (path.clone(), change)));
         }
         (due, changes)

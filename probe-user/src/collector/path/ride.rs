@@ -39,12 +39,11 @@ pub fn outer_address(device: &Link, node: &Node, facts: &NetworkFacts) -> Option
 pub fn decide_ride(layer: Layer, device: Option<&Link>, carrier: Option<&Link>) -> Ride {
     let is_wrapped = device.map(|device| encapsulates(&device.kind));
     let is_nested = match (layer, is_wrapped, carrier) {
-        (_, None, _) => None,
         (Layer::Underlay, Some(is_wrapped), _) => Some(is_wrapped),
         // Routes of a pod network that lead through a tunnel are the overlay.
         (_, Some(_), Some(carrier)) => Some(encapsulates(&carrier.kind)),
         (_, Some(false), None) => Some(false),
-        (_, Some(true), None) => None,
+        (_, Some(true) | None, _) => None,
     };
     let name = |link: &Link| link.name.clone();
     let mtu = device.and_then(|device| device.mtu);

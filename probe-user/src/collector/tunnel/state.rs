@@ -43,7 +43,7 @@ pub enum Sight {
     /// There is one, but it cannot be read; why.
     Unreadable(&'static str),
     /// It is read at this socket.
-    Read(PathBuf, Reading),
+    Read(PathBuf, Box<Reading>),
 }
 
 /// An offered route.
@@ -121,7 +121,7 @@ impl State {
                 found.extend(follow_peer(name, memory, peer, &self.inner, at));
             }
         }
-        self.sight = Sight::Read(socket, reading);
+        self.sight = Sight::Read(socket, Box::new(reading));
         found
     }
 

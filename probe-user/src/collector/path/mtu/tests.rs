@@ -44,7 +44,7 @@ impl Path {
             self.mtus.follow(&BTreeMap::from([(key(), self.promise)]), self.now, |_| 0);
             let (due, changes) = self.mtus.due(self.now);
             self.changes.extend(changes.into_iter().map(|(_, change)| change));
-            for (path, size) in due {
+            for Due { path, size } in due {
                 self.sequence += 1;
                 self.sizes.push(size);
                 self.mtus.sent(&path, self.sequence, self.now);
@@ -137,9 +137,9 @@ fn an_answer_that_comes_too_late_says_nothing() {
     let mut mtus = mtus();
     let promise = Promise { size: 1_500, is_reachable: true };
     mtus.follow(&BTreeMap::from([(key(), promise)]), 0, |_| 0);
-    assert_eq!(mtus.due(0).0, [(key(), 1_500)]);
+    assert_eq!(mtus.due(0).0, [Due { path: key(), size: 1_500 }]);
     mtus.sent(&key(), 1, 0);
-    assert_eq!(mtus.due(TIMEOUT).0, [(key(), 1_500)]);
+    assert_eq!(mtus.due(TIMEOUT).0, [Due { path: key(), size: 1_500 }]);
     mtus.sent(&key(), 2, TIMEOUT);
     assert_eq!(mtus.hear(&key(), 1, TIMEOUT + 1), None);
     assert_eq!(mtus.iter().next().unwrap().1.passes, None);
@@ -151,7 +151,7 @@ fn first_checks_are_spread() {
     let promise = Promise { size: 1_500, is_reachable: true };
     mtus.follow(&BTreeMap::from([(key(), promise)]), 0, |_| 5 * SECOND);
     assert_eq!(mtus.due(4 * SECOND).0, []);
-    assert_eq!(mtus.due(5 * SECOND).0, [(key(), 1_500)]);
+    assert_eq!(mtus.due(5 * SECOND).0, [Due { path: key(), size: 1_500 }]);
     mtus.follow(&BTreeMap::new(), 5 * SECOND, |_| 0);
     assert_eq!(mtus.iter().count(), 0);
 }
