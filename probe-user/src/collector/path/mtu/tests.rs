@@ -81,9 +81,9 @@ fn a_hole_is_found_to_the_byte_and_told_once() {
 }
 
 #[test]
-fn a_hole_is_found_within_a_minute_and_with_few_packets() {
+fn a_hole_is_found_within_half_a_minute_and_with_few_packets() {
     let mut path = Path::promised(1_500);
-    path.run(50, |size, _| size <= 1_400);
+    path.run(30, |size, _| size <= 1_400);
     assert_eq!(path.changes.len(), 1);
     assert!(path.sizes.len() < 40, "{}", path.sizes.len());
 }
