@@ -1,5 +1,7 @@
 //! Real components: programs of Debian packages, and Go programs built once from pinned modules.
 
+mod crds;
+
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -9,6 +11,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::process;
+
+pub use crds::operator_crds;
 
 /// The Debian packages of the programs that the lab uses.
 const PACKAGES: [(&str, &str); 29] = [
@@ -197,7 +201,8 @@ pub fn target_dir() -> PathBuf {
 
 /// Builds everything that is built and not there yet, telling what it does.
 pub fn prepare(progress: &mut dyn FnMut(&str)) -> Result<()> {
-    BUILT.iter().try_for_each(|tool| build(tool, progress).map(drop))
+    BUILT.iter().try_for_each(|tool| build(tool, progress).map(drop))?;
+    operator_crds().map(drop)
 }
 
 /// The path of flanneld, which is built if it is missing.
