@@ -21,7 +21,7 @@ use crate::{
     setup,
 };
 use elf::Architecture;
-use oci::Image;
+use oci::{Image, Program};
 
 /// The name in the shipped manifests. `localhost` is no registry: nobody pulls a stranger's image by it.
 const NAME: &str = "localhost/leadline";
@@ -32,12 +32,12 @@ const TESTED: &str = "image/leadline-test.tar";
 /// Arguments of `image`.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// Write the archive here [default: target/image/leadline-VERSION-ARCHITECTURE.tar]
+    /// Write the archive here [default: target/image/leadline-VERSION-ARCHITECTURES.tar]
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Build for this target: x86_64-unknown-linux-musl or aarch64-unknown-linux-musl
-    #[arg(long, value_name = "TRIPLE", default_value = setup::TARGET)]
-    target: String,
+    /// Build for this target: x86_64-unknown-linux-musl or aarch64-unknown-linux-musl; given twice, one image for both
+    #[arg(long, value_name = "TRIPLE", default_values_t = [setup::TARGET.to_owned()])]
+    target: Vec<String>,
     /// Build with this profile of Cargo; `release` is built faster
     #[arg(long, value_name = "NAME", default_value = "dist")]
     profile: String,
@@ -48,25 +48,47 @@ pub(crate) struct Arguments {
 
 /// Builds the agent, unless it is given, and writes the archive.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    let architecture = architecture_of(&arguments.target)?;
+    let targets = targets(&arguments.target)?;
     // What a given binary was built from, nobody knows here.
-    let (binary, revision) = if let Some(binary) = &arguments.binary {
-        (binary.clone(), None)
-    } else {
-        setup::for_images(&arguments.target)?;
-        heading("build");
-        let revision = revision();
-        (agent::build_for(&arguments.target, &arguments.profile, revision.as_deref())?, revision)
+    let (binaries, revision) = match (&arguments.binary, targets.keys().next()) {
+        (Some(binary), Some(architecture)) if targets.len() == 1 => {
+            (BTreeMap::from([(*architecture, binary.clone())]), None)
+        }
+        (Some(binary), _) => bail!("{} is for one target: give --target once", binary.display()),
+        (None, _) => build(&targets, &arguments.profile)?,
     };
-    let output = arguments.output.clone().unwrap_or_else(|| default_output(architecture));
+    let output = arguments.output.clone().unwrap_or_else(|| default_output(binaries.keys()));
     heading("image");
-    write(&binary, architecture, revision, &output)
+    write(&binaries, revision, &output)
 }
 
 /// The agent under test, and the image of it that the lab imports.
 pub(crate) fn for_tests() -> Result<()> {
-    let binary = agent::build()?;
-    write(&binary, architecture_of(setup::TARGET)?, None, &target_directory().join(TESTED))
+    let binaries = BTreeMap::from([(architecture_of(setup::TARGET)?, agent::build()?)]);
+    write(&binaries, None, &target_directory().join(TESTED))
+}
+
+/// Builds for each target, and has each binary start once; answers with the commit as well.
+fn build(
+    targets: &BTreeMap<Architecture, &str>,
+    profile: &str,
+) -> Result<(BTreeMap<Architecture, PathBuf>, Option<String>)> {
+    for target in targets.values() {
+        setup::for_images(target)?;
+    }
+    heading("build");
+    let (revision, mut binaries) = (revision(), BTreeMap::new());
+    for (architecture, target) in targets {
+        let binary = agent::build_for(target, profile, revision.as_deref())?;
+        agent::check_start(&binary, target)?;
+        binaries.insert(*architecture, binary);
+    }
+    Ok((binaries, revision))
+}
+
+/// Each architecture with its target.
+fn targets(targets: &[String]) -> Result<BTreeMap<Architecture, &str>> {
+    targets.iter().map(|target| Ok((architecture_of(target)?, target.as_str()))).collect()
 }
 
 /// Only musl's targets: their binaries need nothing, not even for resolving names.
@@ -88,21 +110,29 @@ fn revision() -> Option<String> {
     Some(if is_clean { commit } else { format!("{commit}-dirty") })
 }
 
-fn default_output(architecture: Architecture) -> PathBuf {
-    let file = format!("leadline-{}-{}.tar", env!("CARGO_PKG_VERSION"), architecture.name());
+fn default_output<'a>(architectures: impl Iterator<Item = &'a Architecture>) -> PathBuf {
+    let names: Vec<_> = architectures.map(|architecture| architecture.name()).collect();
+    let file = format!("leadline-{}-{}.tar", env!("CARGO_PKG_VERSION"), names.join("-"));
     target_directory().join("image").join(file)
 }
 
-fn write(binary: &Path, architecture: Architecture, revision: Option<String>, output: &Path) -> Result<()> {
-    let bytes = fs::read(binary).with_context(|| format!("{} cannot be read", binary.display()))?;
-    elf::check(&bytes, architecture).with_context(|| format!("{} fits no image", binary.display()))?;
-    let image = Image { name: NAME, tag: env!("CARGO_PKG_VERSION"), architecture, labels: labels(revision) };
-    let archive = oci::archive(&image, &bytes)?;
+fn write(binaries: &BTreeMap<Architecture, PathBuf>, revision: Option<String>, output: &Path) -> Result<()> {
+    let read = |(architecture, binary): (&Architecture, &PathBuf)| {
+        let bytes = fs::read(binary).with_context(|| format!("{} cannot be read", binary.display()))?;
+        elf::check(&bytes, *architecture).with_context(|| format!("{} fits no image", binary.display()))?;
+        Ok((*architecture, bytes))
+    };
+    let read = binaries.iter().map(read).collect::<Result<Vec<_>>>()?;
+    let programs: Vec<_> =
+        read.iter().map(|(architecture, binary)| Program { architecture: *architecture, binary }).collect();
+    let image = Image { name: NAME, tag: env!("CARGO_PKG_VERSION"), labels: labels(revision) };
+    let archive = oci::archive(&image, &programs)?;
     if let Some(folder) = output.parent() {
         fs::create_dir_all(folder).with_context(|| format!("{} cannot be made", folder.display()))?;
     }
     fs::write(output, &archive.bytes).with_context(|| format!("{} cannot be written", output.display()))?;
-    say(format_args!("{NAME}:{} {} {}", image.tag, architecture.name(), archive.digest));
+    let names: Vec<_> = binaries.keys().map(|architecture| architecture.name()).collect();
+    say(format_args!("{NAME}:{} {} {}", image.tag, names.join(" "), archive.digest));
     say(format_args!("{} ({} bytes)", output.display(), archive.bytes.len()));
     say(format_args!("on each node: ctr --namespace k8s.io images import {}", output.display()));
     Ok(())
@@ -131,10 +161,22 @@ mod tests {
     }
 
     #[test]
+    fn targets_are_told_apart_by_their_architecture() {
+        let both = ["aarch64-unknown-linux-musl", "x86_64-unknown-linux-musl"].map(str::to_owned);
+        let both = targets(&both).unwrap();
+        assert_eq!(both.keys().copied().collect::<Vec<_>>(), [Architecture::Amd64, Architecture::Arm64]);
+        assert!(
+            default_output(both.keys())
+                .ends_with(format!("image/leadline-{}-amd64-arm64.tar", env!("CARGO_PKG_VERSION")))
+        );
+    }
+
+    #[test]
     fn a_binary_that_needs_an_interpreter_is_refused_by_its_name() {
         let output = std::env::temp_dir().join(format!("leadline-image-{}.tar", std::process::id()));
         let own = std::env::current_exe().unwrap();
-        let error = write(&own, Architecture::Amd64, None, &output).unwrap_err();
+        let binaries = BTreeMap::from([(Architecture::Amd64, own.clone())]);
+        let error = write(&binaries, None, &output).unwrap_err();
         let error = format!("{error:#}");
         assert!(error.contains(&own.display().to_string()), "{error}");
         assert!(!output.exists());

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail};
 const PT_INTERP: u32 = 3;
 
 /// An architecture, by the names of OCI and of ELF.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Architecture {
     /// x86-64.
     Amd64,
@@ -20,6 +20,14 @@ impl Architecture {
         match self {
             Self::Amd64 => "amd64",
             Self::Arm64 => "arm64",
+        }
+    }
+
+    /// Which of its kinds, where OCI tells them apart.
+    pub(super) const fn variant(self) -> Option<&'static str> {
+        match self {
+            Self::Amd64 => None,
+            Self::Arm64 => Some("v8"),
         }
     }
 
