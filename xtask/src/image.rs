@@ -6,7 +6,7 @@ mod elf;
 mod oci;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
@@ -21,10 +21,13 @@ use crate::{
     setup,
 };
 use elf::Architecture;
-use oci::{Image, Program};
+use oci::Image;
 
 /// The name in the shipped manifests. `localhost` is no registry: nobody pulls a stranger's image by it.
 const NAME: &str = "localhost/leadline";
+
+/// What the agent is built for.
+const TARGETS: [&str; 2] = ["aarch64-unknown-linux-musl", "x86_64-unknown-linux-musl"];
 
 /// Where the lab finds the image that it imports, below the target directory.
 const TESTED: &str = "image/leadline-test.tar";
@@ -41,65 +44,41 @@ pub(crate) struct Arguments {
     /// Build with this profile of Cargo; `release` is built faster
     #[arg(long, value_name = "NAME", default_value = "dist")]
     profile: String,
-    /// Build nothing: take this binary, which must be static
-    #[arg(long, value_name = "FILE", conflicts_with = "profile")]
-    binary: Option<PathBuf>,
+    /// Build nothing: take this binary, which must be static; given once for each architecture
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["profile", "target"])]
+    binary: Vec<PathBuf>,
 }
 
 /// Builds the agent, unless it is given, and writes the archive.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    let targets = targets(&arguments.target)?;
-    // What a given binary was built from, nobody knows here.
-    let (binaries, revision) = match (&arguments.binary, targets.keys().next()) {
-        (Some(binary), Some(architecture)) if targets.len() == 1 => {
-            (BTreeMap::from([(*architecture, binary.clone())]), None)
-        }
-        (Some(binary), _) => bail!("{} is for one target: give --target once", binary.display()),
-        (None, _) => build(&targets, &arguments.profile)?,
-    };
-    let output = arguments.output.clone().unwrap_or_else(|| default_output(binaries.keys()));
-    heading("image");
-    write(&binaries, revision, &output)
+    if !arguments.binary.is_empty() {
+        // What a given binary was built from, nobody knows here.
+        return write(&arguments.binary, None, arguments.output.as_deref());
+    }
+    let targets: BTreeSet<&str> = arguments.target.iter().map(String::as_str).collect();
+    targets.iter().try_for_each(|target| check_target(target))?;
+    targets.iter().try_for_each(|target| setup::for_images(target))?;
+    heading("build");
+    let (revision, mut binaries) = (revision(), Vec::new());
+    for target in targets {
+        let binary = agent::build_for(target, &arguments.profile, revision.as_deref())?;
+        agent::check_start(&binary, target)?;
+        binaries.push(binary);
+    }
+    write(&binaries, revision, arguments.output.as_deref())
 }
 
 /// The agent under test, and the image of it that the lab imports.
 pub(crate) fn for_tests() -> Result<()> {
-    let binaries = BTreeMap::from([(architecture_of(setup::TARGET)?, agent::build()?)]);
-    write(&binaries, None, &target_directory().join(TESTED))
-}
-
-/// Builds for each target, and has each binary start once; answers with the commit as well.
-fn build(
-    targets: &BTreeMap<Architecture, &str>,
-    profile: &str,
-) -> Result<(BTreeMap<Architecture, PathBuf>, Option<String>)> {
-    for target in targets.values() {
-        setup::for_images(target)?;
-    }
-    heading("build");
-    let (revision, mut binaries) = (revision(), BTreeMap::new());
-    for (architecture, target) in targets {
-        let binary = agent::build_for(target, profile, revision.as_deref())?;
-        agent::check_start(&binary, target)?;
-        binaries.insert(*architecture, binary);
-    }
-    Ok((binaries, revision))
-}
-
-/// Each architecture with its target.
-fn targets(targets: &[String]) -> Result<BTreeMap<Architecture, &str>> {
-    targets.iter().map(|target| Ok((architecture_of(target)?, target.as_str()))).collect()
+    write(&[agent::build()?], None, Some(&target_directory().join(TESTED)))
 }
 
 /// Only musl's targets: their binaries need nothing, not even for resolving names.
-fn architecture_of(target: &str) -> Result<Architecture> {
-    match target {
-        "x86_64-unknown-linux-musl" => Ok(Architecture::Amd64),
-        "aarch64-unknown-linux-musl" => Ok(Architecture::Arm64),
-        _ => bail!(
-            "no image for {target}: the targets are x86_64-unknown-linux-musl and aarch64-unknown-linux-musl"
-        ),
+fn check_target(target: &str) -> Result<()> {
+    if !TARGETS.contains(&target) {
+        bail!("no image for {target}: the targets are {}", TARGETS.join(" and "));
     }
+    Ok(())
 }
 
 /// The commit that is built; nothing outside of a repository.
@@ -110,28 +89,37 @@ fn revision() -> Option<String> {
     Some(if is_clean { commit } else { format!("{commit}-dirty") })
 }
 
-fn default_output<'a>(architectures: impl Iterator<Item = &'a Architecture>) -> PathBuf {
-    let names: Vec<_> = architectures.map(|architecture| architecture.name()).collect();
+fn default_output(programs: &BTreeMap<Architecture, Vec<u8>>) -> PathBuf {
+    let names: Vec<_> = programs.keys().map(|architecture| architecture.name()).collect();
     let file = format!("leadline-{}-{}.tar", env!("CARGO_PKG_VERSION"), names.join("-"));
     target_directory().join("image").join(file)
 }
 
-fn write(binaries: &BTreeMap<Architecture, PathBuf>, revision: Option<String>, output: &Path) -> Result<()> {
-    let read = |(architecture, binary): (&Architecture, &PathBuf)| {
+/// The binaries by their architecture.
+fn read(binaries: &[PathBuf]) -> Result<BTreeMap<Architecture, Vec<u8>>> {
+    let mut programs = BTreeMap::new();
+    for binary in binaries {
         let bytes = fs::read(binary).with_context(|| format!("{} cannot be read", binary.display()))?;
-        elf::check(&bytes, *architecture).with_context(|| format!("{} fits no image", binary.display()))?;
-        Ok((*architecture, bytes))
-    };
-    let read = binaries.iter().map(read).collect::<Result<Vec<_>>>()?;
-    let programs: Vec<_> =
-        read.iter().map(|(architecture, binary)| Program { architecture: *architecture, binary }).collect();
+        let architecture =
+            elf::check(&bytes).with_context(|| format!("{} fits no image", binary.display()))?;
+        if programs.insert(architecture, bytes).is_some() {
+            bail!("{} is a second one for {}: give one for each", binary.display(), architecture.name());
+        }
+    }
+    Ok(programs)
+}
+
+fn write(binaries: &[PathBuf], revision: Option<String>, output: Option<&Path>) -> Result<()> {
+    let programs = read(binaries)?;
+    heading("image");
+    let output = output.map_or_else(|| default_output(&programs), Path::to_owned);
     let image = Image { name: NAME, tag: env!("CARGO_PKG_VERSION"), labels: labels(revision) };
     let archive = oci::archive(&image, &programs)?;
     if let Some(folder) = output.parent() {
         fs::create_dir_all(folder).with_context(|| format!("{} cannot be made", folder.display()))?;
     }
-    fs::write(output, &archive.bytes).with_context(|| format!("{} cannot be written", output.display()))?;
-    let names: Vec<_> = binaries.keys().map(|architecture| architecture.name()).collect();
+    fs::write(&output, &archive.bytes).with_context(|| format!("{} cannot be written", output.display()))?;
+    let names: Vec<_> = programs.keys().map(|architecture| architecture.name()).collect();
     say(format_args!("{NAME}:{} {} {}", image.tag, names.join(" "), archive.digest));
     say(format_args!("{} ({} bytes)", output.display(), archive.bytes.len()));
     say(format_args!("on each node: ctr --namespace k8s.io images import {}", output.display()));
@@ -155,28 +143,26 @@ mod tests {
 
     #[test]
     fn an_image_is_for_an_architecture_that_has_a_static_target() {
-        assert_eq!(architecture_of("aarch64-unknown-linux-musl").unwrap(), Architecture::Arm64);
-        let error = architecture_of("x86_64-unknown-linux-gnu").unwrap_err().to_string();
-        assert!(error.starts_with("no image for x86_64-unknown-linux-gnu: the targets are"), "{error}");
+        check_target("aarch64-unknown-linux-musl").unwrap();
+        let error = check_target("x86_64-unknown-linux-gnu").unwrap_err().to_string();
+        let expected =
+            "no image for x86_64-unknown-linux-gnu: the targets are aarch64-unknown-linux-musl and";
+        assert!(error.starts_with(expected), "{error}");
     }
 
     #[test]
-    fn targets_are_told_apart_by_their_architecture() {
-        let both = ["aarch64-unknown-linux-musl", "x86_64-unknown-linux-musl"].map(str::to_owned);
-        let both = targets(&both).unwrap();
-        assert_eq!(both.keys().copied().collect::<Vec<_>>(), [Architecture::Amd64, Architecture::Arm64]);
-        assert!(
-            default_output(both.keys())
-                .ends_with(format!("image/leadline-{}-amd64-arm64.tar", env!("CARGO_PKG_VERSION")))
-        );
+    fn the_file_is_named_by_its_architectures() {
+        let both = [Architecture::Arm64, Architecture::Amd64].map(|architecture| (architecture, Vec::new()));
+        let file = default_output(&both.into());
+        let expected = concat!("image/leadline-", env!("CARGO_PKG_VERSION"), "-amd64-arm64.tar");
+        assert!(file.ends_with(expected), "{}", file.display());
     }
 
     #[test]
     fn a_binary_that_needs_an_interpreter_is_refused_by_its_name() {
         let output = std::env::temp_dir().join(format!("leadline-image-{}.tar", std::process::id()));
         let own = std::env::current_exe().unwrap();
-        let binaries = BTreeMap::from([(Architecture::Amd64, own.clone())]);
-        let error = write(&binaries, None, &output).unwrap_err();
+        let error = write(std::slice::from_ref(&own), None, Some(&output)).unwrap_err();
         let error = format!("{error:#}");
         assert!(error.contains(&own.display().to_string()), "{error}");
         assert!(!output.exists());

@@ -27,12 +27,6 @@ pub(super) struct Image<'a> {
     pub(super) labels: BTreeMap<&'static str, String>,
 }
 
-/// The agent for an architecture.
-pub(super) struct Program<'a> {
-    pub(super) architecture: Architecture,
-    pub(super) binary: &'a [u8],
-}
-
 /// The archive, and the digest by which the image is known.
 pub(super) struct Archive {
     pub(super) bytes: Vec<u8>,
@@ -81,9 +75,8 @@ struct Part {
 }
 
 impl Part {
-    fn new(image: &Image<'_>, program: &Program<'_>) -> Result<Self> {
-        let architecture = program.architecture;
-        let layer = Blob::new(tar_of([(PROGRAM.to_owned(), 0o755, Some(program.binary))])?);
+    fn new(image: &Image<'_>, architecture: Architecture, binary: &[u8]) -> Result<Self> {
+        let layer = Blob::new(tar_of([(PROGRAM.to_owned(), 0o755, Some(binary))])?);
         let config = Blob::json(&json!(config(image, architecture, &layer)))?;
         let manifest = Blob::json(&json!({
             "config": config.descriptor(CONFIG),
@@ -101,9 +94,10 @@ impl Part {
     }
 }
 
-/// Packs the binaries, one for each architecture.
-pub(super) fn archive(image: &Image<'_>, programs: &[Program<'_>]) -> Result<Archive> {
-    let parts = programs.iter().map(|program| Part::new(image, program)).collect::<Result<Vec<_>>>()?;
+/// Packs the binaries.
+pub(super) fn archive(image: &Image<'_>, programs: &BTreeMap<Architecture, Vec<u8>>) -> Result<Archive> {
+    let part = |(architecture, binary): (&Architecture, &Vec<u8>)| Part::new(image, *architecture, binary);
+    let parts = programs.iter().map(part).collect::<Result<Vec<_>>>()?;
     let reference = format!("{}:{}", image.name, image.tag);
     let layout = json!({"imageLayoutVersion": "1.0.0"});
     let mut files = BTreeMap::from([("oci-layout".to_owned(), Blob::json(&layout)?.bytes)]);
@@ -193,8 +187,8 @@ mod tests {
     fn pack_for(architectures: &[Architecture], binary: &[u8]) -> Archive {
         let labels = BTreeMap::from([("org.opencontainers.image.title", "leadline".to_owned())]);
         let image = Image { name: "localhost/leadline", tag: "1.2.3", labels };
-        let of = |architecture: &Architecture| Program { architecture: *architecture, binary };
-        archive(&image, &architectures.iter().map(of).collect::<Vec<_>>()).unwrap()
+        let programs = architectures.iter().map(|architecture| (*architecture, binary.to_vec()));
+        archive(&image, &programs.collect()).unwrap()
     }
 
     /// Path, mode, time and content of every entry.
