@@ -17,6 +17,7 @@ use anyhow::{Context as _, Result};
 use nix::sys::signal::Signal;
 
 use crate::etcd::Etcd;
+use crate::kubectl::Kubectl;
 use crate::node::Node;
 use crate::place::Place as _;
 use crate::process;
@@ -34,6 +35,7 @@ const LIMIT: Duration = Duration::from_mins(2);
 pub struct ControlPlane {
     node: Node,
     options: Options,
+    pki: Pki,
     services: BTreeMap<Part, Service>,
 }
 
@@ -54,8 +56,9 @@ impl ControlPlane {
         let member = etcd.node(node.index())?;
         pki.install(member, options.api_port)
             .with_context(|| format!("furnish {} with a control plane", node.name()))?;
-        let plane = Self { node: node.clone(), options: options.clone(), services: BTreeMap::new() };
-        if options.manifests {
+        let (options, pki) = (options.clone(), pki.clone());
+        let plane = Self { node: node.clone(), options, pki, services: BTreeMap::new() };
+        if plane.options.manifests {
             Part::ALL.iter().try_for_each(|part| plane.write_manifest(*part))?;
         }
         Ok(plane)
@@ -102,6 +105,12 @@ impl ControlPlane {
     /// Asks a part from inside its node by curl, without logging in.
     pub fn ask(&self, part: Part, path: &str) -> Result<Answer> {
         witness::ask(&self.node, &part.url(&self.options, path), None)
+    }
+
+    /// kubectl on the node, with the file of the administrator that kubeadm leaves there.
+    pub fn kubectl(&self) -> Result<Kubectl> {
+        self.pki.join(&self.node, pki::ADMINISTRATOR, &pki::administrator(), &self.options.url())?;
+        Ok(Kubectl::new(self.node.machine(), pki::seen(pki::ADMINISTRATOR)))
     }
 
     fn service(&mut self, part: Part) -> Result<&mut Service> {

@@ -7,7 +7,6 @@
 
 mod balancer;
 mod image;
-mod kubectl;
 mod network;
 mod power;
 
@@ -25,12 +24,12 @@ use crate::etcd::authority::Subject;
 use crate::etcd::{Etcd, EtcdOptions, Version};
 use crate::haproxy::Haproxy;
 use crate::keepalived::{self, Trio};
+use crate::kubectl::{Kubectl, is_ready, items};
 use crate::kubelet::{self, Kubelet, Pods};
 use crate::node::Node;
 use crate::place::Place as _;
 use crate::{process, tools};
 use balancer::Pace;
-use kubectl::{Kubectl, is_ready, items};
 use network::Network;
 
 pub use image::{BASE, Image};

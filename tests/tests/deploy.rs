@@ -1,4 +1,5 @@
-//! What is shipped for deployment: manifests as kustomize renders them, and the unit as systemd reads it.
+//! What is shipped for deployment: manifests as kustomize renders them and an API server takes them, and the unit as
+//! systemd reads it.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,6 +13,10 @@ use serde_json::{Value, json};
 
 #[path = "deploy/manifest.rs"]
 mod manifest;
+#[path = "deploy/objection.rs"]
+mod objection;
+#[path = "deploy/scan.rs"]
+mod scan;
 #[path = "deploy/unit.rs"]
 mod unit;
 
@@ -19,13 +24,21 @@ fn deploy() -> PathBuf {
     tools::workspace().join("deploy")
 }
 
-/// The objects of a directory, as kustomize renders them.
-fn render(directory: &Path) -> Result<Vec<Value>> {
-    let mut command = Command::new(tools::kustomize()?);
-    let text = process::run(command.arg("build").arg(directory))?;
-    let documents = serde_yaml_ng::Deserializer::from_str(&text);
+/// A directory, as kustomize renders it.
+fn build(directory: &Path) -> Result<String> {
+    process::run(Command::new(tools::kustomize()?).arg("build").arg(directory))
+}
+
+/// The objects of what kustomize has rendered.
+fn parse(text: &str) -> Result<Vec<Value>> {
+    let documents = serde_yaml_ng::Deserializer::from_str(text);
     let objects = documents.map(serde::Deserialize::deserialize);
-    objects.collect::<Result<_, _>>().with_context(|| format!("{} renders no YAML", directory.display()))
+    objects.collect::<Result<_, _>>().context("kustomize renders no YAML")
+}
+
+/// The objects of a directory.
+fn render(directory: &Path) -> Result<Vec<Value>> {
+    parse(&build(directory)?).with_context(|| directory.display().to_string())
 }
 
 /// The objects of a directory of kustomize that is shipped.
@@ -33,8 +46,13 @@ fn shipped(directory: &str) -> Result<Vec<Value>> {
     render(&deploy().join("kustomize").join(directory))
 }
 
-/// The objects of the base with components. Paths in a kustomization are relative.
+/// The objects of the base with components.
 fn with(components: &[&str]) -> Result<Vec<Value>> {
+    parse(&build_with(components)?)
+}
+
+/// The base with components, as kustomize renders it. Paths in a kustomization are relative.
+fn build_with(components: &[&str]) -> Result<String> {
     let overlay =
         tools::target_dir().join(format!("overlay-{}-{}", std::process::id(), components.join("-")));
     fs::create_dir_all(&overlay).with_context(|| format!("create {}", overlay.display()))?;
@@ -45,7 +63,7 @@ fn with(components: &[&str]) -> Result<Vec<Value>> {
         components.iter().map(|component| format!("{kustomize}/components/{component}")).collect();
     let text = json!({"resources": [format!("{kustomize}/base")], "components": components});
     fs::write(overlay.join("kustomization.yaml"), text.to_string())?;
-    let rendered = render(&overlay);
+    let rendered = build(&overlay);
     fs::remove_dir_all(&overlay).with_context(|| format!("remove {}", overlay.display()))?;
     rendered
 }

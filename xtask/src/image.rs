@@ -6,7 +6,7 @@ mod elf;
 mod oci;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
@@ -26,58 +26,59 @@ use oci::Image;
 /// The name in the shipped manifests. `localhost` is no registry: nobody pulls a stranger's image by it.
 const NAME: &str = "localhost/leadline";
 
+/// What the agent is built for.
+const TARGETS: [&str; 2] = ["aarch64-unknown-linux-musl", "x86_64-unknown-linux-musl"];
+
 /// Where the lab finds the image that it imports, below the target directory.
 const TESTED: &str = "image/leadline-test.tar";
 
 /// Arguments of `image`.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// Write the archive here [default: target/image/leadline-VERSION-ARCHITECTURE.tar]
+    /// Write the archive here [default: target/image/leadline-VERSION-ARCHITECTURES.tar]
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Build for this target: x86_64-unknown-linux-musl or aarch64-unknown-linux-musl
-    #[arg(long, value_name = "TRIPLE", default_value = setup::TARGET)]
-    target: String,
+    /// Build for this target: x86_64-unknown-linux-musl or aarch64-unknown-linux-musl; given twice, one image for both
+    #[arg(long, value_name = "TRIPLE", default_values_t = [setup::TARGET.to_owned()])]
+    target: Vec<String>,
     /// Build with this profile of Cargo; `release` is built faster
     #[arg(long, value_name = "NAME", default_value = "dist")]
     profile: String,
-    /// Build nothing: take this binary, which must be static
-    #[arg(long, value_name = "FILE", conflicts_with = "profile")]
-    binary: Option<PathBuf>,
+    /// Build nothing: take this binary, which must be static; given once for each architecture
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["profile", "target"])]
+    binary: Vec<PathBuf>,
 }
 
 /// Builds the agent, unless it is given, and writes the archive.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    let architecture = architecture_of(&arguments.target)?;
-    // What a given binary was built from, nobody knows here.
-    let (binary, revision) = if let Some(binary) = &arguments.binary {
-        (binary.clone(), None)
-    } else {
-        setup::for_images(&arguments.target)?;
-        heading("build");
-        let revision = revision();
-        (agent::build_for(&arguments.target, &arguments.profile, revision.as_deref())?, revision)
-    };
-    let output = arguments.output.clone().unwrap_or_else(|| default_output(architecture));
-    heading("image");
-    write(&binary, architecture, revision, &output)
+    if !arguments.binary.is_empty() {
+        // What a given binary was built from, nobody knows here.
+        return write(&arguments.binary, None, arguments.output.as_deref());
+    }
+    let targets: BTreeSet<&str> = arguments.target.iter().map(String::as_str).collect();
+    targets.iter().try_for_each(|target| check_target(target))?;
+    targets.iter().try_for_each(|target| setup::for_images(target))?;
+    heading("build");
+    let (revision, mut binaries) = (revision(), Vec::new());
+    for target in targets {
+        let binary = agent::build_for(target, &arguments.profile, revision.as_deref())?;
+        agent::check_start(&binary, target)?;
+        binaries.push(binary);
+    }
+    write(&binaries, revision, arguments.output.as_deref())
 }
 
 /// The agent under test, and the image of it that the lab imports.
 pub(crate) fn for_tests() -> Result<()> {
-    let binary = agent::build()?;
-    write(&binary, architecture_of(setup::TARGET)?, None, &target_directory().join(TESTED))
+    write(&[agent::build()?], None, Some(&target_directory().join(TESTED)))
 }
 
 /// Only musl's targets: their binaries need nothing, not even for resolving names.
-fn architecture_of(target: &str) -> Result<Architecture> {
-    match target {
-        "x86_64-unknown-linux-musl" => Ok(Architecture::Amd64),
-        "aarch64-unknown-linux-musl" => Ok(Architecture::Arm64),
-        _ => bail!(
-            "no image for {target}: the targets are x86_64-unknown-linux-musl and aarch64-unknown-linux-musl"
-        ),
+fn check_target(target: &str) -> Result<()> {
+    if !TARGETS.contains(&target) {
+        bail!("no image for {target}: the targets are {}", TARGETS.join(" and "));
     }
+    Ok(())
 }
 
 /// The commit that is built; nothing outside of a repository.
@@ -88,21 +89,38 @@ fn revision() -> Option<String> {
     Some(if is_clean { commit } else { format!("{commit}-dirty") })
 }
 
-fn default_output(architecture: Architecture) -> PathBuf {
-    let file = format!("leadline-{}-{}.tar", env!("CARGO_PKG_VERSION"), architecture.name());
+fn default_output(programs: &BTreeMap<Architecture, Vec<u8>>) -> PathBuf {
+    let names: Vec<_> = programs.keys().map(|architecture| architecture.name()).collect();
+    let file = format!("leadline-{}-{}.tar", env!("CARGO_PKG_VERSION"), names.join("-"));
     target_directory().join("image").join(file)
 }
 
-fn write(binary: &Path, architecture: Architecture, revision: Option<String>, output: &Path) -> Result<()> {
-    let bytes = fs::read(binary).with_context(|| format!("{} cannot be read", binary.display()))?;
-    elf::check(&bytes, architecture).with_context(|| format!("{} fits no image", binary.display()))?;
-    let image = Image { name: NAME, tag: env!("CARGO_PKG_VERSION"), architecture, labels: labels(revision) };
-    let archive = oci::archive(&image, &bytes)?;
+/// The binaries by their architecture.
+fn read(binaries: &[PathBuf]) -> Result<BTreeMap<Architecture, Vec<u8>>> {
+    let mut programs = BTreeMap::new();
+    for binary in binaries {
+        let bytes = fs::read(binary).with_context(|| format!("{} cannot be read", binary.display()))?;
+        let architecture =
+            elf::check(&bytes).with_context(|| format!("{} fits no image", binary.display()))?;
+        if programs.insert(architecture, bytes).is_some() {
+            bail!("{} is a second one for {}: give one for each", binary.display(), architecture.name());
+        }
+    }
+    Ok(programs)
+}
+
+fn write(binaries: &[PathBuf], revision: Option<String>, output: Option<&Path>) -> Result<()> {
+    let programs = read(binaries)?;
+    heading("image");
+    let output = output.map_or_else(|| default_output(&programs), Path::to_owned);
+    let image = Image { name: NAME, tag: env!("CARGO_PKG_VERSION"), labels: labels(revision) };
+    let archive = oci::archive(&image, &programs)?;
     if let Some(folder) = output.parent() {
         fs::create_dir_all(folder).with_context(|| format!("{} cannot be made", folder.display()))?;
     }
-    fs::write(output, &archive.bytes).with_context(|| format!("{} cannot be written", output.display()))?;
-    say(format_args!("{NAME}:{} {} {}", image.tag, architecture.name(), archive.digest));
+    fs::write(&output, &archive.bytes).with_context(|| format!("{} cannot be written", output.display()))?;
+    let names: Vec<_> = programs.keys().map(|architecture| architecture.name()).collect();
+    say(format_args!("{NAME}:{} {} {}", image.tag, names.join(" "), archive.digest));
     say(format_args!("{} ({} bytes)", output.display(), archive.bytes.len()));
     say(format_args!("on each node: ctr --namespace k8s.io images import {}", output.display()));
     Ok(())
@@ -125,16 +143,26 @@ mod tests {
 
     #[test]
     fn an_image_is_for_an_architecture_that_has_a_static_target() {
-        assert_eq!(architecture_of("aarch64-unknown-linux-musl").unwrap(), Architecture::Arm64);
-        let error = architecture_of("x86_64-unknown-linux-gnu").unwrap_err().to_string();
-        assert!(error.starts_with("no image for x86_64-unknown-linux-gnu: the targets are"), "{error}");
+        check_target("aarch64-unknown-linux-musl").unwrap();
+        let error = check_target("x86_64-unknown-linux-gnu").unwrap_err().to_string();
+        let expected =
+            "no image for x86_64-unknown-linux-gnu: the targets are aarch64-unknown-linux-musl and";
+        assert!(error.starts_with(expected), "{error}");
+    }
+
+    #[test]
+    fn the_file_is_named_by_its_architectures() {
+        let both = [Architecture::Arm64, Architecture::Amd64].map(|architecture| (architecture, Vec::new()));
+        let file = default_output(&both.into());
+        let expected = concat!("image/leadline-", env!("CARGO_PKG_VERSION"), "-amd64-arm64.tar");
+        assert!(file.ends_with(expected), "{}", file.display());
     }
 
     #[test]
     fn a_binary_that_needs_an_interpreter_is_refused_by_its_name() {
         let output = std::env::temp_dir().join(format!("leadline-image-{}.tar", std::process::id()));
         let own = std::env::current_exe().unwrap();
-        let error = write(&own, Architecture::Amd64, None, &output).unwrap_err();
+        let error = write(std::slice::from_ref(&own), None, Some(&output)).unwrap_err();
         let error = format!("{error:#}");
         assert!(error.contains(&own.display().to_string()), "{error}");
         assert!(!output.exists());

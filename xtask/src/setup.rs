@@ -24,7 +24,7 @@ pub(crate) fn run() -> Result<()> {
     let step = Step::silent("system");
     let system = System::detect()?;
     step.done(&system);
-    packages(&system)?;
+    packages(&system, &[])?;
     kernel::unpack(&system)?;
     bpf::toolchain(&system)?;
     bpf::linker(&system)?;
@@ -37,18 +37,18 @@ pub(crate) fn run() -> Result<()> {
 pub(crate) fn for_images(target: &str) -> Result<()> {
     heading("set-up");
     let system = System::detect()?;
-    packages(&system)?;
+    packages(&system, need::cross(target))?;
     bpf::toolchain(&system)?;
     bpf::linker(&system)?;
     target::install(target)
 }
 
-/// The programs that tests and builds call.
-fn packages(system: &System) -> Result<()> {
+/// The programs that tests and builds call, and some more.
+fn packages(system: &System, more: &'static [Need]) -> Result<()> {
     let step = Step::silent("programs");
-    let missing: Vec<&Need> = NEEDS.iter().filter(|need| !need.is_here()).collect();
+    let missing: Vec<&Need> = NEEDS.iter().chain(more).filter(|need| !need.is_here()).collect();
     if missing.is_empty() {
-        step.done(format!("all {} are here", NEEDS.len()));
+        step.done(format!("all {} are here", NEEDS.len() + more.len()));
         return Ok(());
     }
     if !system.has_apt {

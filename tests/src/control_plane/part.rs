@@ -22,6 +22,13 @@ pub struct Options {
     pub manifests: bool,
 }
 
+impl Options {
+    /// Where the API server answers its node.
+    pub(super) fn url(&self) -> String {
+        format!("https://{}", Part::ApiServer.address(self))
+    }
+}
+
 impl Default for Options {
     fn default() -> Self {
         Self { api_port: 6443, anonymous: true, manifests: true }

@@ -30,6 +30,8 @@ pub(super) const KUBECONFIGS: [(&str, &str); 2] = [
     ("controller-manager.conf", "system:kube-controller-manager"),
     ("scheduler.conf", "system:kube-scheduler"),
 ];
+/// The file of the one who may do everything.
+pub(super) const ADMINISTRATOR: &str = "admin.conf";
 /// The group that may do everything.
 const MASTERS: &str = "system:masters";
 /// The address of the service by which pods reach the API server: the first one of the range.
@@ -38,6 +40,16 @@ const SERVICE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 43, 0, 1));
 /// The certificate and the key of a client, as the node sees the files.
 pub(super) fn client() -> [String; 2] {
     ["crt", "key"].map(|end| format!("{PKI}/{}.{end}", KUBECONFIGS[0].0))
+}
+
+/// The one who may do everything.
+pub(super) fn administrator() -> Subject {
+    Subject::client("kubernetes-admin").in_group(MASTERS)
+}
+
+/// Where a node has a kubeconfig, as it sees it.
+pub(super) fn seen(file: &str) -> PathBuf {
+    Path::new(HOME).join(file)
 }
 
 /// What all control planes of a cluster share: the authority, and what tokens of service accounts are signed with.
@@ -82,9 +94,8 @@ impl Pki {
 
     /// Makes the kubeconfig of one who may do everything, for this machine and all nodes.
     pub(crate) fn administrator(&self, url: &str) -> Result<PathBuf> {
-        let (file, client) = ("admin.conf", Subject::client("kubernetes-admin").in_group(MASTERS));
-        self.kubeconfig(&self.directory, &self.directory, file, &client, url)?;
-        Ok(self.directory.join(file))
+        self.kubeconfig(&self.directory, &self.directory, ADMINISTRATOR, &administrator(), url)?;
+        Ok(self.directory.join(ADMINISTRATOR))
     }
 
     /// Makes a kubeconfig in the directory `home`, which its readers find at `seen`.

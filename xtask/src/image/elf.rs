@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail};
 const PT_INTERP: u32 = 3;
 
 /// An architecture, by the names of OCI and of ELF.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Architecture {
     /// x86-64.
     Amd64,
@@ -23,24 +23,30 @@ impl Architecture {
         }
     }
 
-    /// The number in the header of an executable.
-    const fn machine(self) -> u16 {
+    /// Which of its kinds, where OCI tells them apart.
+    pub(super) const fn variant(self) -> Option<&'static str> {
         match self {
-            Self::Amd64 => 62,
-            Self::Arm64 => 183,
+            Self::Amd64 => None,
+            Self::Arm64 => Some("v8"),
+        }
+    }
+
+    /// By the number in the header of an executable.
+    fn of_machine(number: u16) -> Result<Self> {
+        match number {
+            62 => Ok(Self::Amd64),
+            183 => Ok(Self::Arm64),
+            _ => bail!("it is for ELF machine {number}, and images are for 62 (x86-64) and 183 (64-bit Arm)"),
         }
     }
 }
 
-/// Checks that a binary runs where there is nothing else.
-pub(super) fn check(binary: &[u8], architecture: Architecture) -> Result<()> {
+/// Checks that a binary runs where there is nothing else, and says on which architecture.
+pub(super) fn check(binary: &[u8]) -> Result<Architecture> {
     if binary.get(..6) != Some(b"\x7fELF\x02\x01") {
         bail!("it is no 64-bit little-endian ELF file");
     }
-    let machine = u16_at(binary, 18)?;
-    if machine != architecture.machine() {
-        bail!("it is for machine {machine}, and {} is {}", architecture.name(), architecture.machine());
-    }
+    let architecture = Architecture::of_machine(u16_at(binary, 18)?)?;
     let table = usize::try_from(u64_at(binary, 32)?).context("its program headers lie beyond its end")?;
     let (size, count) = (usize::from(u16_at(binary, 54)?), usize::from(u16_at(binary, 56)?));
     for index in 0..count {
@@ -50,7 +56,7 @@ pub(super) fn check(binary: &[u8], architecture: Architecture) -> Result<()> {
             );
         }
     }
-    Ok(())
+    Ok(architecture)
 }
 
 fn bytes_at<const N: usize>(binary: &[u8], at: usize) -> Result<[u8; N]> {
@@ -87,24 +93,24 @@ mod tests {
     }
 
     #[test]
-    fn a_static_binary_of_the_architecture_is_taken() {
-        check(&executable(62, 1), Architecture::Amd64).unwrap();
-        check(&executable(183, 1), Architecture::Arm64).unwrap();
+    fn a_static_binary_tells_its_architecture() {
+        assert_eq!(check(&executable(62, 1)).unwrap(), Architecture::Amd64);
+        assert_eq!(check(&executable(183, 1)).unwrap(), Architecture::Arm64);
     }
 
     #[test]
-    fn a_dynamic_binary_is_not() {
-        let error = check(&executable(62, PT_INTERP), Architecture::Amd64).unwrap_err().to_string();
+    fn a_dynamic_binary_is_not_taken() {
+        let error = check(&executable(62, PT_INTERP)).unwrap_err().to_string();
         assert!(error.starts_with("it is linked dynamically"), "{error}");
     }
 
     #[test]
-    fn nor_is_one_of_another_architecture_or_something_else() {
-        let error = check(&executable(183, 1), Architecture::Amd64).unwrap_err().to_string();
-        assert_eq!(error, "it is for machine 183, and amd64 is 62");
-        let error = check(b"#!/bin/sh\n", Architecture::Amd64).unwrap_err().to_string();
+    fn nor_is_one_of_an_architecture_without_images_or_something_else() {
+        let error = check(&executable(243, 1)).unwrap_err().to_string();
+        assert!(error.starts_with("it is for ELF machine 243, and images are for"), "{error}");
+        let error = check(b"#!/bin/sh\n").unwrap_err().to_string();
         assert_eq!(error, "it is no 64-bit little-endian ELF file");
-        let error = check(&executable(62, 1)[..64], Architecture::Amd64).unwrap_err().to_string();
+        let error = check(&executable(62, 1)[..64]).unwrap_err().to_string();
         assert_eq!(error, "it ends within its headers");
     }
 }

@@ -24,7 +24,6 @@ const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 pub(super) struct Image<'a> {
     pub(super) name: &'a str,
     pub(super) tag: &'a str,
-    pub(super) architecture: Architecture,
     pub(super) labels: BTreeMap<&'static str, String>,
 }
 
@@ -33,6 +32,9 @@ pub(super) struct Archive {
     pub(super) bytes: Vec<u8>,
     pub(super) digest: String,
 }
+
+/// An object whose keys are in their order, so that it does not matter whether the library keeps or sorts them.
+type Object = BTreeMap<&'static str, Value>;
 
 /// Content that is named by its digest.
 struct Blob {
@@ -58,70 +60,99 @@ impl Blob {
         format!("blobs/sha256/{}", self.digest)
     }
 
-    fn descriptor(&self, media_type: &str) -> Value {
-        json!({"digest": self.name(), "mediaType": media_type, "size": self.bytes.len()})
+    fn descriptor(&self, media_type: &str) -> Object {
+        let size = json!(self.bytes.len());
+        Object::from([("digest", json!(self.name())), ("mediaType", json!(media_type)), ("size", size)])
     }
 }
 
-/// Packs a binary.
-pub(super) fn archive(image: &Image<'_>, binary: &[u8]) -> Result<Archive> {
-    let layer = Blob::new(tar_of([(PROGRAM.to_owned(), 0o755, Some(binary))])?);
-    let config = Blob::json(&config(image, &layer))?;
-    // Keys are in their order, so that it does not matter whether the library keeps or sorts them.
-    let manifest = Blob::json(&json!({
-        "config": config.descriptor(CONFIG),
-        "layers": [layer.descriptor(LAYER)],
-        "mediaType": MANIFEST,
-        "schemaVersion": 2,
-    }))?;
-    let reference = format!("{}:{}", image.name, image.tag);
-    let index = index(image, &reference, &manifest);
-    let docker =
-        json!([{"Config": config.path(), "Layers": [layer.path()], "RepoTags": [reference.as_str()]}]);
-    let layout = json!({"imageLayoutVersion": "1.0.0"});
-    let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
-    for (path, value) in [("index.json", &index), ("manifest.json", &docker), ("oci-layout", &layout)] {
-        files.insert(path.to_owned(), Blob::json(value)?.bytes);
+/// The part of an image that is for one architecture.
+struct Part {
+    architecture: Architecture,
+    layer: Blob,
+    config: Blob,
+    manifest: Blob,
+}
+
+impl Part {
+    fn new(image: &Image<'_>, architecture: Architecture, binary: &[u8]) -> Result<Self> {
+        let layer = Blob::new(tar_of([(PROGRAM.to_owned(), 0o755, Some(binary))])?);
+        let config = Blob::json(&json!(config(image, architecture, &layer)))?;
+        let manifest = Blob::json(&json!({
+            "config": config.descriptor(CONFIG),
+            "layers": [layer.descriptor(LAYER)],
+            "mediaType": MANIFEST,
+            "schemaVersion": 2,
+        }))?;
+        Ok(Self { architecture, layer, config, manifest })
     }
-    let digest = manifest.name();
-    files.extend([layer, config, manifest].map(|blob| (blob.path(), blob.bytes)));
+
+    fn descriptor(&self) -> Object {
+        let mut descriptor = self.manifest.descriptor(MANIFEST);
+        descriptor.insert("platform", json!(platform(self.architecture)));
+        descriptor
+    }
+}
+
+/// Packs the binaries.
+pub(super) fn archive(image: &Image<'_>, programs: &BTreeMap<Architecture, Vec<u8>>) -> Result<Archive> {
+    let part = |(architecture, binary): (&Architecture, &Vec<u8>)| Part::new(image, *architecture, binary);
+    let parts = programs.iter().map(part).collect::<Result<Vec<_>>>()?;
+    let reference = format!("{}:{}", image.name, image.tag);
+    let layout = json!({"imageLayoutVersion": "1.0.0"});
+    let mut files = BTreeMap::from([("oci-layout".to_owned(), Blob::json(&layout)?.bytes)]);
+    let (digest, mut top) = if let [part] = &parts[..] {
+        // What reads this list knows one architecture only.
+        let docker = json!([{
+            "Config": part.config.path(),
+            "Layers": [part.layer.path()],
+            "RepoTags": [reference.as_str()],
+        }]);
+        files.insert("manifest.json".to_owned(), Blob::json(&docker)?.bytes);
+        (part.manifest.name(), part.descriptor())
+    } else {
+        let index = Blob::json(&index(&parts.iter().map(Part::descriptor).collect::<Vec<_>>()))?;
+        let found = (index.name(), index.descriptor(INDEX));
+        files.insert(index.path(), index.bytes);
+        found
+    };
+    // containerd takes the whole name from its own annotation; others the tag.
+    let names = json!({
+        "io.containerd.image.name": reference,
+        "org.opencontainers.image.ref.name": image.tag,
+    });
+    top.insert("annotations", names);
+    files.insert("index.json".to_owned(), Blob::json(&index(&[top]))?.bytes);
+    let blobs = parts.into_iter().flat_map(|part| [part.layer, part.config, part.manifest]);
+    files.extend(blobs.map(|blob| (blob.path(), blob.bytes)));
     let folders = ["blobs/", "blobs/sha256/"].map(|path| (path.to_owned(), 0o755, None));
     let files = files.iter().map(|(path, bytes)| (path.clone(), 0o644, Some(bytes.as_slice())));
     Ok(Archive { bytes: tar_of(folders.into_iter().chain(files))?, digest })
 }
 
-fn config(image: &Image<'_>, layer: &Blob) -> Value {
-    json!({
-        "architecture": image.architecture.name(),
-        "config": {
-            "Cmd": ["run"],
-            "Entrypoint": [format!("/{PROGRAM}")],
-            "ExposedPorts": {PORT: {}},
-            "Labels": image.labels,
-            "User": "0",
-        },
-        "history": [{"created_by": "cargo xtask image"}],
-        "os": "linux",
-        "rootfs": {"diff_ids": [layer.name()], "type": "layers"},
-    })
+fn config(image: &Image<'_>, architecture: Architecture, layer: &Blob) -> Object {
+    let started = json!({
+        "Cmd": ["run"],
+        "Entrypoint": [format!("/{PROGRAM}")],
+        "ExposedPorts": {PORT: {}},
+        "Labels": image.labels,
+        "User": "0",
+    });
+    let mut config = platform(architecture);
+    config.insert("config", started);
+    config.insert("history", json!([{"created_by": "cargo xtask image"}]));
+    config.insert("rootfs", json!({"diff_ids": [layer.name()], "type": "layers"}));
+    config
 }
 
-/// containerd takes the whole name from its own annotation; others the tag.
-fn index(image: &Image<'_>, reference: &str, manifest: &Blob) -> Value {
-    json!({
-        "manifests": [{
-            "annotations": {
-                "io.containerd.image.name": reference,
-                "org.opencontainers.image.ref.name": image.tag,
-            },
-            "digest": manifest.name(),
-            "mediaType": MANIFEST,
-            "platform": {"architecture": image.architecture.name(), "os": "linux"},
-            "size": manifest.bytes.len(),
-        }],
-        "mediaType": INDEX,
-        "schemaVersion": 2,
-    })
+fn platform(architecture: Architecture) -> Object {
+    let variant = architecture.variant().map(|variant| ("variant", json!(variant)));
+    let known = [("architecture", json!(architecture.name())), ("os", json!("linux"))];
+    known.into_iter().chain(variant).collect()
+}
+
+fn index(manifests: &[Object]) -> Value {
+    json!({"manifests": manifests, "mediaType": INDEX, "schemaVersion": 2})
 }
 
 /// Files with their modes, and folders; without times and owners.
@@ -150,10 +181,14 @@ mod tests {
     const BINARY: &[u8] = b"not much of a program";
 
     fn pack(binary: &[u8]) -> Archive {
+        pack_for(&[Architecture::Arm64], binary)
+    }
+
+    fn pack_for(architectures: &[Architecture], binary: &[u8]) -> Archive {
         let labels = BTreeMap::from([("org.opencontainers.image.title", "leadline".to_owned())]);
-        let image =
-            Image { name: "localhost/leadline", tag: "1.2.3", architecture: Architecture::Arm64, labels };
-        archive(&image, binary).unwrap()
+        let image = Image { name: "localhost/leadline", tag: "1.2.3", labels };
+        let programs = architectures.iter().map(|architecture| (*architecture, binary.to_vec()));
+        archive(&image, &programs.collect()).unwrap()
     }
 
     /// Path, mode, time and content of every entry.
@@ -213,12 +248,44 @@ mod tests {
         let config: Value = serde_json::from_slice(follow(&files, &manifest["config"])).unwrap();
         let layer = follow(&files, &manifest["layers"][0]);
         assert_eq!(config["rootfs"]["diff_ids"], json!([manifest["layers"][0]["digest"]]));
-        assert_eq!((&config["architecture"], &config["os"]), (&json!("arm64"), &json!("linux")));
+        let platform = json!({"architecture": "arm64", "os": "linux", "variant": "v8"});
+        assert_eq!(image["platform"], platform);
+        assert!(
+            ["architecture", "os", "variant"].iter().all(|key| config[*key] == platform[*key]),
+            "{config}"
+        );
         assert_eq!(config["config"]["Entrypoint"], json!(["/leadline"]));
         assert_eq!(config["config"]["Cmd"], json!(["run"]));
         assert_eq!(config["config"]["User"], "0");
         assert_eq!(config["config"]["Labels"]["org.opencontainers.image.title"], "leadline");
         assert_eq!(entries(layer), [("leadline".to_owned(), 0o755, 0, BINARY.to_vec())]);
+    }
+
+    #[test]
+    fn only_arm_has_a_variant() {
+        assert_eq!(json!(platform(Architecture::Amd64)), json!({"architecture": "amd64", "os": "linux"}));
+    }
+
+    #[test]
+    fn one_name_leads_to_the_part_of_each_architecture() {
+        let packed = pack_for(&[Architecture::Amd64, Architecture::Arm64], BINARY);
+        let files = files(&packed.bytes);
+        let index = parse(&files, "index.json");
+        let [image] = &index["manifests"].as_array().unwrap()[..] else { panic!("{index}") };
+        assert_eq!(image["annotations"]["io.containerd.image.name"], "localhost/leadline:1.2.3");
+        assert_eq!((&image["digest"], &image["mediaType"]), (&json!(packed.digest), &json!(INDEX)));
+        let inner: Value = serde_json::from_slice(follow(&files, image)).unwrap();
+        let parts = inner["manifests"].as_array().unwrap();
+        let platforms: Vec<&Value> = parts.iter().map(|part| &part["platform"]["architecture"]).collect();
+        assert_eq!(platforms, ["amd64", "arm64"]);
+        for part in parts {
+            let manifest: Value = serde_json::from_slice(follow(&files, part)).unwrap();
+            let config: Value = serde_json::from_slice(follow(&files, &manifest["config"])).unwrap();
+            assert_eq!(config["architecture"], part["platform"]["architecture"]);
+            assert_eq!(config["variant"], part["platform"]["variant"]);
+            assert_eq!(entries(follow(&files, &manifest["layers"][0]))[0].3, BINARY);
+        }
+        assert!(!files.contains_key("manifest.json"));
     }
 
     #[test]

@@ -66,6 +66,21 @@ pub(super) const NEEDS: &[Need] = &[
     need("prometheus-alertmanager", &["prometheus-alertmanager"], "is told of alerts in the lab"),
 ];
 
+/// The target that is cross-built where the machine is another one.
+const ARM: &str = "aarch64-unknown-linux-musl";
+
+/// What images of 64-bit Arm take besides. Tests need none of it.
+const CROSS: &[Need] = &[
+    need("aarch64-linux-gnu-gcc", &["gcc-aarch64-linux-gnu"], "compiles C parts and links for 64-bit Arm"),
+    need("/usr/aarch64-linux-gnu/include/stdlib.h", &["libc6-dev-arm64-cross"], "what those C parts include"),
+    need("qemu-aarch64-static", &["qemu-user-static"], "starts once what was built for 64-bit Arm"),
+];
+
+/// What a target takes besides, on this machine.
+pub(super) fn cross(target: &str) -> &'static [Need] {
+    if target == ARM && !cfg!(target_arch = "aarch64") { CROSS } else { &[] }
+}
+
 /// What to do on a system whose packages we do not know.
 pub(super) fn instructions(missing: &[&Need]) -> String {
     let lines = missing.iter().map(|need| {
@@ -100,7 +115,13 @@ mod tests {
     }
 
     #[test]
+    fn only_another_architecture_takes_more() {
+        assert!(cross(super::super::TARGET).is_empty());
+        assert_eq!(cross(ARM).is_empty(), cfg!(target_arch = "aarch64"));
+    }
+
+    #[test]
     fn every_need_has_a_package() {
-        assert!(NEEDS.iter().all(|need| !need.packages.is_empty() && !need.purpose.is_empty()));
+        assert!(NEEDS.iter().chain(CROSS).all(|need| !need.packages.is_empty() && !need.purpose.is_empty()));
     }
 }

@@ -1,10 +1,10 @@
-//! kubectl outside of the nodes, as the administrator.
+//! kubectl as the administrator of a cluster.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use nix::sched::CloneFlags;
 use serde_json::Value;
 
@@ -17,33 +17,59 @@ const LIMIT: Duration = Duration::from_mins(2);
 
 /// Where kubectl runs, and with what file.
 #[derive(Clone, Debug)]
-pub(super) struct Kubectl {
+pub struct Kubectl {
     namespaces: Namespaces,
     cgroup: PathBuf,
     kubeconfig: PathBuf,
 }
 
+/// What an API server says of objects that it would take.
+#[derive(Debug)]
+pub struct Verdict {
+    /// One line for each object.
+    pub taken: Vec<String>,
+    /// What it warns of.
+    pub warnings: Vec<String>,
+}
+
 impl Kubectl {
-    pub(super) fn new(machine: &Machine, kubeconfig: PathBuf) -> Self {
+    /// The kubeconfig is a file as a process on the machine sees it.
+    pub(crate) fn new(machine: &Machine, kubeconfig: PathBuf) -> Self {
         Self { namespaces: machine.namespaces().clone(), cgroup: machine.cgroup().to_owned(), kubeconfig }
     }
 
-    pub(super) fn kubeconfig(&self) -> &Path {
+    pub(crate) fn kubeconfig(&self) -> &Path {
         &self.kubeconfig
     }
 
-    pub(super) fn run(&self, arguments: &[&str]) -> Result<String> {
+    /// Runs kubectl, and answers with what it prints.
+    pub fn run(&self, arguments: &[&str]) -> Result<String> {
         process::run_for(&mut self.command(arguments)?, LIMIT)
     }
 
-    pub(super) fn apply(&self, manifest: &str) -> Result<()> {
+    /// Has the objects of a manifest made or changed.
+    pub fn apply(&self, manifest: &str) -> Result<()> {
         let mut command = self.command(&["apply", "--filename=-"])?;
         process::run_with_input(&mut command, manifest).with_context(|| manifest.to_owned()).map(drop)
     }
 
-    pub(super) fn get(&self, arguments: &[&str]) -> Result<Value> {
+    /// What kubectl gets, such as `["pods", "--all-namespaces"]`.
+    pub fn get(&self, arguments: &[&str]) -> Result<Value> {
         let said = self.run(&[&["get", "--output=json"], arguments].concat())?;
         serde_json::from_str(&said).with_context(|| format!("read what kubectl says of {arguments:?}"))
+    }
+
+    /// Hands the objects of a file to the API server, which checks them like any others and keeps none. A field that it does
+    /// not know is an error.
+    pub fn dry_run(&self, manifest: &Path) -> Result<Verdict> {
+        let mut command = self.command(&["apply", "--dry-run=server", "--validate=strict", "--filename"])?;
+        let output = process::capture(command.arg(manifest), "", LIMIT)?;
+        let [said, complained] = [output.stdout, output.stderr].map(String::from_utf8);
+        let (said, complained) = (said?, complained?);
+        ensure!(output.status.success(), "{} is refused: {}", manifest.display(), complained.trim());
+        let warnings =
+            complained.lines().map(|line| line.strip_prefix("Warning: ").unwrap_or(line).to_owned());
+        Ok(Verdict { taken: said.lines().map(str::to_owned).collect(), warnings: warnings.collect() })
     }
 
     fn command(&self, arguments: &[&str]) -> Result<Command> {
@@ -58,12 +84,12 @@ impl Kubectl {
 }
 
 /// The elements of a list.
-pub(super) fn items(list: &Value) -> Vec<Value> {
+pub(crate) fn items(list: &Value) -> Vec<Value> {
     list["items"].as_array().cloned().unwrap_or_default()
 }
 
 /// Whether the condition `Ready` of a node or of a pod holds.
-pub(super) fn is_ready(object: &Value) -> bool {
+pub(crate) fn is_ready(object: &Value) -> bool {
     let conditions = object["status"]["conditions"].as_array().map(Vec::as_slice).unwrap_or_default();
     conditions.iter().any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
 }
