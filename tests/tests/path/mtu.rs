@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::{LAYERS, mesh, start};
 
 /// The time for a check, a search, and its confirmation.
-const SEARCH: Duration = Duration::from_secs(60);
+const SEARCH: Duration = Duration::from_mins(1);
 const MTU: u64 = 1_500;
 /// Bytes that VXLAN puts around a packet of the overlay: Ethernet, VXLAN, UDP and IPv4.
 const VXLAN: u64 = 50;

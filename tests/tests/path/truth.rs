@@ -18,6 +18,9 @@ const VXLAN_HEADER: usize = 8;
 /// Where an answer repeats the number of the probe (RFC 8762, 4.3.1).
 const SENDER_SEQUENCE: usize = 24;
 
+/// More bytes than a probe has in either mode; one that looks for the MTU has more.
+const PLAIN: usize = 200;
+
 /// Frames come in blocks of a second.
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -227,6 +230,9 @@ impl Ends {
 /// The probe of a packet on a layer, or of the packet of the overlay within it, and whether it is the answer.
 fn probe(packet: &[u8], layer: &'static str) -> Option<(Key, bool)> {
     let (layer, ports, payload) = innermost(packet, layer)?;
+    if payload.len() > PLAIN {
+        return None;
+    }
     let number = |at: usize| payload.get(at..)?.first_chunk().map(|bytes| u32::from_be_bytes(*bytes));
     match ports {
         [REFLECTOR, port] => Some(((layer, port, number(SENDER_SEQUENCE)?), true)),

@@ -11,6 +11,8 @@ use serde_json::Value;
 use crate::path::truth::Place as Seen;
 use crate::{LIMIT, after, compare, start};
 
+/// The address of node 2 on the overlay.
+const OVERLAY: &str = "10.42.2.0";
 const LAYERS: [&str; 3] = ["underlay", "tunnel", "overlay"];
 
 /// Agents on both nodes, which know each other's names, with answers on all three layers.
@@ -55,11 +57,15 @@ fn route(node: &Node, to: &str) -> Result<String> {
     routes[0]["dev"].as_str().map(ToOwned::to_owned).with_context(|| said)
 }
 
-/// Where the VXLAN device of a node sends to.
-fn endpoint(node: &Node) -> Result<String> {
+/// Where the VXLAN device of a node sends what is for that address of the overlay.
+fn endpoint(node: &Node, to: &str) -> Result<String> {
+    let said = node.run(&["ip", "-json", "neigh", "show", to, "dev", "flannel.1"])?;
+    let neighbours: Value = serde_json::from_str(&said)?;
+    let vtep = neighbours[0]["lladdr"].as_str().with_context(|| said)?;
     let said = node.run(&["bridge", "-json", "fdb", "show", "dev", "flannel.1"])?;
-    let entries: Value = serde_json::from_str(&said)?;
-    entries[0]["dst"].as_str().map(ToOwned::to_owned).with_context(|| said)
+    let entries: Vec<Value> = serde_json::from_str(&said)?;
+    let entry = entries.iter().find(|entry| entry["mac"] == vtep);
+    entry.and_then(|entry| entry["dst"].as_str()).map(ToOwned::to_owned).with_context(|| said)
 }
 
 /// Waits until the agent names on each layer the devices that `ip route get` names.
@@ -71,7 +77,7 @@ fn wait_rides(lab: &Lab, agent: &Agent) -> Result<Samples> {
     let expected = [
         [route(node, &other.address(false)?.to_string())?, String::new()],
         [route(node, &tunnel)?, route(node, &sent_to)?],
-        [route(node, "10.42.2.0")?, route(node, &endpoint(node)?)?],
+        [route(node, OVERLAY)?, route(node, &endpoint(node, OVERLAY)?)?],
     ];
     let (page, _) = agent.wait_page(&format!("{expected:?}"), LIMIT, "leadline_path_device", |page| {
         LAYERS.map(|layer| ride(page, layer)) == expected.clone().map(Some)

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use super::plan::{Layer, PathKey};
 use crate::peer::Node;
-use crate::source::netlink::{Link, LinkKind, NetworkFacts};
+use crate::source::netlink::{Link, LinkKind, Mac, NetworkFacts};
 
 /// The devices of a path.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,8 +26,16 @@ pub struct Ride {
 pub fn outer_address(device: &Link, node: &Node, facts: &NetworkFacts) -> Option<IpAddr> {
     match device.kind {
         LinkKind::Vxlan(_) => {
-            let mut entries = facts.fdb.iter().filter(|entry| entry.device == device.index);
-            entries.find(|entry| node.is_outer(entry.destination)).map(|entry| entry.destination)
+            let entries = facts.fdb.iter().filter(|entry| entry.device == device.index);
+            let mut ours = entries.filter(|entry| node.is_outer(entry.destination));
+            let vteps: Vec<Mac> = facts
+                .neighbours
+                .iter()
+                .filter(|entry| entry.device == device.index && node.overlay.contains(&entry.address))
+                .filter_map(|entry| entry.mac)
+                .collect();
+            // A daemon leaves entries of endpoints behind that are not used any more.
+            ours.find(|entry| vteps.is_empty() || vteps.contains(&entry.mac)).map(|entry| entry.destination)
         }
         LinkKind::Tun | LinkKind::Wireguard => node.endpoint,
         _ => None,
@@ -149,6 +157,9 @@ mod tests {
         assert_eq!(outer(FLANNEL, &node), Some(ip("192.168.56.12")));
         assert_eq!(outer(ETH0, &node), None);
         assert_eq!(outer(TAILSCALE, &node), None);
+        // The entry of another endpoint than that of its address is not used.
+        let moved = Node { overlay: vec![ip("10.42.3.0")], ..node };
+        assert_eq!(outer(FLANNEL, &moved), None);
         let node = Node { endpoint: Some(ip("198.51.100.2")), ..Node::default() };
         assert_eq!((outer(FLANNEL, &node), outer(TAILSCALE, &node)), (None, Some(ip("198.51.100.2"))));
     }
