@@ -16,6 +16,7 @@ const JOB: Matcher = like("job", "(.+/)?leadline");
 /// answers: while one does the collector sees what there is to see.
 pub(crate) const FAILURES: &str = "programs could not be loaded|support check failed|an uplink could not be tapped\
     |network state cannot be read.*|listeners could not be listed\
+    |the UDP port of the probes is taken|the key file of the probes .*\
     |etcd does not run.*|etcd does not answer.*|etcd cannot be asked.*|no way leads to etcd.*|TLS with etcd fails.*\
     |etcd refuses the client certificate.*|the certificate of etcd .*|the client certificate of etcd .*";
 
@@ -56,21 +57,29 @@ fn blind() -> Alert {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::path::Path;
+    use std::path::{Path, PathBuf};
 
     use super::*;
 
     fn sources(folder: &Path) -> String {
         let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-        entries
-            .map(|path| if path.is_dir() { sources(&path) } else { fs::read_to_string(&path).unwrap() })
-            .collect()
+        let read = |path: PathBuf| {
+            let is_source = path.extension().is_some_and(|extension| extension == "rs");
+            if path.is_dir() {
+                sources(&path)
+            } else if is_source {
+                fs::read_to_string(&path).unwrap()
+            } else {
+                String::new()
+            }
+        };
+        entries.map(read).collect()
     }
 
     #[test]
     fn every_reason_is_one_that_the_agent_gives() {
         let agent = Path::new(env!("CARGO_MANIFEST_DIR")).join("../probe-user/src");
-        let all = ["agent", "collector"].map(|folder| sources(&agent.join(folder))).concat();
+        let all = ["agent", "collector", "source"].map(|folder| sources(&agent.join(folder))).concat();
         for reason in FAILURES.split('|') {
             let words = reason.trim_end_matches(".*");
             assert!(all.contains(&format!("\"{words}")), "no collector says: {words}");

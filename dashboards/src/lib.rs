@@ -1,6 +1,6 @@
 //! Alert rules and boards over the metrics of the agent, as data.
 //!
-//! One subject a file, named as the collectors are: `vip`, `etcd`, `agent`; the boards of `vip` and `etcd` are below
+//! One subject a file, named as the collectors are: `vip`, `etcd`, `path`, `agent`; the boards of `vip` and `etcd` are below
 //! them, that of all layers is `overview`. An [`expression`] names families by the
 //! catalogue of the agent, so that a renamed metric does not compile; a label that a family does not have fails the
 //! tests. `rule` says what an alert is, `board` what a board is, `render` makes the files. What an alert
@@ -11,6 +11,7 @@ pub mod board;
 pub mod etcd;
 pub mod expression;
 pub mod overview;
+pub mod path;
 pub mod render;
 pub mod rule;
 pub mod vip;
@@ -21,7 +22,7 @@ use rule::Group;
 /// All alert rules, one group a subject.
 #[must_use]
 pub fn groups() -> Vec<Group> {
-    vec![vip::rules(), etcd::rules(), agent::rules()]
+    vec![vip::rules(), etcd::rules(), path::rules(), agent::rules()]
 }
 
 /// All boards, the one to begin with first.

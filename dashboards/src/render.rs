@@ -187,9 +187,11 @@ mod tests {
                 "prometheusrule/kustomization.yaml",
                 "prometheusrule/leadline-agent.yaml",
                 "prometheusrule/leadline-etcd.yaml",
+                "prometheusrule/leadline-path.yaml",
                 "prometheusrule/leadline-vip.yaml",
                 "rules/leadline-agent.yaml",
                 "rules/leadline-etcd.yaml",
+                "rules/leadline-path.yaml",
                 "rules/leadline-vip.yaml",
             ]
         );

@@ -100,12 +100,9 @@ pub struct FlannelRun {
 impl FlannelRun {
     pub(crate) fn start(options: Flannel, switch: &Machine, nodes: &[Node]) -> Result<Self> {
         let (etcd, endpoint) = start_etcd(switch)?;
-        tools::require("etcdctl")?;
-        let mut put = switch.command("etcdctl")?;
-        put.args(["--endpoints", &endpoint, "put", "/coreos.com/network/config", &options.config()]);
-        put.env("ETCDCTL_API", "3");
-        process::run(&mut put).context("configure flannel").with_context(|| etcd.log_tail(10))?;
         let mut run = Self { options, daemons: BTreeMap::new(), etcd, endpoint, device: "eth0".into() };
+        let config = run.options.config();
+        run.etcdctl(switch, &["put", "/coreos.com/network/config", &config]).context("configure flannel")?;
         for node in nodes {
             run.start_daemon(node)?;
         }
@@ -145,11 +142,22 @@ impl FlannelRun {
     }
 
     /// Stops the flanneld of every node and starts new ones, whose nodes reach each other by that device; their old
-    /// device is replaced.
-    pub fn move_to(&mut self, nodes: &[Node], device: &str) -> Result<()> {
+    /// device is replaced, and they keep their pods' addresses.
+    pub fn move_to(&mut self, switch: &Machine, nodes: &[Node], device: &str) -> Result<()> {
         device.clone_into(&mut self.device);
-        nodes.iter().try_for_each(|node| self.restart_daemon(node))?;
+        nodes.iter().try_for_each(|node| self.daemon(node)?.terminate(LIMIT).map(drop))?;
+        // A lease is that of an address, which is another one now: the old one would keep the pods' addresses for itself.
+        self.etcdctl(switch, &["del", "--prefix", "/coreos.com/network/subnets/"])?;
+        nodes.iter().try_for_each(|node| self.start_daemon(node))?;
+        nodes.iter().try_for_each(|node| self.await_subnet(node).map(drop))?;
         nodes.iter().try_for_each(|node| self.await_routes(node, nodes))
+    }
+
+    fn etcdctl(&self, switch: &Machine, arguments: &[&str]) -> Result<()> {
+        tools::require("etcdctl")?;
+        let mut command = switch.command("etcdctl")?;
+        command.args(["--endpoints", &self.endpoint]).args(arguments).env("ETCDCTL_API", "3");
+        process::run(&mut command).map(drop).with_context(|| self.etcd.log_tail(10))
     }
 
     fn start_daemon(&mut self, node: &Node) -> Result<()> {

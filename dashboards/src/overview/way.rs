@@ -17,7 +17,6 @@ const PATH_MEDIAN: &Descriptor = family("leadline_path_rtt_median_seconds");
 const PATH_SENT: &Descriptor = family("leadline_path_probes_sent_total");
 const PATH_LOST: &Descriptor = family("leadline_path_probes_lost_total");
 const PATH_BLACK_HOLE: &Descriptor = family("leadline_path_mtu_black_hole");
-const PATH_DEVICE: &Descriptor = family("leadline_path_device_info");
 
 const PATH: &[&str] = &["cluster", "node", "peer_node", "layer"];
 
@@ -103,11 +102,6 @@ pub(super) fn path() -> Row {
         normal: "0.",
         otherwise: "one direction only: look at what filters or queues there; a round trip does not show which side it is.",
     };
-    let carriers = Text {
-        shows: "By which device each layer leaves a node, which device carries that one, and for how many pairs of nodes.",
-        normal: "overlay and tunnel carried by the device of the underlay; with nodes that know each other by their tailnet addresses the overlay is carried by the tunnel.",
-        otherwise: "a tunnel carried by the overlay, or one pair unlike the others: packets are wrapped twice there, and large ones may not pass.",
-    };
     let layer: &[&str] = &["cluster", "layer"];
     Row {
         title: "Path: is the underlay between the nodes well?",
@@ -116,7 +110,7 @@ pub(super) fn path() -> Row {
             Panel::new("Round trip of the slowest pair", Kind::Lines, Unit::Seconds, rtt)
                 .nothing("the probes are off: --collector.path=on")
                 .ask(each(PATH_MEDIAN, &[]).max_by(layer), "{{layer}}")
-                .wide(8),
+                .wide(12),
             Panel::new("Lost probes", Kind::Lines, Unit::Share, loss)
                 .nothing("the probes are off: --collector.path=on")
                 .ask(
@@ -125,14 +119,7 @@ pub(super) fn path() -> Row {
                     "{{layer}} {{direction}}",
                 )
                 .from(&[(MANY_LOSSES, Colour::Red)])
-                .wide(8),
-            Panel::new("What carries each layer", Kind::Table, Unit::Count, carriers)
-                .nothing("the probes are off: --collector.path=on")
-                .ask(
-                    each(PATH_DEVICE, &[]).count_by(&["cluster", "layer", "device", "carrier"]),
-                    "{{layer}} {{device}} {{carrier}}",
-                )
-                .wide(8),
+                .wide(12),
         ],
     }
 }

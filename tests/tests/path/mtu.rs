@@ -68,6 +68,25 @@ fn a_black_hole_is_found_to_the_byte_on_each_layer_and_its_end_is_told() -> Resu
 }
 
 #[test]
+fn a_router_that_tells_makes_the_promise_smaller_and_no_hole() -> Result<()> {
+    let lab = start()?;
+    let [agent, _other] = mesh(&lab)?;
+    wait_sizes(&agent, [[MTU, MTU, 0], [MTU - VXLAN, MTU - VXLAN, 0]])?;
+    let (node, router, to) = (lab.node(1)?, lab.switch()?, lab.node(2)?.address(false)?);
+    // Without redirects, which would show the node the way around the router.
+    let settings = "cd /proc/sys/net/ipv4; echo 1 > ip_forward; for i in all br0; do echo 0 > conf/$i/send_redirects; done";
+    router.run(&["sh", "-ec", settings])?;
+    router.ip(&format!("route add {to}/32 dev br0 mtu 1400\n"))?;
+    node.ip(&format!("route add {to}/32 via {} dev eth0\n", router.address(false)?))?;
+    let underlay = [1_400, 1_400, 0].map(Some);
+    agent.wait_page("the router's size", SEARCH, "leadline_path_", |page| sizes(page)[0] == underlay)?;
+    let route = node.run(&["ip", "route", "get", &to.to_string()])?;
+    ensure!(route.contains("mtu 1400"), "the kernel has heard of nothing: {route}");
+    assert_eq!(events(&agent, "path_black_hole_opened")?, Vec::<[String; 3]>::new());
+    lab.shutdown()
+}
+
+#[test]
 fn the_promise_is_that_of_the_route_and_of_the_device() -> Result<()> {
     let lab = start()?;
     let [agent, _other] = mesh(&lab)?;

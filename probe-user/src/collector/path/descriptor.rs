@@ -176,7 +176,7 @@ pub(super) static BLACK_HOLE: Descriptor = Descriptor {
     labels: PATH,
     profile: Profile::Minimal,
     source: SIZES,
-    witness: "an nftables rule that drops what is larger, and a router with a smaller MTU that tells it",
+    witness: "an nftables rule that drops what is larger; a router with a smaller MTU, which tells it",
 };
 
 /// What the collector describes.
