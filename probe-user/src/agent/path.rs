@@ -62,14 +62,15 @@ pub(super) fn start(
         facts: network.facts(),
         timeline: Arc::clone(&agent.timeline),
     };
-    let sizes = Sizes::new(
-        ends.sizes,
-        ends.authenticator.clone(),
-        config.port,
-        paths.clone(),
-        registry.clone(),
-        Arc::clone(&agent.timeline),
-    );
+    let sizes = Sizes {
+        socket: ends.sizes,
+        paths: paths.clone(),
+        authenticator: ends.authenticator.clone(),
+        port: config.port,
+        registry: registry.clone(),
+        timeline: Arc::clone(&agent.timeline),
+        sessions: mtu::Sessions::default(),
+    };
     let sender = Sender {
         socket: ends.sender,
         steps: ends.steps,
@@ -85,6 +86,16 @@ pub(super) fn start(
     supervise("path", agent.ended.clone(), sender.run());
     supervise("path reflector", agent.ended.clone(), answerer.run());
     Ok(())
+}
+
+/// The session after that one which is none yet; 0 would say that there are none.
+fn next_session(mut last: u16, is_used: impl Fn(u16) -> bool) -> u16 {
+    loop {
+        last = last.checked_add(1).unwrap_or(1);
+        if !is_used(last) {
+            return last;
+        }
+    }
 }
 
 /// What both ends need of the system.
@@ -132,5 +143,16 @@ impl OpenError {
             Self::Socket(SocketError::Open(_)) => "no UDP socket with times of the kernel",
             Self::Clock(_) => "no timer that tells when the clock is set",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sessions_are_used_anew_after_the_last_and_none_is_0() {
+        assert_eq!(next_session(0, |_| false), 1);
+        assert_eq!(next_session(u16::MAX, |ssid| ssid < 3), 3);
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use tokio::time::{Instant, sleep_until};
 
-use super::PACKET_MAX;
+use super::{PACKET_MAX, next_session};
 use crate::agent::Nodes;
 use crate::agent::vip::monotonic;
 use crate::collector::path::Paths;
@@ -34,31 +34,41 @@ struct Target {
     next: u32,
 }
 
-/// Looks for the sizes that pass.
-pub(super) struct Sizes {
-    socket: PathSocket,
-    authenticator: Authenticator,
-    port: u16,
-    paths: Paths,
-    registry: Nodes,
-    timeline: Arc<Timeline>,
+/// What is asked at the moment.
+#[derive(Default)]
+pub(super) struct Sessions {
     targets: BTreeMap<PathKey, Target>,
     last_ssid: u16,
 }
 
-impl Sizes {
-    pub(super) fn new(
-        socket: PathSocket,
-        authenticator: Authenticator,
-        port: u16,
-        paths: Paths,
-        registry: Nodes,
-        timeline: Arc<Timeline>,
-    ) -> Self {
-        let (targets, last_ssid) = (BTreeMap::new(), 0);
-        Self { socket, authenticator, port, paths, registry, timeline, targets, last_ssid }
+impl Sessions {
+    /// Which paths there are now, with the addresses at their ends.
+    fn follow(&mut self, addresses: &BTreeMap<PathKey, IpAddr>, port: u16) {
+        self.targets.retain(|path, target| addresses.get(path) == Some(&target.address.ip()));
+        for (path, address) in addresses {
+            if self.targets.contains_key(path) {
+                continue;
+            }
+            let is_used = |ssid| self.targets.values().any(|target| target.ssid == ssid);
+            self.last_ssid = next_session(self.last_ssid, is_used);
+            let address = SocketAddr::new(*address, port);
+            self.targets.insert(path.clone(), Target { address, ssid: self.last_ssid, next: 0 });
+        }
     }
+}
 
+/// Looks for the sizes that pass.
+pub(super) struct Sizes {
+    pub(super) socket: PathSocket,
+    pub(super) paths: Paths,
+    pub(super) authenticator: Authenticator,
+    pub(super) port: u16,
+    pub(super) registry: Nodes,
+    pub(super) timeline: Arc<Timeline>,
+    pub(super) sessions: Sessions,
+}
+
+impl Sizes {
     pub(super) async fn run(mut self) -> Result<()> {
         let mut round = Instant::now();
         loop {
@@ -95,34 +105,14 @@ impl Sizes {
             u64::try_from(phase.as_nanos()).unwrap_or_default()
         };
         self.paths.mtus().follow(&promises, monotonic(), spread);
-        self.follow_targets(&addresses);
-    }
-
-    fn follow_targets(&mut self, addresses: &BTreeMap<PathKey, IpAddr>) {
-        self.targets.retain(|path, target| addresses.get(path) == Some(&target.address.ip()));
-        for (path, address) in addresses {
-            if !self.targets.contains_key(path) {
-                let (address, ssid) = (SocketAddr::new(*address, self.port), self.free_ssid());
-                self.targets.insert(path.clone(), Target { address, ssid, next: 0 });
-            }
-        }
-    }
-
-    /// A session that is none yet; 0 would say that there are none.
-    fn free_ssid(&mut self) -> u16 {
-        loop {
-            self.last_ssid = self.last_ssid.checked_add(1).unwrap_or(1);
-            if !self.targets.values().any(|target| target.ssid == self.last_ssid) {
-                return self.last_ssid;
-            }
-        }
+        self.sessions.follow(&addresses, self.port);
     }
 
     fn send_due(&mut self) {
         let (due, changes) = self.paths.mtus().due(monotonic());
         self.tell(&changes);
         for Due { path, size } in due {
-            let Some(target) = self.targets.get_mut(&path) else { continue };
+            let Some(target) = self.sessions.targets.get_mut(&path) else { continue };
             let sequence = target.next;
             target.next = sequence.wrapping_add(1);
             let request = Request {
@@ -161,7 +151,7 @@ impl Sizes {
         }
         let reply = Reply::parse(packet, self.authenticator.mode()).ok()?;
         let is_its = |target: &Target| target.ssid == reply.ssid && target.address == received.from;
-        let (path, _) = self.targets.iter().find(|(_, target)| is_its(target))?;
+        let (path, _) = self.sessions.targets.iter().find(|(_, target)| is_its(target))?;
         Some((path, reply.sender_sequence))
     }
 

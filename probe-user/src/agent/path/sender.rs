@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use super::PACKET_MAX;
+use super::{PACKET_MAX, next_session};
 use crate::agent::vip::monotonic;
 use crate::collector::path::plan::{PathKey, decide_paths};
 use crate::collector::path::state::{Change, Heard, Ignored};
@@ -99,18 +99,9 @@ impl Sender {
             let name = format!("path {} {}", key.layer.as_str(), key.peer);
             let due = Instant::now() + phase_of(&registry, &name, self.config.interval);
             let target = Target { key, address: SocketAddr::new(address, self.config.port), due };
-            let free = self.free_ssid();
-            self.sessions.targets.insert(free, target);
-        }
-    }
-
-    /// A session that is none yet; 0 would say that there are none.
-    fn free_ssid(&mut self) -> u16 {
-        loop {
-            self.sessions.last_ssid = self.sessions.last_ssid.checked_add(1).unwrap_or(1);
-            if !self.sessions.targets.contains_key(&self.sessions.last_ssid) {
-                return self.sessions.last_ssid;
-            }
+            let Sessions { targets, last_ssid, .. } = &mut self.sessions;
+            *last_ssid = next_session(*last_ssid, |ssid| targets.contains_key(&ssid));
+            targets.insert(*last_ssid, target);
         }
     }
 

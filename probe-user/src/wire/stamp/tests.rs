@@ -6,14 +6,14 @@ use crate::wire::tests::hex;
 /// 2026-11-24 00:00:00.5 UTC.
 const MOMENT: u64 = 1_795_478_400_500_000_000;
 
-const REQUEST: Request = Request {
+pub(super) const REQUEST: Request = Request {
     sequence: 0x0102_0304,
     timestamp: Timestamp(0x1112_1314_1516_1718),
     error: ErrorEstimate(0x2122),
     ssid: 0x3132,
 };
 
-const REPLY: Reply = Reply {
+pub(super) const REPLY: Reply = Reply {
     sequence: 0x4142_4344,
     timestamp: Timestamp(0x5152_5354_5556_5758),
     error: ErrorEstimate(0x6162),

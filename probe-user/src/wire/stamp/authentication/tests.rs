@@ -1,27 +1,9 @@
 //! Codes as RFC 4231 and Python's `hmac` have them, and packets that somebody has changed.
 
-use super::super::{ErrorEstimate, FollowUp, Reply, Request, Timestamp};
+use super::super::tests::{REPLY, REQUEST};
+use super::super::{FollowUp, Reply, Request, Timestamp};
 use super::*;
 use crate::wire::tests::hex;
-
-const REQUEST: Request = Request {
-    sequence: 0x0102_0304,
-    timestamp: Timestamp(0x1112_1314_1516_1718),
-    error: ErrorEstimate(0x2122),
-    ssid: 0x3132,
-};
-
-const REPLY: Reply = Reply {
-    sequence: 0x4142_4344,
-    timestamp: Timestamp(0x5152_5354_5556_5758),
-    error: ErrorEstimate(0x6162),
-    ssid: 0x3132,
-    received: Timestamp(0x7172_7374_7576_7778),
-    sender_sequence: 0x0102_0304,
-    sender_timestamp: Timestamp(0x1112_1314_1516_1718),
-    sender_error: ErrorEstimate(0x2122),
-    sender_ttl: 0x40,
-};
 
 /// Of a packet with a follow-up: its own code, the flags of the other one, and that.
 const PLACES: [Range<usize>; 2] = [96..112, 136..152];
