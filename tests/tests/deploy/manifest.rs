@@ -258,3 +258,32 @@ fn check_rendered(objects: &[Value], kind: &str, folder: &str) -> Result<()> {
     ensure!(found == files && !files.is_empty(), "{found:?}, and the files are {files:?}");
     Ok(())
 }
+
+#[test]
+fn every_agent_probes_the_others_with_the_key_of_a_secret() -> Result<()> {
+    let env = |objects: &[Value], name: &str, variable: &str| -> Result<Option<String>> {
+        let container = &object(objects, "DaemonSet", name)?["spec"]["template"]["spec"]["containers"][0];
+        let found = container["env"].as_array().context("no env")?.iter().find(|one| one["name"] == variable);
+        Ok(found.and_then(|found| found["value"].as_str()).map(str::to_owned))
+    };
+    let [mode, key] = ["LEADLINE_COLLECTOR_PATH", "LEADLINE_PATH_KEY_FILE"];
+    let (plain, sealed) = (with(&["control-plane", "path"])?, with(&["control-plane", "path", "path-key"])?);
+    for name in ["leadline", "leadline-control-plane"] {
+        for objects in [&plain, &sealed] {
+            ensure!(env(objects, name, mode)?.as_deref() == Some("on"), "{name}");
+        }
+        ensure!(env(&plain, name, key)?.is_none(), "{name} has a key");
+        let file = env(&sealed, name, key)?.with_context(|| format!("{name} has no key"))?;
+        let pod = &object(&sealed, "DaemonSet", name)?["spec"]["template"]["spec"];
+        let of = |list: &str| pod[list].as_array().cloned().unwrap_or_default();
+        let volume = of("volumes").into_iter().find(|volume| volume["name"] == "path-key");
+        // For the owner alone: the agent takes no key that everybody may read.
+        let expected = json!({"secretName": "leadline-path", "defaultMode": 0o400});
+        ensure!(volume.as_ref().map(|volume| &volume["secret"]) == Some(&expected), "{volume:?}");
+        let mounts = pod["containers"][0]["volumeMounts"].as_array().cloned().unwrap_or_default();
+        let mount = mounts.iter().find(|mount| mount["name"] == "path-key").context("it is not mounted")?;
+        let path = mount["mountPath"].as_str().context("no path")?;
+        ensure!(mount["readOnly"] == true && file == format!("{path}/key"), "{mount} and {file}");
+    }
+    Ok(())
+}
