@@ -21,12 +21,13 @@ const LIMIT: Duration = Duration::from_mins(1);
 const NAMESPACE: &str = "leadline";
 const LABEL: &str = "app.kubernetes.io/name=leadline";
 /// What a node of this cluster has, and what therefore must be measured there.
-const SUPPORTED: [&str; 10] = [
+const SUPPORTED: [&str; 11] = [
     "control_plane",
     "etcd",
     "haproxy",
     "kubernetes",
     "overlay",
+    "path",
     "program",
     "tap",
     "tcp",
@@ -34,7 +35,9 @@ const SUPPORTED: [&str; 10] = [
     "traffic",
 ];
 /// What the overlay does not have by itself, and this cluster needs.
-const COMPONENTS: [&str; 3] = ["flannel", "haproxy-config", "haproxy-socket"];
+const COMPONENTS: [&str; 5] = ["flannel", "haproxy-config", "haproxy-socket", "path", "path-key"];
+/// Layers on which the nodes of this cluster reach each other.
+const LAYERS: [&str; 2] = ["underlay", "overlay"];
 
 /// The overlay for kubeadm with flannel and HAProxy, in a directory of the lab.
 fn overlay(lab: &Lab) -> Result<PathBuf> {
@@ -72,6 +75,10 @@ fn install(lab: &Lab, cluster: &Kubernetes) -> Result<Vec<Value>> {
         cluster.import(node, &archive)?;
     }
     cluster.kubectl(&["label", "nodes", "--all", "node-role.kubernetes.io/control-plane="])?;
+    let secret = ["create", "secret", "generic", "leadline-path"];
+    let key = "--from-literal=key=000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+    cluster.kubectl(&["create", "namespace", NAMESPACE])?;
+    cluster.kubectl(&[&["--namespace", NAMESPACE], &secret[..], &[key]].concat())?;
     let overlay = overlay(lab)?;
     let overlay = overlay.to_str().context("the path of the lab is no UTF-8")?;
     cluster.kubectl(&["apply", "--validate=strict", "--kustomize", overlay])?;
@@ -111,6 +118,15 @@ fn faults(cluster: &Kubernetes, lab: &Lab, node: &Node, margin: u64) -> Result<V
     for (name, expected) in [("leadline_etcd_has_quorum", 1), ("leadline_etcd_quorum_margin", margin)] {
         if page.count(name, &[]) != Some(expected) {
             faults.push(format!("{name} {:?}", page.count(name, &[])));
+        }
+    }
+    // Of a node that is off another probe says more.
+    let reached = |peer: &str, layer: &str| {
+        page.count("leadline_path_reachable", &[("peer_node", peer), ("layer", layer)])
+    };
+    for (peer, layer) in others.iter().flat_map(|peer| LAYERS.map(|layer| (*peer, layer))) {
+        if margin > 0 && reached(peer, layer) != Some(1) {
+            faults.push(format!("{peer} by the {layer}: {:?}", reached(peer, layer)));
         }
     }
     let counted = page.all().iter().filter(|sample| sample.name == "leadline_tcp_connects_total");
