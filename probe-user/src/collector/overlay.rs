@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use super::{CollectError, Collector, Support};
 use crate::metric::sink::Sink;
 use crate::metric::{Descriptor, Kind, Profile, Value};
-use crate::peer::{Backend, Overlay, Registry};
+use crate::peer::{Backend, Node, Overlay, Registry};
 use crate::source::netlink::{NetworkFacts, NetworkState};
 
 pub use change::{OverlayEvent, diff_overlay};
@@ -192,7 +192,8 @@ impl Collector for OverlayCollector {
         }
         let counted = |entry: &&EntryState| self.counters.counts_on(&entry.device);
         let known = entries.iter().filter(counted).map(|entry| zero(&entry.device, &entry.peer_node));
-        collect_counts(sink, &unique(known.chain(self.counters.read())));
+        let read = self.counters.read().into_iter().map(|count| renamed(count, &registry));
+        collect_counts(sink, &unique(known.chain(read)));
         Ok(())
     }
 }
@@ -261,6 +262,15 @@ fn zero(device: &str, peer_node: &Arc<str>) -> OverlayCount {
     }
 }
 
+/// A node that had no name yet was counted by an address: these counts are the node's, by whatever name it has now.
+fn renamed(count: OverlayCount, registry: &Registry) -> OverlayCount {
+    let node = count.peer_node.parse().ok().and_then(|address| registry.node_of(address));
+    match node.and_then(Node::label) {
+        Some(peer_node) => OverlayCount { peer_node, ..count },
+        None => count,
+    }
+}
+
 /// One series for each device and peer: counts that came to have the same labels (two addresses of a node that got
 /// its name) are added up.
 fn unique(counts: impl IntoIterator<Item = OverlayCount>) -> Vec<OverlayCount> {
@@ -317,6 +327,15 @@ mod tests {
         assert_eq!(sums.len(), 2);
         let OverlayCount { receive_packets, receive_bytes, transmit_packets, transmit_bytes, .. } = sums[0];
         assert_eq!([receive_packets, receive_bytes, transmit_packets, transmit_bytes], [110, 112, 114, 116]);
+    }
+
+    #[test]
+    fn what_was_counted_by_an_address_is_that_of_the_node_that_has_it() {
+        let mut registry = Registry::default();
+        let underlay = vec!["192.0.2.2".parse().unwrap()];
+        registry.merge(Node { name: Some("node2".into()), underlay, ..Node::default() });
+        let label = |peer: &str| renamed(zero("flannel.1", &peer.into()), &registry).peer_node.to_string();
+        assert_eq!(["192.0.2.2", "192.0.2.3", "node3"].map(label), ["node2", "192.0.2.3", "node3"]);
     }
 
     #[test]
