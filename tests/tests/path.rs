@@ -273,6 +273,33 @@ fn an_agent_that_stood_still_has_lost_nothing() -> Result<()> {
     lab.shutdown()
 }
 
+#[test]
+fn a_reflector_that_stood_still_has_lost_nothing_and_is_not_slow() -> Result<()> {
+    let lab = start()?;
+    let [agent, mut other] = mesh(&lab)?;
+    let first = agent.scrape()?;
+    process::freeze(other.service().pid())?;
+    // Three seconds.
+    after(&agent, "underlay", 300)?;
+    other.service().signal(Signal::SIGCONT)?;
+    let last = after(&agent, "underlay", 400)?;
+    for layer in LAYERS {
+        let [before, now] = [&first, &last].map(|page| lost(page, layer).context("no losses"));
+        assert_eq!(change(before?, now?), [0; 3], "{layer}");
+        let grown = |part: &str| {
+            let of = |page: &Samples| {
+                page.value(&format!("leadline_path_rtt_seconds_{part}"), &[("layer", layer)])
+            };
+            Some(of(&last)? - of(&first)?)
+        };
+        // The time that probes waited there is none of the network.
+        let (count, sum) = grown("count").zip(grown("sum")).context("no round trips")?;
+        println!("{layer}: {count} round trips of {:.1} us", sum / count * 1e6);
+        ensure!(count > 600.0 && sum / count < 5e-3, "{layer}: {count} round trips of {} s", sum / count);
+    }
+    lab.shutdown()
+}
+
 /// Whether the reflector answers a plain packet from there, with as many bytes.
 fn is_answered(from: &impl Place, to: Ipv4Addr) -> Result<bool> {
     from.net(|| {

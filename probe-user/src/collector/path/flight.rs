@@ -99,7 +99,7 @@ pub(super) struct Settled {
     pub(super) lost: [u64; Direction::ALL.len()],
     /// In the order of [`Discard::ALL`].
     pub(super) discarded: [u64; Discard::ALL.len()],
-    /// Probes that are missed now, without an excuse.
+    /// Probes that are missed now, without an excuse and without an answer to a later one.
     pub(super) missed: u32,
     /// When the first of them was sent.
     pub(super) missed_since: Option<Nanos>,
@@ -178,10 +178,13 @@ impl Flight {
 
     fn age(&mut self, now: Nanos, settled: &mut Settled) {
         while let Some(probe) = self.probes.get_mut(self.aged).filter(|probe| probe.sent + TIMEOUT <= now) {
+            let number = self.first.wrapping_add(u32::try_from(self.aged).unwrap_or(u32::MAX));
             self.aged += 1;
             if matches!(probe.fate, Fate::Waiting) {
                 probe.fate = Fate::Missed;
-                if probe.excuse.is_none() {
+                // Who has answered a later one is not silent.
+                let is_outlived = self.newest.is_some_and(|newest| is_before(number, newest));
+                if probe.excuse.is_none() && !is_outlived {
                     settled.missed += 1;
                     settled.missed_since = settled.missed_since.or(Some(probe.sent));
                 }

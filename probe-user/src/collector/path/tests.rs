@@ -212,6 +212,20 @@ fn three_silent_probes_are_a_lost_path_and_an_answer_brings_it_back() {
     assert_eq!(stage.value("reachable", ""), Some(1.0));
 }
 
+/// As those are that were sent shortly before the other agent began.
+#[test]
+fn probes_that_are_missed_behind_an_answer_are_no_silence() {
+    let mut stage = Stage::new();
+    for _ in 0..5 {
+        stage.send();
+        stage.now -= SECOND * 9 / 10;
+    }
+    stage.run(".");
+    assert_eq!((stage.wait(2), stage.value("reachable", "")), (Vec::new(), Some(1.0)));
+    stage.run(">>>");
+    assert_eq!(stage.wait(2).len(), 1);
+}
+
 #[test]
 fn a_peer_that_never_answered_is_not_lost() {
     let mut stage = Stage::new();
