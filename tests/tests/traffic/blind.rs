@@ -61,6 +61,11 @@ fn replies_of_the_kernel_are_seen_at_the_root_only() -> Result<()> {
     client.pod.ip(&format!("addr add {ASKER}/32 dev eth0\n"))?;
     node.ip(&format!("route add {ASKER}/32 via {} dev cni0\n", client.pod.address(false)?))?;
     let root = RootAgent::start(node, &[CLASS])?;
+    let name = client.pod.spec().name.as_str();
+    // It may be ready before it has found the pods that are there already.
+    wait_until("the agent at the machine's root to know the pod", Duration::from_secs(20), || {
+        root.scrape().is_ok_and(|page| page.all().iter().any(|sample| sample.label("pod") == Some(name)))
+    })?;
     let target = server.pod.address(false)?.to_string();
     client.pod.run(&["ping", "-c", "5", "-i", "0.02", "-I", ASKER, &target])?;
     for _ in 0..3 {

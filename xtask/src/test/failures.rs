@@ -9,8 +9,9 @@ pub(super) struct Failures {
     names: Vec<String>,
     /// Of the binary that runs.
     listed: Vec<String>,
-    /// Binaries that began and have not told their result.
-    unfinished: u32,
+    /// How many tests the binaries have that began and have not told their result. Some tests start their own binary once
+    /// more, of which the end may not be heard.
+    unfinished: Vec<u64>,
     /// A binary listed others than it counted.
     is_unclear: bool,
 }
@@ -19,13 +20,16 @@ impl Failures {
     /// Adds a line of output.
     pub(super) fn add(&mut self, line: &str) {
         let text = line.trim_end();
-        if text.starts_with("running ") && (text.ends_with(" tests") || text.ends_with(" test")) {
-            self.unfinished += 1;
+        if let Some(tests) = begun(text) {
+            self.unfinished.push(tests);
         } else if text == "failures:" {
             // The first of the two lists is followed by what the tests have printed.
             self.listed.clear();
         } else if let Some(result) = text.strip_prefix("test result: ") {
-            self.unfinished = self.unfinished.saturating_sub(1);
+            let tests = told(result);
+            if let Some(place) = self.unfinished.iter().rposition(|begun| *begun == tests) {
+                self.unfinished.truncate(place);
+            }
             let listed = std::mem::take(&mut self.listed);
             if result.starts_with("FAILED") {
                 self.is_unclear |= !result.contains(&format!(" {} failed;", listed.len()));
@@ -39,8 +43,21 @@ impl Failures {
     /// The tests to run again: those that failed, if they are few and nothing else went wrong.
     pub(super) fn accidents(&self) -> Option<&[String]> {
         let are_few = (1..=ACCIDENTS).contains(&self.names.len());
-        (are_few && self.unfinished == 0 && !self.is_unclear).then_some(&self.names)
+        (are_few && self.unfinished.is_empty() && !self.is_unclear).then_some(&self.names)
     }
+}
+
+/// How many tests begin, if that is what the line says.
+fn begun(text: &str) -> Option<u64> {
+    let number = text.strip_prefix("running ")?;
+    number.strip_suffix(" tests").or_else(|| number.strip_suffix(" test"))?.parse().ok()
+}
+
+/// How many tests have begun by the result of their binary: all but those that were filtered out.
+fn told(result: &str) -> u64 {
+    let counts = result.split_once(". ").map_or("", |(_, counts)| counts).split("; ");
+    let begun = counts.filter(|count| !count.contains(" filtered out"));
+    begun.filter_map(|count| count.split_once(' ')?.0.parse::<u64>().ok()).sum()
 }
 
 #[cfg(test)]
@@ -97,6 +114,15 @@ test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; fini
     #[test]
     fn a_binary_that_did_not_end_is_no_accident() {
         assert_eq!(read(&[ONE, "running 3 tests\ntest x ... ok\n"].concat()).accidents(), None);
+    }
+
+    #[test]
+    fn a_child_of_a_test_that_was_killed_is_no_binary_that_did_not_end() {
+        let child = ONE.replacen("test a::b", "running 1 test\ntest a::b", 1);
+        assert_eq!(read(&child).accidents().map(<[_]>::len), Some(1));
+        // A whole one within is none either.
+        let whole = ONE.replacen("test a::b", &format!("{NONE}test a::b"), 1);
+        assert_eq!(read(&whole).accidents().map(<[_]>::len), Some(1));
     }
 
     #[test]
