@@ -25,7 +25,7 @@ pub use discover::decide_peers;
 pub use keep::{Peers, keep_peers, with_flannel};
 pub use node::{Node, Registry};
 pub use overlay::{Backend, Overlay};
-pub use rendezvous::{is_chosen, phase_of};
+pub use rendezvous::{Rendezvous, is_chosen, phase_of};
 pub use tunnel::{Tunnel, TunnelEnd};
 
 use crate::source::flannel::FlannelFacts;

@@ -9,6 +9,7 @@ use std::io;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
+use tokio::sync::watch;
 
 use self::answerer::Answerer;
 use self::device::Devices;
@@ -56,9 +57,10 @@ pub(super) fn start(
     // It answers from here on; that there is nobody to probe yet is no failure.
     chosen.add(Mode::Auto, Arc::new(PathCollector::new(paths.clone())))?;
     let answerer = Answerer { socket: ends.reflector, paths: paths.clone(), registry: registry.clone() };
+    let (plan, planned) = watch::channel(Arc::default());
     let devices = Devices {
         paths: paths.clone(),
-        registry: registry.clone(),
+        plan: planned.clone(),
         facts: network.facts(),
         timeline: Arc::clone(&agent.timeline),
     };
@@ -67,7 +69,7 @@ pub(super) fn start(
         paths: paths.clone(),
         authenticator: ends.authenticator.clone(),
         port: config.port,
-        registry: registry.clone(),
+        plan: planned,
         timeline: Arc::clone(&agent.timeline),
         sessions: mtu::Sessions::default(),
     };
@@ -78,6 +80,7 @@ pub(super) fn start(
         authenticator: ends.authenticator,
         config: config.clone(),
         registry: registry.clone(),
+        plan,
         timeline: Arc::clone(&agent.timeline),
         sessions: Sessions::default(),
     };

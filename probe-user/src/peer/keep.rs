@@ -39,22 +39,28 @@ impl Peers {
 
     /// Replaces what the network's state says. What the one before knew of a node that is still there fills gaps.
     pub fn fill_network(&self, network: Registry) {
-        self.update(|parts| parts.network = network.completed_from(&parts.network));
+        self.update(|parts| {
+            parts.network = network.completed_from(&parts.network);
+            true
+        });
     }
 
     /// Replaces what the Kubernetes API says, whose names win.
     pub fn fill_kubernetes(&self, nodes: Vec<Node>) {
-        self.update(|parts| parts.kubernetes = nodes);
+        self.update(|parts| replace(&mut parts.kubernetes, nodes));
     }
 
     /// Replaces what the daemon of a tunnel says.
     pub fn fill_tunnel(&self, tunnel: Tunnel) {
-        self.update(|parts| parts.tunnel = tunnel);
+        self.update(|parts| replace(&mut parts.tunnel, tunnel));
     }
 
-    fn update(&self, change: impl FnOnce(&mut Parts)) {
+    /// Joins all parts again, if the change says that there is one.
+    fn update(&self, change: impl FnOnce(&mut Parts) -> bool) {
         let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
-        change(&mut parts);
+        if !change(&mut parts) {
+            return;
+        }
         let mut merged = parts.network.clone();
         for node in &parts.kubernetes {
             merged.merge(node.clone());
@@ -73,6 +79,13 @@ impl Peers {
             changed
         });
     }
+}
+
+/// Whether the new value is another one: a daemon that is asked every second mostly says the same.
+fn replace<T: PartialEq>(value: &mut T, new: T) -> bool {
+    let is_new = *value != new;
+    *value = new;
+    is_new
 }
 
 /// Follows the network's state and keeps the registry's network part current; ends when the feed does. `root` is

@@ -14,27 +14,70 @@ use super::{Node, Registry};
 /// FNV-1a, 64 bits: the start and the factor of its definition.
 const FNV: (u64, u64) = (0xcbf2_9ce4_8422_2325, 0x0000_0100_0000_01b3);
 
-/// Whether this node is one of `count` nodes that take care of `key`. `wandering` are addresses that move between nodes
-/// and so name none of them. A node that does not know its own address takes part, rather than that nobody does.
+/// Which nodes take care of what, by weights that every node finds to be the same.
+#[derive(Debug)]
+pub struct Rendezvous {
+    /// None where this node does not know its own address.
+    local: Option<Identity>,
+    others: Vec<Identity>,
+}
+
+impl Rendezvous {
+    /// The choice among these nodes. `wandering` are addresses that move between nodes and so name none of them.
+    #[must_use]
+    pub fn of(registry: &Registry, wandering: &BTreeSet<IpAddr>) -> Self {
+        let others = identities(&registry.nodes, wandering);
+        let local = own_identity(&registry.local, &others, wandering).map(Identity::of);
+        Self { local, others: others.into_iter().map(Identity::of).collect() }
+    }
+
+    /// Whether this node is one of `count` nodes that take care of `key`. A node that does not know its own address
+    /// takes part, rather than that nobody does.
+    #[must_use]
+    pub fn is_chosen(&self, key: &str, count: usize) -> bool {
+        self.local.is_none_or(|local| is_among(local, &self.others, key, count))
+    }
+}
+
+/// Whether this node is one of those that a single key [chooses](Rendezvous::is_chosen).
 #[must_use]
 pub fn is_chosen(registry: &Registry, wandering: &BTreeSet<IpAddr>, key: &str, count: usize) -> bool {
-    let others = identities(&registry.nodes, wandering);
-    own_identity(&registry.local, &others, wandering).is_none_or(|local| is_among(local, &others, key, count))
+    Rendezvous::of(registry, wandering).is_chosen(key, count)
+}
+
+/// The address of a node, with the hash of it that every key goes on from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Identity {
+    address: IpAddr,
+    hash: u64,
+}
+
+impl Identity {
+    fn of(address: IpAddr) -> Self {
+        let hash = fnv(FNV.0, address.to_string().as_bytes());
+        Self { address, hash: fnv(hash, &[0]) }
+    }
+
+    /// The weight of a node for a key: FNV-1a of the address as text, a zero byte and the key, mixed once more, since the
+    /// last bytes alone would hardly reach the upper bits.
+    fn weight(self, key: &str) -> u64 {
+        mix(fnv(self.hash, key.as_bytes()))
+    }
 }
 
 /// When in a period this node does what is named by `key`: spread evenly over nodes and keys. All of its addresses take
 /// part, since some, such as that of a bridge for containers, are the same on every node.
 #[must_use]
 pub fn phase_of(registry: &Registry, key: &str, period: Duration) -> Duration {
-    let weights = registry.local.underlay.iter().map(|address| weight(*address, key));
+    let weights = registry.local.underlay.iter().map(|address| Identity::of(*address).weight(key));
     let nanos = u64::try_from(period.as_nanos()).unwrap_or(u64::MAX).max(1);
     Duration::from_nanos(weights.fold(0, |sum, weight| sum ^ weight) % nanos)
 }
 
 /// Whether fewer than `count` others are heavier.
-fn is_among(local: IpAddr, others: &[IpAddr], key: &str, count: usize) -> bool {
+fn is_among(local: Identity, others: &[Identity], key: &str, count: usize) -> bool {
     // Of equal weights, which do not happen by chance, the larger address counts as heavier.
-    let rank = |identity: IpAddr| (weight(identity, key), identity);
+    let rank = |identity: Identity| (identity.weight(key), identity.address);
     let own = rank(local);
     others.iter().filter(|other| rank(**other) > own).count() < count
 }
@@ -82,14 +125,8 @@ fn common_bits(a: IpAddr, b: IpAddr) -> u32 {
     }
 }
 
-/// The weight of a node for a key: FNV-1a of the address as text, a zero byte and the key, mixed once more, since the
-/// last bytes alone would hardly reach the upper bits.
-fn weight(identity: IpAddr, key: &str) -> u64 {
-    mix(fnv(&[identity.to_string().as_bytes(), &[0], key.as_bytes()].concat()))
-}
-
-fn fnv(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(FNV.0, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(FNV.1))
+fn fnv(hash: u64, bytes: &[u8]) -> u64 {
+    bytes.iter().fold(hash, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(FNV.1))
 }
 
 /// The finalizer of `SplitMix64`.
@@ -153,8 +190,9 @@ mod tests {
         let mut loads = vec![0_u32; all.len()];
         for key in (0..keys).map(|number| format!("fd56::{number:x}")) {
             for (load, node) in loads.iter_mut().zip(&all) {
-                let others: Vec<IpAddr> = all.iter().filter(|other| *other != node).copied().collect();
-                *load += u32::from(is_among(*node, &others, &key, 8));
+                let others = all.iter().filter(|other| *other != node).copied().map(Identity::of);
+                let others: Vec<Identity> = others.collect();
+                *load += u32::from(is_among(Identity::of(*node), &others, &key, 8));
             }
         }
         assert_eq!(loads.iter().sum::<u32>(), keys * 8);
@@ -180,7 +218,7 @@ mod tests {
 
     #[test]
     fn the_hash_is_that_of_every_build() {
-        assert_eq!(fnv(b"a"), 0xaf63_dc4c_8601_ec8c);
+        assert_eq!(fnv(FNV.0, b"a"), 0xaf63_dc4c_8601_ec8c);
         // The first number of `SplitMix64` with the seed 0.
         assert_eq!(mix(0x9e37_79b9_7f4a_7c15), 0xe220_a839_7b1d_cdaf);
     }

@@ -40,20 +40,17 @@ pub(super) fn is_end(registry: &Registry, tunnel: &Tunnel) -> bool {
 pub(super) fn join_tunnel(registry: &mut Registry, tunnel: &Tunnel) {
     put(&mut registry.local, &tunnel.own);
     for end in &tunnel.ends {
-        let is_its = |node: &Node| node.addresses().any(|known| end.addresses.contains(&known));
-        let is_named = registry.nodes.iter().any(|node| node.name.as_ref() == Some(&end.name));
-        if !is_named && !registry.nodes.iter().any(is_its) {
-            continue;
-        }
+        let is_named = |node: &Node| node.name.as_ref() == Some(&end.name);
+        let is_its =
+            |node: &&Node| is_named(node) || node.addresses().any(|known| end.addresses.contains(&known));
         // One that was known by its name and one that was known by its address are the same from here on.
-        registry.merge(Node {
-            name: is_named.then(|| Arc::clone(&end.name)),
-            tunnel: end.addresses.clone(),
-            endpoint: end.endpoint,
-            ..Node::default()
-        });
-        for node in registry.nodes.iter_mut().filter(|node| is_its(node)) {
+        if registry.nodes.iter().filter(is_its).count() > 1 {
+            let name = registry.nodes.iter().any(is_named).then(|| Arc::clone(&end.name));
+            registry.merge(Node { name, tunnel: end.addresses.clone(), ..Node::default() });
+        }
+        for node in registry.nodes.iter_mut().filter(|node| is_its(&&**node)) {
             put(node, &end.addresses);
+            node.endpoint = end.endpoint;
         }
     }
     registry.sort();

@@ -8,9 +8,8 @@ use anyhow::{Context as _, Result};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use crate::agent::Nodes;
 use crate::collector::path::Paths;
-use crate::collector::path::plan::{PathKey, decide_paths};
+use crate::collector::path::plan::{PathKey, Plan};
 use crate::collector::path::ride::{Ride, RideChange, decide_ride, outer_address};
 use crate::event::{Kind, Occurrence, Timeline};
 use crate::source::netlink::{NetlinkError, NetworkFacts, RouteLookup};
@@ -26,24 +25,26 @@ const NONE: &str = "none";
 /// Looks up devices.
 pub(super) struct Devices {
     pub(super) paths: Paths,
-    pub(super) registry: Nodes,
+    pub(super) plan: watch::Receiver<Arc<Plan>>,
     pub(super) facts: watch::Receiver<Arc<NetworkFacts>>,
     pub(super) timeline: Arc<Timeline>,
 }
 
 impl Devices {
     pub(super) async fn run(mut self) -> Result<()> {
-        let mut lookup = None;
+        let (mut lookup, mut is_told) = (None, false);
         loop {
             match self.round(&mut lookup).await {
-                Ok(rides) => self.follow(rides),
+                Ok(rides) => {
+                    is_told = false;
+                    self.follow(rides);
+                }
                 // What was looked up last may not be so any more.
                 Err(error) => {
-                    tracing::warn!(
-                        collector = "path",
-                        cause = with_causes(&error),
-                        "devices are not looked up"
-                    );
+                    if !std::mem::replace(&mut is_told, true) {
+                        let cause = with_causes(&error);
+                        tracing::warn!(collector = "path", cause, "devices are not looked up");
+                    }
                     lookup = None;
                     self.paths.rides().follow(BTreeMap::new());
                 }
@@ -57,7 +58,7 @@ impl Devices {
     async fn change(&mut self) -> Result<()> {
         let changed = async {
             tokio::select! {
-                changed = self.registry.changed() => changed.context("the registry of nodes is gone"),
+                changed = self.plan.changed() => changed.context("nobody decides any more which paths are probed"),
                 changed = self.facts.changed() => changed.context("the state of the network is gone"),
             }
         };
@@ -68,21 +69,20 @@ impl Devices {
         &mut self,
         lookup: &mut Option<RouteLookup>,
     ) -> Result<BTreeMap<PathKey, Ride>, NetlinkError> {
-        let registry = Arc::clone(&self.registry.borrow_and_update());
+        let plan = Arc::clone(&self.plan.borrow_and_update());
         let facts = Arc::clone(&self.facts.borrow_and_update());
-        let paths = decide_paths(&registry);
         let mut rides = BTreeMap::new();
-        if paths.is_empty() {
+        if plan.paths.is_empty() {
             return Ok(rides);
         }
         let lookup = match lookup {
             Some(lookup) => lookup,
             None => lookup.insert(RouteLookup::open()?),
         };
-        for (key, address) in paths {
-            let output = lookup.route(address).await?;
+        for (key, address) in &plan.paths {
+            let output = lookup.route(*address).await?;
             let device = output.and_then(|output| facts.link(output.device));
-            let node = registry.node_of(address);
+            let node = plan.registry.node_of(*address);
             let outer = device.zip(node).and_then(|(device, node)| outer_address(device, node, &facts));
             let carrier = match outer {
                 Some(outer) => lookup.route(outer).await?.and_then(|output| facts.link(output.device)),
@@ -90,7 +90,7 @@ impl Devices {
             };
             let ride = decide_ride(key.layer, device, carrier);
             let mtu = output.and_then(|output| output.mtu).or(ride.mtu);
-            rides.insert(key, Ride { mtu, ..ride });
+            rides.insert(key.clone(), Ride { mtu, ..ride });
         }
         Ok(rides)
     }

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::{PACKET_MAX, next_session};
-use crate::agent::Nodes;
 use crate::agent::vip::monotonic;
 use crate::collector::path::Paths;
 use crate::collector::path::mtu::{Due, HoleChange, LARGEST, Promise, SMALLEST};
-use crate::collector::path::plan::{PathKey, decide_paths};
+use crate::collector::path::plan::{PathKey, Plan};
 use crate::event::{Kind, Occurrence, Timeline};
 use crate::peer::phase_of;
 use crate::source::path::{PathSocket, Received, realtime};
@@ -63,7 +63,7 @@ pub(super) struct Sizes {
     pub(super) paths: Paths,
     pub(super) authenticator: Authenticator,
     pub(super) port: u16,
-    pub(super) registry: Nodes,
+    pub(super) plan: watch::Receiver<Arc<Plan>>,
     pub(super) timeline: Arc<Timeline>,
     pub(super) sessions: Sessions,
 }
@@ -86,8 +86,7 @@ impl Sizes {
 
     /// Which paths there are now, and what the kernel promises of them.
     fn follow(&mut self) {
-        let registry = Arc::clone(&self.registry.borrow());
-        let addresses = decide_paths(&registry);
+        let plan = Arc::clone(&self.plan.borrow());
         let reachable = self.paths.lock().reachable();
         let promise = |path: &PathKey, mtu: Option<u32>| {
             let size = mtu?.min(LARGEST);
@@ -96,16 +95,17 @@ impl Sizes {
         let rides = self.paths.rides();
         let promises: BTreeMap<PathKey, Promise> = rides
             .iter()
-            .filter(|(path, _)| addresses.contains_key(*path))
+            .filter(|(path, _)| plan.paths.contains_key(*path))
             .filter_map(|(path, ride)| Some((path.clone(), promise(path, ride.mtu)?)))
             .collect();
         drop(rides);
         let spread = |path: &PathKey| {
-            let phase = phase_of(&registry, &format!("size {} {}", path.layer.as_str(), path.peer), SPREAD);
+            let phase =
+                phase_of(&plan.registry, &format!("size {} {}", path.layer.as_str(), path.peer), SPREAD);
             u64::try_from(phase.as_nanos()).unwrap_or_default()
         };
         self.paths.mtus().follow(&promises, monotonic(), spread);
-        self.sessions.follow(&addresses, self.port);
+        self.sessions.follow(&plan.paths, self.port);
     }
 
     fn send_due(&mut self) {

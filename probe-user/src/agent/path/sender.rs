@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{PACKET_MAX, next_session};
 use crate::agent::vip::monotonic;
-use crate::collector::path::plan::{PathKey, decide_paths};
+use crate::collector::path::plan::{PathKey, Plan};
 use crate::collector::path::state::{Change, Heard, Ignored};
 use crate::collector::path::{Discard, Paths};
 use crate::config;
@@ -54,6 +54,8 @@ pub(super) struct Sender {
     pub(super) authenticator: Authenticator,
     pub(super) config: config::Path,
     pub(super) registry: watch::Receiver<Arc<Registry>>,
+    /// Decided here for all, since with many nodes it takes a while.
+    pub(super) plan: watch::Sender<Arc<Plan>>,
     pub(super) timeline: Arc<Timeline>,
     pub(super) sessions: Sessions,
 }
@@ -86,7 +88,9 @@ impl Sender {
     /// Which paths there are now. One that stays keeps its session, unless its end has another address.
     fn follow(&mut self) {
         let registry = Arc::clone(&self.registry.borrow_and_update());
-        let mut paths = decide_paths(&registry);
+        let plan = Arc::new(Plan::of(Arc::clone(&registry)));
+        self.plan.send_replace(Arc::clone(&plan));
+        let mut paths = plan.paths.clone();
         self.paths.lock().follow(&paths, !registry.nodes.is_empty());
         self.sessions.targets.retain(|_, target| {
             let is_kept = paths.get(&target.key) == Some(&target.address.ip());

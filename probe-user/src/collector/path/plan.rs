@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::peer::{Node, Registry, is_chosen};
+use crate::peer::{Node, Registry, Rendezvous};
 
 /// Up to so many other nodes each probes each.
 const NODES_ALL: usize = 32;
@@ -53,12 +53,27 @@ pub struct PathKey {
     pub layer: Layer,
 }
 
+/// What is probed, and the nodes of which that was decided.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// The nodes.
+    pub registry: Arc<Registry>,
+    /// The paths, each with the address at its end.
+    pub paths: BTreeMap<PathKey, IpAddr>,
+}
+
+impl Plan {
+    /// The plan for these nodes.
+    #[must_use]
+    pub fn of(registry: Arc<Registry>) -> Self {
+        Self { paths: decide_paths(&registry), registry }
+    }
+}
+
 /// The paths to probe, each with the address at its end: the node's first one on the layer, IPv4 before IPv6.
-#[must_use]
-pub fn decide_paths(registry: &Registry) -> BTreeMap<PathKey, IpAddr> {
-    let is_ours = |label: &str| {
-        registry.nodes.len() <= NODES_ALL || is_chosen(registry, &BTreeSet::new(), label, PROBERS)
-    };
+fn decide_paths(registry: &Registry) -> BTreeMap<PathKey, IpAddr> {
+    let choice = (registry.nodes.len() > NODES_ALL).then(|| Rendezvous::of(registry, &BTreeSet::new()));
+    let is_ours = |label: &str| choice.as_ref().is_none_or(|choice| choice.is_chosen(label, PROBERS));
     let labelled = registry.nodes.iter().filter_map(|node| Some((node, node.label()?)));
     let paths = labelled.filter(|(_, label)| is_ours(label)).flat_map(|(node, peer)| {
         Layer::ALL.into_iter().filter_map(move |(layer, addresses)| {
