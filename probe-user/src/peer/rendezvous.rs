@@ -224,6 +224,19 @@ mod tests {
     }
 
     #[test]
+    fn nodes_that_know_each_other_by_a_tunnel_are_its_addresses() {
+        let tunnel = |address: &str| Node { tunnel: vec![ip(address)], ..Node::default() };
+        let others = identities(&[tunnel("100.64.0.2"), tunnel("100.64.0.3")], &BTreeSet::new());
+        assert_eq!(others, [ip("100.64.0.2"), ip("100.64.0.3")]);
+        // This one has an underlay that nobody else knows of.
+        let local = Node { tunnel: vec![ip("100.64.0.1")], ..node(&["192.168.56.11"]) };
+        assert_eq!(own_identity(&local, &others, &BTreeSet::new()), Some(ip("100.64.0.1")));
+        // Where an underlay is known, it is that for all, whoever reads of the tunnel.
+        let both = Node { tunnel: vec![ip("100.64.0.2")], ..node(&["192.168.56.12"]) };
+        assert_eq!(identities(&[both], &BTreeSet::new()), [ip("192.168.56.12")]);
+    }
+
+    #[test]
     fn a_node_is_the_address_that_the_others_see() {
         let others =
             identities(&[node(&["192.168.56.12", "fd56::12"]), node(&["192.168.56.13"])], &BTreeSet::new());

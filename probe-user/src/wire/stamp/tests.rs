@@ -163,3 +163,18 @@ fn our_error_estimate_is_a_microsecond_of_an_ntp_clock() {
     let error = f64::from(bits & 0xff) * 2_f64.powi(i32::from(bits >> 8 & 0x3f) - 32);
     assert!((error - 1e-6).abs() < 1e-7, "{error}");
 }
+
+#[test]
+fn a_padded_request_has_the_length_that_was_asked_for_and_else_its_own() {
+    for mode in [Mode::Unauthenticated, Mode::Authenticated] {
+        let plain = REQUEST.encode(mode);
+        let shortest = plain.len() + tlv::HEADER;
+        for length in [shortest, shortest + 1, 1_472, 9_188] {
+            let padded = REQUEST.encode_padded(mode, length);
+            assert_eq!((padded.len(), Request::parse(&padded, mode)), (length, Ok(REQUEST)));
+            assert!(tlvs(&padded, mode).all(|tlv| tlv.is_ok()), "{mode:?}, {length}");
+            assert_eq!(mac_place(&padded, mode).unwrap().is_some(), mode == Mode::Authenticated);
+        }
+        assert_eq!(REQUEST.encode_padded(mode, shortest - 1), plain);
+    }
+}
