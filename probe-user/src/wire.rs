@@ -2,10 +2,12 @@
 //! I/O, clock or state; they use nothing of ours and are fuzzed (`cargo xtask fuzz`). STAMP comes through a socket instead.
 //!
 //! What a frame is not is no fault: whatever is neither ARP, a neighbour advertisement nor VRRP gives `None`.
+//! Packets of tunnels are copied apart from these, from their IP header on, and have an entry of their own (`tunnel`).
 #![cfg_attr(not(test), warn(clippy::indexing_slicing))]
 
 pub mod arp;
 pub mod checksum;
+pub mod disco;
 #[cfg(any(test, fuzzing))]
 pub mod encode;
 pub mod fault;
@@ -17,7 +19,10 @@ pub mod property;
 pub mod stamp;
 #[cfg(test)]
 mod tests;
+pub mod tunnel;
+mod udp;
 pub mod vrrp;
+pub mod wireguard;
 
 pub use checksum::Checksum;
 pub use fault::{Malformed, Protocol, Reason};

@@ -51,6 +51,7 @@ enum Target {
     Ndp,
     Vrrp,
     Stamp,
+    Tunnel,
 }
 
 impl Target {
@@ -61,14 +62,16 @@ impl Target {
             Self::Ndp => "ndp",
             Self::Vrrp => "vrrp",
             Self::Stamp => "stamp",
+            Self::Tunnel => "tunnel",
         }
     }
 
-    /// Where it begins: real frames, or packets after the figures of the RFCs.
+    /// Where it begins: real frames and packets, or packets after the figures of the RFCs.
     const fn seeds(self) -> &'static str {
         match self {
             Self::Frame | Self::Arp | Self::Ndp | Self::Vrrp => "probe-user/src/wire/corpus",
             Self::Stamp => "probe-user/src/wire/stamp/corpus",
+            Self::Tunnel => "probe-user/src/wire/tunnel/corpus",
         }
     }
 }
@@ -179,7 +182,7 @@ mod tests {
 
     #[test]
     fn there_are_real_frames_to_start_from() {
-        for (target, least) in [(Target::Frame, 20), (Target::Stamp, 4)] {
+        for (target, least) in [(Target::Frame, 20), (Target::Stamp, 4), (Target::Tunnel, 9)] {
             assert!(fs::read_dir(repository().join(target.seeds())).unwrap().count() >= least);
         }
     }

@@ -13,7 +13,7 @@ use super::{
     stamp::{
         Authenticator, End, ErrorEstimate, FollowUp, Key, Mode, Reply, Request, Timestamp, mac_place, tlvs,
     },
-    vrrp,
+    tunnel, vrrp,
     vrrp::{Advertisement, Authentication, Version},
 };
 
@@ -37,6 +37,18 @@ pub fn frame(data: &[u8]) {
     if let Ok(Some(Observation { link, message: Message::Vrrp(advertisement) })) = &plain {
         accepted(link, advertisement);
     }
+}
+
+/// Any bytes taken for a packet of a tunnel: nothing panics; what is accepted has two ends, and is still accepted, as the
+/// same, when more of it was captured.
+///
+/// # Panics
+/// When that is not so.
+pub fn tunnel(data: &[u8]) {
+    let Some(seen) = tunnel::observe(data) else { return };
+    assert!(data.len() >= 28 + 8);
+    assert_eq!(tunnel::observe(&[data, &[0x5a; 8]].concat()), Some(seen));
+    assert_eq!(seen.source.is_ipv4(), seen.destination.is_ipv4());
 }
 
 /// What is true of every accepted advertisement.
