@@ -2,27 +2,31 @@
 
 mod count;
 mod failures;
+mod lanes;
 
 use std::{
     env,
     io::{BufRead as _, BufReader},
     process::{Command, Stdio},
+    sync::{Mutex, PoisonError},
+    thread,
     time::Instant,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use clap::Args;
 
 use crate::{
     dashboards,
     generated::Mode,
     image, metrics,
-    process::{answer, cargo, is_root, loudly, show},
+    process::{answer, cargo, is_root, loudly, repository, show},
     progress::{heading, say, seconds},
     setup, tidy,
 };
 use count::Count;
 use failures::Failures;
+use lanes::Lanes;
 
 /// Arguments of `test`.
 #[derive(Debug, Args)]
@@ -107,16 +111,20 @@ fn step<'a>(act: impl Fn() -> Result<()> + 'a) -> Act<'a> {
 /// run once more by themselves, and are told of if they pass then.
 fn with_accidents(filters: &[String], count: &mut Count) -> Result<()> {
     let mut failures = Failures::default();
-    let result = watched(&mut lab_tests(filters)?, |line| {
-        say(line);
-        count.add(line);
-        failures.add(line);
-    });
+    let result = if filters.is_empty() {
+        in_lanes(&lanes::read(&repository().join("tests/tests"))?, count, &mut failures)
+    } else {
+        watched(&mut lab_tests(&[], filters)?, |line| {
+            say(line);
+            count.add(line);
+            failures.add(line);
+        })
+    };
     let Err(error) = result else { return Ok(()) };
     let Some(names) = failures.accidents() else { return Err(error) };
     heading(format_args!("once more: {}", names.join(", ")));
     let (failed, mut again) = (names.len() as u64, Count::default());
-    counted(lab_tests(names)?.arg("--exact"), &mut again)?;
+    counted(lab_tests(&[], names)?.arg("--exact"), &mut again)?;
     if again.passed < failed {
         return Err(error.context("not all that failed could be run again"));
     }
@@ -125,10 +133,49 @@ fn with_accidents(filters: &[String], count: &mut Count) -> Result<()> {
     Ok(())
 }
 
-/// The tests that need namespaces, run as root, one after the other since they share the machine.
-fn lab_tests(filters: &[String]) -> Result<Command> {
+/// Runs all of them: first those that can be beside each other, then the others. A failure ends nothing but itself.
+fn in_lanes(lanes: &Lanes, count: &mut Count, failures: &mut Failures) -> Result<()> {
+    // Or one lane would wait for what the other one builds.
+    loudly(cargo().args(["test", "--no-run", "--package", "leadline-tests"]))?;
+    let shared = Mutex::new(&mut *count);
+    let run = |targets: &[String], mark: &str| -> Result<Failures, (Failures, anyhow::Error)> {
+        let mut failures = Failures::default();
+        let mut command = lab_tests(targets, &[]).map_err(|error| (Failures::default(), error))?;
+        let result = watched(&mut command, |line| {
+            say(format_args!("{mark}{line}"));
+            shared.lock().unwrap_or_else(PoisonError::into_inner).add(line);
+            failures.add(line);
+        });
+        match result {
+            Ok(()) => Ok(failures),
+            Err(error) => Err((failures, error)),
+        }
+    };
+    let mut results: Vec<_> = thread::scope(|scope| {
+        let lanes = lanes.beside.iter().zip(["1| ", "2| "]);
+        let lanes: Vec<_> = lanes.map(|(lane, mark)| scope.spawn(move || run(lane, mark))).collect();
+        lanes.into_iter().filter_map(|lane| lane.join().ok()).collect()
+    });
+    let have_ended = results.len() == lanes.beside.len();
+    results.push(run(&lanes.alone, ""));
+    let mut first = if have_ended { Ok(()) } else { Err(anyhow!("a lane did not end")) };
+    for result in results {
+        match result {
+            Ok(more) => failures.append(more),
+            Err((more, error)) => {
+                failures.append(more);
+                first = first.and(Err(error));
+            }
+        }
+    }
+    first
+}
+
+/// The tests that need namespaces, run as root, one after the other since they share the machine: all, or those of the
+/// targets.
+fn lab_tests(targets: &[String], filters: &[String]) -> Result<Command> {
     let mut command = cargo();
-    command.args(["test", "--no-fail-fast", "--package", "leadline-tests"]);
+    command.args(["test", "--no-fail-fast", "--package", "leadline-tests"]).args(targets);
     command.args(["--", "--test-threads=1"]).args(filters);
     if !is_root() {
         let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
@@ -190,7 +237,7 @@ mod tests {
 
     #[test]
     fn filters_reach_both_kinds_of_tests() {
-        let command = lab_tests(&["traffic".to_owned()]).unwrap();
+        let command = lab_tests(&[], &["traffic".to_owned()]).unwrap();
         assert!(show(&command).ends_with("-- --test-threads=1 traffic"), "{}", show(&command));
     }
 }

@@ -40,6 +40,13 @@ impl Failures {
         }
     }
 
+    /// Adds those of another run.
+    pub(super) fn append(&mut self, more: Self) {
+        self.names.extend(more.names);
+        self.unfinished.extend(more.unfinished);
+        self.is_unclear |= more.is_unclear;
+    }
+
     /// The tests to run again: those that failed, if they are few and nothing else went wrong.
     pub(super) fn accidents(&self) -> Option<&[String]> {
         let are_few = (1..=ACCIDENTS).contains(&self.names.len());
@@ -97,6 +104,15 @@ test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; fini
     fn those_of_all_binaries_are_run_again() {
         let failures = read(&[NONE, ONE, NONE, &ONE.replace("a::c", "x")].concat());
         assert_eq!(failures.accidents(), Some(&["a::c".to_owned(), "x".to_owned()][..]));
+    }
+
+    #[test]
+    fn those_of_runs_beside_each_other_are_all_of_them() {
+        let mut failures = read(ONE);
+        failures.append(read(&ONE.replace("a::c", "x")));
+        assert_eq!(failures.accidents(), Some(&["a::c".to_owned(), "x".to_owned()][..]));
+        failures.append(read("running 3 tests\ntest x ... ok\n"));
+        assert_eq!(failures.accidents(), None);
     }
 
     #[test]
