@@ -23,7 +23,9 @@ pub struct Control {
     pub frames_lost: u64,
     /// Records of served packets that found their ring buffer full.
     pub served_lost: u64,
+    /// Packets of tunnels that found their ring buffer full.
+    pub tunnel_lost: u64,
     /// Look-ups of connections of a watched port that found no free slot.
     pub port_slots_exhausted: u64,
 }
-const _: () = assert!(size_of::<Control>() == 72);
+const _: () = assert!(size_of::<Control>() == 80);

@@ -16,10 +16,11 @@ pub mod tap;
 pub mod tcp;
 pub mod tcp_port;
 pub mod traffic;
+pub mod tunnel;
 
 /// Raised with every change of a layout or of a meaning in this crate; the agent compares it at load with the
 /// number that was compiled into the object.
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 5;
 
 /// Shards of a counter array at most: one per CPU up to this many, then CPUs share.
 pub const SHARDS_MAX: u32 = 16;

@@ -34,6 +34,7 @@ mod tap;
 mod tcp;
 mod tcp_port;
 mod traffic;
+mod tunnel;
 
 #[cfg(not(target_arch = "bpf"))]
 fn main() {}

@@ -47,6 +47,9 @@ pub(crate) static FRAMES: RingBuf = RingBuf::with_byte_size(512 * 1024, 0);
 /// Served packets, apart from the frames: a flood of garbage must not cost a failover its times.
 #[map(name = "leadline_served")]
 pub(crate) static SERVED: RingBuf = RingBuf::with_byte_size(64 * 1024, 0);
+/// Packets of tunnels, apart from the frames: they say nothing of virtual addresses.
+#[map(name = "leadline_tunnel")]
+pub(crate) static TUNNEL_PACKETS: RingBuf = RingBuf::with_byte_size(64 * 1024, 0);
 /// Who served an address last; the agent puts in what is watched.
 #[map(name = "leadline_server")]
 pub(crate) static SERVERS: HashMap<[u8; 16], Server> = HashMap::with_max_entries(WATCHED_MAX, 0);

@@ -1,5 +1,5 @@
-//! tcx programs on an uplink: copies the rare frames that say who holds an address, notes who serves the watched ones,
-//! and leaves everything else after a few loads.
+//! tcx programs on an uplink: copies the rare frames that say who holds an address and those by which tunnels are kept up,
+//! notes who serves the watched addresses, and leaves everything else after a few loads.
 
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::__sk_buff;
@@ -11,7 +11,7 @@ use probe_common::tap::{FRAME_MAX, TAGGED, TRANSMITTED, TapRecord};
 
 use crate::frame::load;
 use crate::maps::{FRAMES, WATCHED, count_loss};
-use crate::served;
+use crate::{served, tunnel};
 
 /// `TCX_NEXT`: hand the packet to whoever comes next. Anything else would end the chain.
 const NEXT: i32 = -1;
@@ -23,6 +23,7 @@ const IPV4: u16 = 0x0800;
 const IPV6: u16 = 0x86dd;
 const DOT1Q: u16 = 0x8100;
 const DOT1AD: u16 = 0x88a8;
+const IPPROTO_UDP: u8 = 17;
 const IPPROTO_AH: u8 = 51;
 const IPPROTO_ICMPV6: u8 = 58;
 const IPPROTO_VRRP: u8 = 112;
@@ -61,15 +62,19 @@ unsafe fn watch(skb: *mut __sk_buff, egress: bool) {
             // SAFETY: the first 38 bytes from `start` are inside the packet.
             unsafe { *((start + at) as *const u8) }
         };
-        let (is_ordinary, sender) = if protocol == IPV4.to_be() {
+        let (is_ordinary, is_udp, sender) = if protocol == IPV4.to_be() {
             let inner = byte(23);
-            (inner != IPPROTO_VRRP && inner != IPPROTO_AH, byte(29))
+            (inner != IPPROTO_VRRP && inner != IPPROTO_AH, inner == IPPROTO_UDP, byte(29))
         } else {
             let inner = byte(20);
             let is_ordinary = inner != IPPROTO_VRRP && inner != IPPROTO_ICMPV6;
-            (is_ordinary && protocol == IPV6.to_be(), byte(37))
+            (is_ordinary && protocol == IPV6.to_be(), inner == IPPROTO_UDP, byte(37))
         };
         if is_ordinary {
+            if is_udp && tunnel::may_be_one(start, end, protocol == IPV4.to_be()) {
+                // SAFETY: the caller's promise.
+                unsafe { tunnel::note(skb, egress) };
+            }
             if is_watched(sender) {
                 // SAFETY: the caller's promise.
                 unsafe { served::note(skb, egress) };

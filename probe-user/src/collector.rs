@@ -12,6 +12,7 @@ pub mod overlay;
 pub mod path;
 pub mod program;
 mod rows;
+mod rtt;
 pub mod runner;
 pub mod tap;
 pub mod tcp;

@@ -141,6 +141,10 @@ pub enum Kind {
     TunnelPeerSilent,
     /// It is answered again.
     TunnelPeerHeard,
+    /// An address from which a peer of a tunnel has answered does so no more.
+    TunnelEndpointSilent,
+    /// It answers again.
+    TunnelEndpointHeard,
     /// What is sent to a peer of the tailnet goes into another tunnel or overlay.
     TunnelPeerNested,
     /// It does so no more.

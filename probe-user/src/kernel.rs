@@ -25,6 +25,7 @@ pub mod slots;
 mod tap;
 mod tcp_port;
 pub mod thread;
+mod tunnel;
 mod wire;
 mod worker;
 
@@ -35,4 +36,5 @@ pub use served::Served;
 pub use slots::Slots;
 pub use tap::{Frame, Uplink};
 pub use tcp_port::PortCount;
-pub use thread::{KernelHandle, KernelOptions, OverlayTarget};
+pub use thread::{KernelHandle, KernelOptions, OverlayTarget, Senders};
+pub use tunnel::TunnelPacket;

@@ -19,6 +19,8 @@ mod silence;
 mod stage;
 #[path = "tunnel/state.rs"]
 mod state;
+#[path = "tunnel/wire.rs"]
+mod wire;
 
 /// The time for what tailscaled and the agent notice by themselves.
 const LIMIT: Duration = Duration::from_secs(40);

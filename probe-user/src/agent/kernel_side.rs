@@ -11,8 +11,8 @@ use crate::collector::overlay::{OverlayCount, OverlayCounters};
 use crate::collector::program::{Program, ProgramFacts};
 use crate::collector::tcp_port::PortFacts;
 use crate::config::{self, Config, Mode};
-use crate::kernel::thread::{EVENTS_WAITING, FRAMES_WAITING, SERVED_WAITING};
-use crate::kernel::{CgroupEvent, Frame, KernelHandle, KernelOptions, Served, Slots};
+use crate::kernel::thread::{EVENTS_WAITING, FRAMES_WAITING, SERVED_WAITING, TUNNEL_WAITING};
+use crate::kernel::{CgroupEvent, Frame, KernelHandle, KernelOptions, Senders, Served, Slots, TunnelPacket};
 use crate::ledger::Ledger;
 use crate::metric::Profile;
 use crate::source::cgroupfs::CgroupTree;
@@ -27,6 +27,7 @@ pub(super) struct KernelSide {
     handle: Option<Arc<KernelHandle>>,
     events: Mutex<Option<Receiver<CgroupEvent>>>,
     tapped: Mutex<Option<Tapped>>,
+    tunnel: Mutex<Option<Receiver<TunnelPacket>>>,
 }
 
 /// What the tap tells.
@@ -46,9 +47,11 @@ pub(super) struct Books {
 impl KernelSide {
     /// Loads and attaches. A refusal ends the agent only if a collector that needs the programs must run.
     pub(super) fn start(config: &Config, tree: &CgroupTree) -> Result<Self> {
-        let (sender, events) = channel(EVENTS_WAITING);
-        let (tapped, frames) = channel(FRAMES_WAITING);
-        let (serving, served) = channel(SERVED_WAITING);
+        let (to_events, events) = channel(EVENTS_WAITING);
+        let (to_frames, frames) = channel(FRAMES_WAITING);
+        let (to_served, served) = channel(SERVED_WAITING);
+        let (to_tunnel, tunnel) = channel(TUNNEL_WAITING);
+        let senders = Senders { events: to_events, frames: to_frames, served: to_served, tunnel: to_tunnel };
         let options = KernelOptions {
             cgroup_root: tree.root().to_owned(),
             slots: config.slots,
@@ -60,7 +63,7 @@ impl KernelSide {
             },
             listeners: config.collector.vip_listener != Mode::Off && config.collector.vip != Mode::Off,
         };
-        let handle = match KernelHandle::start(options, sender, tapped, serving) {
+        let handle = match KernelHandle::start(options, senders) {
             Ok(handle) => Some(Arc::new(handle)),
             Err(error) => {
                 let collectors = [
@@ -76,7 +79,12 @@ impl KernelSide {
             }
         };
         let tapped = Some(Tapped { frames, served });
-        Ok(Self { handle, events: Mutex::new(Some(events)), tapped: Mutex::new(tapped) })
+        Ok(Self {
+            handle,
+            events: Mutex::new(Some(events)),
+            tapped: Mutex::new(tapped),
+            tunnel: Mutex::new(Some(tunnel)),
+        })
     }
 
     pub(super) fn handle(&self) -> Option<Arc<KernelHandle>> {
@@ -99,6 +107,12 @@ impl KernelSide {
     pub(super) fn tapped(&self) -> Option<Tapped> {
         self.handle.as_ref()?;
         self.tapped.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Packets of tunnels that the tap sees, once; none without the programs.
+    pub(super) fn tunnel(&self) -> Option<Receiver<TunnelPacket>> {
+        self.handle.as_ref()?;
+        self.tunnel.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     pub(super) fn traffic_support(&self) -> Support {

@@ -1,6 +1,9 @@
 //! Asks tailscaled about once a second, looks for it where it is not known, and tells the timeline and the log what
-//! changed.
+//! changed. `wire` listens to what the uplinks show of tunnels.
 
+mod wire;
+
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,14 +12,19 @@ use anyhow::Result;
 use ipnet::IpNet;
 use tokio::time::sleep;
 
+use self::wire::milliseconds;
 use super::network::peer_config;
 use super::serve::{Chosen, supervise};
+use super::vip::monotonic;
 use super::{Agent, Nodes};
 use crate::collector::tunnel::state::{Moment, Sight};
+use crate::collector::tunnel::wire::{Heard, Wire};
 use crate::collector::tunnel::{Known, Tunnel, judge, reason};
+use crate::collector::vip::happening::Nanos;
 use crate::config::{self, Mode};
-use crate::event::{Timeline, Timestamp};
+use crate::event::{Kind, Occurrence, Timeline, Timestamp};
 use crate::peer::{self, Node, PeerConfig, Peers, TunnelEnd, with_flannel};
+use crate::source;
 use crate::source::tailscale::{AskError, Backend, Candidates, PeerPath, Reading, candidates, read};
 use crate::telemetry::with_causes;
 
@@ -30,7 +38,7 @@ pub(super) async fn observe(
     nodes: &Arc<Peers>,
     chosen: &mut Chosen,
 ) -> Result<()> {
-    let (mode, known) = (agent.config.collector.tunnel, Known::default());
+    let (mode, known, heard) = (agent.config.collector.tunnel, Known::default(), Heard::default());
     let mut asker = Asker::new(Parts {
         root: "/".into(),
         config: agent.config.tunnel.clone(),
@@ -38,13 +46,19 @@ pub(super) async fn observe(
         registry: registry.clone(),
         nodes: Arc::clone(nodes),
         known: known.clone(),
+        heard: heard.clone(),
         timeline: Arc::clone(&agent.timeline),
     });
     if mode == Mode::On {
         asker.round().await;
     }
-    chosen.add(mode, Arc::new(Tunnel::new(known)))?;
+    chosen.add(mode, Arc::new(Tunnel::new(known.clone(), heard.clone(), monotonic)))?;
     if mode != Mode::Off {
+        if let Some(packets) = agent.kernel.tunnel() {
+            let (registry, timeline) = (registry.clone(), Arc::clone(&agent.timeline));
+            let listener = wire::Listener { packets, heard, known, registry, timeline };
+            supervise("tunnel_wire", agent.ended.clone(), listener.run());
+        }
         supervise("tunnel", agent.ended.clone(), asker.run());
     }
     Ok(())
@@ -58,6 +72,7 @@ struct Parts {
     registry: Nodes,
     nodes: Arc<Peers>,
     known: Known,
+    heard: Heard,
     timeline: Arc<Timeline>,
 }
 
@@ -129,8 +144,16 @@ impl Asker {
             let inner = self.inner();
             let at = self.moment();
             let mut state = self.parts.known.lock();
+            let wire = self.parts.heard.lock();
+            let now = round_trips(&reading, &wire);
+            let before = match state.sight() {
+                Sight::Read(_, reading) => round_trips(reading, &wire),
+                _ => RoundTrips::new(),
+            };
+            drop(wire);
             state.set_inner(inner);
-            state.observe(socket.clone(), reading, at)
+            let events = state.observe(socket.clone(), reading, at);
+            events.into_iter().map(|event| with_round_trips(event, &before, &now)).collect::<Vec<_>>()
         };
         for event in events {
             self.parts.timeline.record(event);
@@ -191,6 +214,26 @@ impl Asker {
     }
 }
 
+/// The last round trip of each peer, at the address that is sent to.
+type RoundTrips = BTreeMap<String, Nanos>;
+
+fn round_trips(reading: &Reading, wire: &Wire) -> RoundTrips {
+    let of = |(name, peer): (&String, &source::tailscale::Peer)| Some((name.clone(), wire.rtt(peer)?));
+    reading.peers.iter().filter_map(of).collect()
+}
+
+/// A path that changed has one round trip before and another one afterwards, where they are known.
+fn with_round_trips(event: Occurrence, before: &RoundTrips, now: &RoundTrips) -> Occurrence {
+    if event.kind != Kind::TunnelPathChanged {
+        return event;
+    }
+    let known = [("was_rtt_ms", before.get(&event.subject)), ("rtt_ms", now.get(&event.subject))];
+    known.into_iter().fold(event, |event, (key, rtt)| match rtt {
+        Some(rtt) => event.with(key, milliseconds(*rtt)),
+        None => event,
+    })
+}
+
 /// What a reading says of the ends of the tunnels.
 fn ends(reading: &Reading) -> peer::Tunnel {
     let ends = reading.peers.iter().map(|(name, peer)| TunnelEnd {
@@ -223,12 +266,13 @@ mod tests {
             registry: peers.receiver(),
             nodes: Arc::new(peers),
             known: Known::default(),
+            heard: Heard::default(),
             timeline: Arc::new(Timeline::new(8, lost)),
         })
     }
 
     fn support(asker: &Asker) -> Support {
-        Tunnel::new(asker.parts.known.clone()).support()
+        Tunnel::new(asker.parts.known.clone(), asker.parts.heard.clone(), monotonic).support()
     }
 
     async fn answer(listener: &UnixListener, body: &str) {

@@ -22,10 +22,10 @@ use self::mtu::Mtus;
 use self::plan::PathKey;
 use self::reflector::{Reflector, Verdict};
 use self::ride::Rides;
-use self::state::{Ignored, Path, RTT_BOUNDS, State};
+use self::state::{Ignored, Path, State};
 use super::{CollectError, Collector, Support};
 use crate::metric::sink::Sink;
-use crate::metric::{Buckets, Descriptor, Value};
+use crate::metric::{Descriptor, Value};
 
 /// The `reason` where there is nobody to probe.
 const NO_NODES: &str = "no other node is known";
@@ -185,9 +185,7 @@ impl<'a> Row<'a> {
 fn write_rtt(sink: &mut Sink<'_>, rows: &[Row<'_>]) {
     let mut family = sink.family(&descriptor::RTT);
     for row in rows {
-        let rtt = &row.path.rtt;
-        let buckets = Buckets { bounds: &RTT_BOUNDS, counts: &rtt.buckets, sum: rtt.sum };
-        family.histogram(&row.labels(), &buckets);
+        family.histogram(&row.labels(), &row.path.rtt.buckets());
     }
     let mut family = sink.family(&descriptor::MEDIAN);
     for row in rows {

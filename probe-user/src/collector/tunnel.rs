@@ -2,17 +2,20 @@
 //!
 //! A task of the agent asks tailscaled about once a second and puts the answers here; a scrape only shows the last one.
 //! `memory` is what is remembered of a peer, `state` compares answers, `events` puts what changed into words. Without an
-//! answer there are no series.
+//! answer there are no series of it; `wire` is what the uplinks show, also of `WireGuard` without Tailscale.
 
 mod descriptor;
 mod events;
 mod memory;
 pub mod state;
+pub mod wire;
 mod write;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use self::state::{MOST_PEERS, MOST_ROUTES, Sight, State};
+use self::wire::Heard;
+use super::vip::happening::Nanos;
 use super::{CollectError, Collector, Support};
 use crate::metric::Descriptor;
 use crate::metric::sink::Sink;
@@ -82,13 +85,15 @@ pub const fn reason(cause: &Cause) -> &'static str {
 #[derive(Debug)]
 pub struct Tunnel {
     known: Known,
+    heard: Heard,
+    now: fn() -> Nanos,
 }
 
 impl Tunnel {
-    /// A collector of what is known.
+    /// A collector of what is known and heard; `now` reads `CLOCK_MONOTONIC`.
     #[must_use]
-    pub const fn new(known: Known) -> Self {
-        Self { known }
+    pub const fn new(known: Known, heard: Heard, now: fn() -> Nanos) -> Self {
+        Self { known, heard, now }
     }
 }
 
@@ -104,6 +109,7 @@ impl Collector for Tunnel {
     fn support(&self) -> Support {
         match self.known.lock().sight() {
             Sight::Unknown => Support::No(NOT_LOOKED),
+            Sight::Absent(_) if self.heard.lock().has_peers() => Support::Yes,
             Sight::Absent(reason) => Support::No(reason),
             Sight::Unreadable(reason) => Support::Degraded(reason),
             Sight::Read(_, reading) => match &reading.advertised {
@@ -117,8 +123,16 @@ impl Collector for Tunnel {
 
     fn collect(&self, sink: &mut Sink<'_>) -> Result<(), CollectError> {
         let state = self.known.lock();
-        if let Sight::Read(socket, reading) = state.sight() {
-            write::write(sink, &state, socket, reading);
+        let wire = self.heard.lock();
+        let reading = match state.sight() {
+            Sight::Read(socket, reading) => {
+                write::write(sink, &state, socket, reading);
+                Some(&**reading)
+            }
+            _ => None,
+        };
+        if reading.is_some() || wire.has_peers() {
+            write::write_wire(sink, &state, reading, &wire, (self.now)());
         }
         Ok(())
     }

@@ -88,6 +88,7 @@ pub(super) struct Loaded {
     pub(super) records: RingBuf<MapData>,
     pub(super) frames: RingBuf<MapData>,
     pub(super) served: RingBuf<MapData>,
+    pub(super) tunnel: RingBuf<MapData>,
     pub(super) servers: Servers,
     /// Whether cgroups are followed by tracepoint; else why not.
     pub(super) cgroup_tracking: Result<(), String>,
@@ -134,6 +135,8 @@ pub(super) fn load(options: &KernelOptions) -> Result<Loaded, KernelError> {
     let frames = RingBuf::try_from(take(&mut ebpf, "leadline_tap")?).map_err(map_error("leadline_tap"))?;
     let served =
         RingBuf::try_from(take(&mut ebpf, "leadline_served")?).map_err(map_error("leadline_served"))?;
+    let tunnel =
+        RingBuf::try_from(take(&mut ebpf, "leadline_tunnel")?).map_err(map_error("leadline_tunnel"))?;
     let servers = Servers::new(
         HashMap::try_from(take(&mut ebpf, served::SERVERS)?).map_err(map_error(served::SERVERS))?,
         Array::try_from(take(&mut ebpf, served::WATCHED)?).map_err(map_error(served::WATCHED))?,
@@ -154,6 +157,7 @@ pub(super) fn load(options: &KernelOptions) -> Result<Loaded, KernelError> {
         records,
         frames,
         served,
+        tunnel,
         servers,
         cgroup_tracking,
         socket_errors,

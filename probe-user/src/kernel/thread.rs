@@ -22,6 +22,7 @@ use super::record::CgroupEvent;
 use super::served::Served;
 use super::slots::Slots;
 use super::tap::{Frame, Uplink};
+use super::tunnel::TunnelPacket;
 use super::worker::Starting;
 use crate::ledger::SlotControl;
 use crate::peer::PrefixClass;
@@ -34,6 +35,22 @@ pub const FRAMES_WAITING: usize = 16_384;
 
 /// Records of served packets that wait for the agent at most.
 pub const SERVED_WAITING: usize = 4_096;
+
+/// Packets of tunnels that wait for the agent at most.
+pub const TUNNEL_WAITING: usize = 4_096;
+
+/// Where the kernel side's records go.
+#[derive(Debug)]
+pub struct Senders {
+    /// Cgroups that come and go.
+    pub events: tokio::sync::mpsc::Sender<CgroupEvent>,
+    /// Frames of the tap.
+    pub frames: tokio::sync::mpsc::Sender<Frame>,
+    /// Packets of watched addresses.
+    pub served: tokio::sync::mpsc::Sender<Served>,
+    /// Packets of tunnels.
+    pub tunnel: tokio::sync::mpsc::Sender<TunnelPacket>,
+}
 
 /// What the kernel side needs to know.
 #[derive(Clone, Debug)]
@@ -84,6 +101,8 @@ pub struct Status {
     pub frames_lost: u64,
     /// The same of served packets.
     pub served_lost: u64,
+    /// The same of packets of tunnels.
+    pub tunnel_lost: u64,
 }
 
 pub(super) enum Command {
@@ -115,12 +134,7 @@ impl KernelHandle {
     ///
     /// # Errors
     /// When the object, a program or an attachment is refused.
-    pub fn start(
-        options: KernelOptions,
-        events: tokio::sync::mpsc::Sender<CgroupEvent>,
-        frames: tokio::sync::mpsc::Sender<Frame>,
-        served: tokio::sync::mpsc::Sender<Served>,
-    ) -> Result<Self, KernelError> {
+    pub fn start(options: KernelOptions, senders: Senders) -> Result<Self, KernelError> {
         let wake = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)
             .map(Arc::new)
             .map_err(|errno| KernelError::Thread(errno.into()))?;
@@ -135,9 +149,7 @@ impl KernelHandle {
             nodes: nodes.clone(),
             status: Arc::clone(&status),
             inbox,
-            events,
-            frames,
-            served,
+            senders,
         };
         let thread = std::thread::Builder::new()
             .name("kernel".into())

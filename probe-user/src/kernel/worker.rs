@@ -18,13 +18,13 @@ use super::filters::Changes;
 use super::load::{self, Loaded};
 use super::overlay::Overlays;
 use super::prefix::{NodeNumbers, Prefixes};
-use super::record::{self, CgroupEvent};
-use super::served::{self, Served, Servers};
+use super::record;
+use super::served::{self, Servers};
 use super::slots::Slots;
-use super::tap::{self, Frame, Taps, Uplink};
-use super::thread::{Command, KernelOptions, OverlayTarget, Status};
+use super::tap::{self, Taps, Uplink};
+use super::thread::{Command, KernelOptions, OverlayTarget, Senders, Status};
 use super::wire::Wire;
-use super::{device, listener};
+use super::{device, listener, tunnel};
 
 /// What the kernel thread keeps.
 const KEPT: [Capability; 3] = [Capability::CAP_BPF, Capability::CAP_PERFMON, Capability::CAP_NET_ADMIN];
@@ -39,9 +39,7 @@ pub(super) struct Starting {
     pub(super) nodes: NodeNumbers,
     pub(super) status: Arc<Mutex<Status>>,
     pub(super) inbox: Receiver<Command>,
-    pub(super) events: tokio::sync::mpsc::Sender<CgroupEvent>,
-    pub(super) frames: tokio::sync::mpsc::Sender<Frame>,
-    pub(super) served: tokio::sync::mpsc::Sender<Served>,
+    pub(super) senders: Senders,
 }
 
 impl Starting {
@@ -50,8 +48,13 @@ impl Starting {
         let mut loaded = load::load(options)?;
         let logger =
             (options.log_level != 0).then(|| EbpfLogger::init(&mut loaded.ebpf)).and_then(Result::ok);
-        let Loaded { ebpf, slots, trie, slot_of, free, devices, records, frames, served, servers, .. } =
-            loaded;
+        let Loaded { ebpf, slots, trie, slot_of, free, devices, .. } = loaded;
+        let rings = Rings {
+            records: loaded.records,
+            frames: loaded.frames,
+            served: loaded.served,
+            tunnel: loaded.tunnel,
+        };
         let worker = Worker {
             ebpf,
             slots: Arc::clone(&slots),
@@ -59,25 +62,22 @@ impl Starting {
             slot_of,
             free,
             overlays: Overlays::new(devices),
-            records,
-            frames,
+            rings,
             taps: Taps::default(),
             uplinks: Vec::new(),
             targets: Vec::new(),
             changes: changes_of_filters(),
             interruptions: 0,
-            tapped: self.frames,
             frames_lost: 0,
-            served,
-            servers,
-            serving: self.served,
+            servers: loaded.servers,
             served_lost: 0,
+            tunnel_lost: 0,
             logger,
             wake: self.wake,
             retired: self.retired,
             status: self.status,
             inbox: self.inbox,
-            events: self.events,
+            senders: self.senders,
             cgroup_tracking: loaded.cgroup_tracking.err(),
             socket_errors: loaded.socket_errors,
             listeners: loaded.listeners.err(),
@@ -102,6 +102,14 @@ fn keep_only_needed_capabilities() {
     }
 }
 
+/// The ring buffers.
+struct Rings {
+    records: RingBuf<MapData>,
+    frames: RingBuf<MapData>,
+    served: RingBuf<MapData>,
+    tunnel: RingBuf<MapData>,
+}
+
 pub(super) struct Worker {
     ebpf: aya::Ebpf,
     slots: Arc<Slots>,
@@ -109,8 +117,7 @@ pub(super) struct Worker {
     slot_of: HashMap<MapData, Wire<SlotKey>, u32>,
     free: Queue<MapData, u32>,
     overlays: Overlays,
-    records: RingBuf<MapData>,
-    frames: RingBuf<MapData>,
+    rings: Rings,
     taps: Taps,
     /// Devices to tap.
     uplinks: Vec<Uplink>,
@@ -119,20 +126,19 @@ pub(super) struct Worker {
     /// Of devices' filters, where those are what our programs hang on.
     changes: Option<Changes>,
     interruptions: u64,
-    tapped: tokio::sync::mpsc::Sender<Frame>,
     /// Frames that were none of ours, or found the agent's queue full.
     frames_lost: u64,
-    served: RingBuf<MapData>,
     servers: Servers,
-    serving: tokio::sync::mpsc::Sender<Served>,
     /// The same of served packets.
     served_lost: u64,
+    /// The same of packets of tunnels.
+    tunnel_lost: u64,
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
     wake: Arc<EventFd>,
     retired: Arc<AtomicU64>,
     status: Arc<Mutex<Status>>,
     inbox: Receiver<Command>,
-    events: tokio::sync::mpsc::Sender<CgroupEvent>,
+    senders: Senders,
     cgroup_tracking: Option<String>,
     socket_errors: bool,
     /// Why listeners cannot be listed.
@@ -147,6 +153,7 @@ impl Worker {
         loop {
             self.drain_records();
             self.drain_served();
+            self.drain_tunnel();
             self.drain_frames();
             self.mend();
             if let Some(logger) = &mut self.logger {
@@ -176,9 +183,10 @@ impl Worker {
     fn wait(&self) {
         let mut descriptors = vec![
             PollFd::new(self.wake.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.records.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.frames.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.served.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.rings.records.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.rings.frames.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.rings.served.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.rings.tunnel.as_fd(), PollFlags::POLLIN),
         ];
         descriptors.extend(self.logger.as_ref().map(|logger| PollFd::new(logger.as_fd(), PollFlags::POLLIN)));
         let changes = self.changes.as_ref();
@@ -194,8 +202,8 @@ impl Worker {
 
     fn drain_records(&mut self) {
         let lost_before = self.records_lost;
-        while let Some(item) = self.records.next() {
-            let sent = record::decode(&item).is_some_and(|event| self.events.try_send(event).is_ok());
+        while let Some(item) = self.rings.records.next() {
+            let sent = record::decode(&item).is_some_and(|event| self.senders.events.try_send(event).is_ok());
             self.records_lost += u64::from(!sent);
         }
         if self.records_lost != lost_before {
@@ -205,8 +213,9 @@ impl Worker {
 
     fn drain_served(&mut self) {
         let lost_before = self.served_lost;
-        while let Some(item) = self.served.next() {
-            let sent = served::decode(&item).is_some_and(|served| self.serving.try_send(served).is_ok());
+        while let Some(item) = self.rings.served.next() {
+            let sent =
+                served::decode(&item).is_some_and(|served| self.senders.served.try_send(served).is_ok());
             self.served_lost += u64::from(!sent);
         }
         if self.served_lost != lost_before {
@@ -214,11 +223,25 @@ impl Worker {
         }
     }
 
+    /// As with frames, a flood of these has its turn and no more.
+    fn drain_tunnel(&mut self) {
+        let lost_before = self.tunnel_lost;
+        for _ in 0..FRAMES_AT_ONCE {
+            let Some(item) = self.rings.tunnel.next() else { break };
+            let sent =
+                tunnel::decode(&item).is_some_and(|packet| self.senders.tunnel.try_send(packet).is_ok());
+            self.tunnel_lost += u64::from(!sent);
+        }
+        if self.tunnel_lost != lost_before {
+            self.publish();
+        }
+    }
+
     fn drain_frames(&mut self) {
         let lost_before = self.frames_lost;
         for _ in 0..FRAMES_AT_ONCE {
-            let Some(item) = self.frames.next() else { break };
-            let sent = tap::decode(&item).is_some_and(|frame| self.tapped.try_send(frame).is_ok());
+            let Some(item) = self.rings.frames.next() else { break };
+            let sent = tap::decode(&item).is_some_and(|frame| self.senders.frames.try_send(frame).is_ok());
             self.frames_lost += u64::from(!sent);
         }
         if self.frames_lost != lost_before {
@@ -346,6 +369,7 @@ impl Worker {
             records_lost: self.records_lost,
             frames_lost: self.frames_lost,
             served_lost: self.served_lost,
+            tunnel_lost: self.tunnel_lost,
         };
     }
 }

@@ -64,6 +64,8 @@ pub struct Peer {
     pub path: Option<PeerPath>,
     /// Where this end sends to: the peer, or the relay of another peer.
     pub endpoint: Option<SocketAddr>,
+    /// The number of the session on that relay.
+    pub session: Option<u32>,
     /// Whether it is connected to the coordination server. That says nothing of the tunnel.
     pub is_online: Option<bool>,
     /// Whether its key has expired, by tailscaled's word.

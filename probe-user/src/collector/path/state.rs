@@ -7,20 +7,9 @@ use std::net::IpAddr;
 
 use super::flight::{Answer, Direction, Discard, Flight};
 use super::plan::PathKey;
+use crate::collector::rtt::RoundTrips;
 use crate::collector::vip::happening::Nanos;
 
-/// Upper bounds of round trips in seconds: 2^-14 to 4, by 4.
-pub(super) const RTT_BOUNDS: [f64; 9] = [
-    0.000_061_035_156_25,
-    0.000_244_140_625,
-    0.000_976_562_5,
-    0.003_906_25,
-    0.015_625,
-    0.062_5,
-    0.25,
-    1.0,
-    4.0,
-];
 /// Round trips of which the median is told.
 const RECENT: usize = 64;
 /// Round trips that wait for the reflector's word when its answer really left.
@@ -82,25 +71,6 @@ pub struct Change {
     pub lost_at: Option<Nanos>,
     /// How long it had been lost.
     pub lasted: Option<Nanos>,
-}
-
-/// Times in buckets.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Times {
-    /// Not cumulative, the last for everything above.
-    pub(super) buckets: [u64; RTT_BOUNDS.len() + 1],
-    /// Sum in seconds.
-    pub(super) sum: f64,
-}
-
-impl Times {
-    fn observe(&mut self, seconds: f64) {
-        let bucket = RTT_BOUNDS.iter().position(|bound| seconds <= *bound).unwrap_or(RTT_BOUNDS.len());
-        if let Some(count) = self.buckets.get_mut(bucket) {
-            *count += 1;
-        }
-        self.sum += seconds;
-    }
 }
 
 /// The four times of a probe: left, received, sent, arrived.
@@ -174,7 +144,7 @@ pub(super) struct Path {
     /// Further answers to one probe.
     pub(super) duplicates: u64,
     /// Round trips.
-    pub(super) rtt: Times,
+    pub(super) rtt: RoundTrips,
     /// Whether the last probes were answered; none before the first of them are decided.
     pub(super) is_reachable: Option<bool>,
 }
@@ -195,7 +165,7 @@ impl Path {
             discarded: Default::default(),
             reordered: 0,
             duplicates: 0,
-            rtt: Times::default(),
+            rtt: RoundTrips::default(),
             is_reachable: None,
         }
     }

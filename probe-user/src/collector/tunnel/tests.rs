@@ -9,10 +9,14 @@ use crate::event::Timestamp;
 use crate::metric::Format;
 use crate::source::tailscale::{Backend, Own, Peer, PeerPath, Reading};
 
+fn collector(known: &Known) -> Tunnel {
+    Tunnel::new(known.clone(), Heard::default(), || 0)
+}
+
 fn page(known: &Known) -> String {
     let mut out = Vec::new();
     let mut sink = Sink::new(&mut out, Format::Text004);
-    Tunnel::new(known.clone()).collect(&mut sink).unwrap();
+    collector(known).collect(&mut sink).unwrap();
     sink.finish();
     String::from_utf8(out).unwrap()
 }
@@ -76,7 +80,7 @@ fn a_path_is_one_of_four_and_a_state_one_of_seven() {
     ] {
         assert!(page.lines().any(|found| found == line), "{line} in {page}");
     }
-    assert_eq!(Tunnel::new(known).support(), Support::Yes);
+    assert_eq!(collector(&known).support(), Support::Yes);
 }
 
 #[test]
@@ -88,7 +92,7 @@ fn what_tailscaled_does_not_say_is_absent() {
     for absent in [
         "_online",
         "peer_path{",
-        "endpoint",
+        "endpoint{",
         "nested",
         "handshake",
         "bytes",
@@ -102,7 +106,7 @@ fn what_tailscaled_does_not_say_is_absent() {
             "{absent} in {page}"
         );
     }
-    assert_eq!(Tunnel::new(known).support(), Support::Degraded(NO_PREFS));
+    assert_eq!(collector(&known).support(), Support::Degraded(NO_PREFS));
 }
 
 #[test]
@@ -115,7 +119,7 @@ fn an_offered_route_is_approved_or_not_and_there_are_not_too_many() {
     assert!(shown.contains("leadline_tunnel_route_approved{route=\"10.42.1.0/24\"} 1\n"), "{shown}");
     assert!(shown.contains("leadline_tunnel_route_approved{route=\"10.42.2.0/24\"} 0\n"), "{shown}");
     assert!(shown.contains("leadline_tunnel_omitted{subject=\"route\"} 6\n"), "{shown}");
-    assert_eq!(Tunnel::new(known).support(), Support::Degraded(OMITTED));
+    assert_eq!(collector(&known).support(), Support::Degraded(OMITTED));
     reading.backend = Backend::NeedsLogin;
     assert!(!page(&after(reading)).contains("route_approved{"));
 }
@@ -123,7 +127,7 @@ fn an_offered_route_is_approved_or_not_and_there_are_not_too_many() {
 #[test]
 fn without_an_answer_there_are_no_series_but_a_reason() {
     let known = Known::default();
-    let collector = Tunnel::new(known.clone());
+    let collector = collector(&known);
     let at = Moment { now: Duration::ZERO, time: Timestamp::from_unix_nanos(1) };
     assert_eq!(collector.support(), Support::No(NOT_LOOKED));
     assert_eq!(known.lock().miss(Sight::Absent(NONE), at), None);

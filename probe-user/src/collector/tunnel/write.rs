@@ -1,12 +1,15 @@
 //! From the last answer to series.
 
 use std::path::Path;
+use std::time::Duration;
 
 use ipnet::IpNet;
 
 use super::descriptor;
 use super::memory::Memory;
 use super::state::{State, is_nested, routes};
+use super::wire::Wire;
+use crate::collector::vip::happening::Nanos;
 use crate::event::Timestamp;
 use crate::metric::sink::Sink;
 use crate::metric::{Descriptor, Value};
@@ -15,9 +18,8 @@ use crate::source::tailscale::{Backend, Peer, PeerPath, Reading};
 /// A family of peers, and which part of what is known it shows.
 type Column = (&'static Descriptor, fn(&Peer, &Memory) -> Option<Value>);
 
-const COLUMNS: [Column; 8] = [
+const COLUMNS: [Column; 7] = [
     (&descriptor::CHANGES, |_, memory| Some(Value::Integer(memory.changes()))),
-    (&descriptor::HANDSHAKE, |peer, _| peer.handshake.map(seconds)),
     (&descriptor::RECEIVED, |_, memory| memory.received().map(Value::Integer)),
     (&descriptor::TRANSMITTED, |_, memory| memory.transmitted().map(Value::Integer)),
     (&descriptor::PEER_ONLINE, |peer, _| peer.is_online.map(flag)),
@@ -26,6 +28,7 @@ const COLUMNS: [Column; 8] = [
     (&descriptor::ONE_WAY, |peer, memory| peer.path.map(|_| flag(memory.is_one_way()))),
 ];
 
+/// What tailscaled says.
 pub(super) fn write(sink: &mut Sink<'_>, state: &State, socket: &Path, reading: &Reading) {
     write_own(sink, socket, reading);
     let routes = routes(reading);
@@ -45,10 +48,53 @@ pub(super) fn write(sink: &mut Sink<'_>, state: &State, socket: &Path, reading: 
             }
         }
     }
-    let offered = reading.advertised.as_ref().map_or(0, Vec::len);
+}
+
+/// What the uplinks show, and handshakes of either source.
+pub(super) fn write_wire(
+    sink: &mut Sink<'_>,
+    state: &State,
+    reading: Option<&Reading>,
+    wire: &Wire,
+    now: Nanos,
+) {
+    let peers: Vec<_> = wire.peers(now).collect();
+    let listed: Vec<_> = reading.into_iter().flat_map(|reading| state.peers(reading)).collect();
+    let mut family = sink.family(&descriptor::HANDSHAKE);
+    for (name, handshake) in listed.iter().filter_map(|(name, peer, _)| Some((name, peer.handshake?))) {
+        family.value(&[name], seconds(handshake));
+    }
+    let is_listed = |label: &str| listed.iter().any(|(name, ..)| *name == label);
+    for (label, totals, _) in peers.iter().filter(|(label, ..)| !is_listed(label)) {
+        if let Some(handshake) = totals.handshake {
+            family.value(&[label], seconds(handshake));
+        }
+    }
+    let mut family = sink.family(&descriptor::RTT);
+    for (label, totals, _) in peers.iter().filter(|(_, totals, _)| totals.rtt.count() > 0) {
+        family.histogram(&[label], &totals.rtt.buckets());
+    }
+    let mut family = sink.family(&descriptor::PINGS);
+    for (label, totals, _) in peers.iter().filter(|(_, totals, _)| totals.answered > 0) {
+        family.value(&[label, "answered"], Value::Integer(totals.answered));
+        family.value(&[label, "unanswered"], Value::Integer(totals.unanswered));
+    }
+    let mut family = sink.family(&descriptor::REACHABLE);
+    for (label, is_reachable) in peers.iter().filter_map(|(label, _, answers)| Some((label, (*answers)?))) {
+        family.value(&[label], flag(is_reachable));
+    }
+    let mut family = sink.family(&descriptor::HANDSHAKE_RTT);
+    for (label, rtt) in peers.iter().filter_map(|(label, totals, _)| Some((label, totals.handshake_rtt?))) {
+        family.value(&[label], Value::Float(Duration::from_nanos(rtt).as_secs_f64()));
+    }
+    sink.family(&descriptor::FOREIGN).value(&[], Value::Integer(wire.foreign()));
+    let offered = reading.and_then(|reading| reading.advertised.as_ref()).map_or(0, Vec::len);
+    let shown = reading.map_or(0, |reading| routes(reading).len());
+    let unlisted = reading.map_or(0, |reading| reading.peers.len().saturating_sub(listed.len()));
     let mut family = sink.family(&descriptor::OMITTED);
-    family.value(&["peer"], count(reading.peers.len().saturating_sub(peers.len())));
-    family.value(&["route"], count(offered.saturating_sub(routes.len())));
+    family.value(&["peer"], count(unlisted));
+    family.value(&["route"], count(offered.saturating_sub(shown)));
+    family.value(&["endpoint"], Value::Integer(wire.omitted()));
 }
 
 fn write_own(sink: &mut Sink<'_>, socket: &Path, reading: &Reading) {

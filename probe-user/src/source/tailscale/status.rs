@@ -186,15 +186,18 @@ fn name(raw: &RawPeer, suffix: &str) -> Option<String> {
 
 fn read_peer(raw: RawPeer) -> Peer {
     let path = decide_path(raw.active, raw.cur_addr.as_deref(), raw.peer_relay.as_deref());
-    let endpoint = match path {
-        Some(PeerPath::Direct) => raw.cur_addr.as_deref(),
-        // The number behind the address is that of the session on the relay.
-        Some(PeerPath::PeerRelay) => raw.peer_relay.as_deref().and_then(|relay| relay.split(":vni:").next()),
-        _ => None,
+    let (endpoint, session) = match (path, raw.cur_addr.as_deref(), raw.peer_relay.as_deref()) {
+        (Some(PeerPath::Direct), address, _) => (address, None),
+        (Some(PeerPath::PeerRelay), _, Some(relay)) => match relay.split_once(":vni:") {
+            Some((address, session)) => (Some(address), session.parse().ok()),
+            None => (Some(relay), None),
+        },
+        _ => (None, None),
     };
     Peer {
         path,
         endpoint: endpoint.and_then(|endpoint| endpoint.parse().ok()),
+        session,
         addresses: known(raw.addresses.unwrap_or_default()),
         is_online: raw.online,
         is_expired: raw.expired == Some(true),
@@ -256,7 +259,14 @@ mod tests {
             let peer = parse(json.as_bytes()).unwrap().peers.remove("a").unwrap();
             (peer.path, peer.endpoint.map(|endpoint| endpoint.to_string()))
         };
+        let session = |relay: &str| {
+            let json = format!(
+                r#"{{"BackendState":"Running","Peer":{{"k":{{"HostName":"a","Active":true,"CurAddr":"","PeerRelay":"{relay}"}}}}}}"#
+            );
+            parse(json.as_bytes()).unwrap().peers.remove("a").unwrap().session
+        };
         let relay = "192.0.2.3:40000:vni:3";
+        assert_eq!([session(relay), session("192.0.2.3:40000")], [Some(3), None]);
         assert_eq!(
             of(true, "192.0.2.2:41641", relay),
             (Some(PeerPath::Direct), Some("192.0.2.2:41641".into()))

@@ -50,6 +50,8 @@ func serve(ip netip.Addr) error {
 		AllNodesSameUser: true,
 		MagicDNSDomain:   "lab.ts.net",
 		DERPMap:          derpMap(ip),
+		// Nodes that are told to be relays are allowed to be some.
+		PeerRelayGrants: true,
 	}
 	go func() { failed <- http.ListenAndServe(netip.AddrPortFrom(ip, 8080).String(), control) }()
 	admin := newAdmin(control)
