@@ -1,4 +1,5 @@
-//! Tailscale on a node, against what tailscale itself says.
+//! Tailscale on a node, against what tailscale itself says, and against what is on the wire.
+#![expect(clippy::print_stdout, reason = "a test shows what it measured")]
 
 use std::time::Duration;
 

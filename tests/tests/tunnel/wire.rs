@@ -50,7 +50,7 @@ fn round_trips(discos: &[Disco]) -> Vec<f64> {
     for disco in discos {
         match (disco.transmitted, disco.length) {
             (true, 124) => asked = Some(disco.time),
-            (false, 110) => trips.extend(asked.take().map(|asked| (disco.time - asked).as_secs_f64())),
+            (false, 110) => trips.extend(asked.take().map(|asked| disco.time.abs_diff(asked).as_secs_f64())),
             _ => {}
         }
     }
