@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -19,7 +19,7 @@ use crate::process::wait_until;
 use crate::service::Service;
 use crate::{scrape, tools};
 
-/// Where it listens on the switch.
+/// Where Debian's listens on the switch.
 pub const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9090);
 
 /// The time to start on a busy machine.
@@ -28,50 +28,112 @@ const START: Duration = Duration::from_secs(30);
 /// Seconds between two values of a range, as between two scrapes.
 const STEP: u8 = 5;
 
+/// Which Prometheus runs. One of each has room on a switch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Release {
+    /// Debian's, which on Debian 12 is the oldest one that boards and rules are for.
+    Debian,
+    /// 3.x, built from a pinned module.
+    Three,
+}
+
+impl Release {
+    /// Its name in paths.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Debian => "debian",
+            Self::Three => "three",
+        }
+    }
+
+    fn address(self) -> SocketAddr {
+        match self {
+            Self::Debian => ADDRESS,
+            Self::Three => SocketAddr::new(ADDRESS.ip(), ADDRESS.port() + 1),
+        }
+    }
+
+    fn program(self) -> Result<PathBuf> {
+        match self {
+            Self::Debian => tools::require("prometheus"),
+            Self::Three => tools::prometheus_3(),
+        }
+    }
+}
+
 /// A running Prometheus that scrapes the agents of a lab by their addresses on the underlay.
 #[derive(Debug)]
 pub struct Prometheus<'lab> {
     switch: &'lab Machine,
-    _service: Service,
+    address: SocketAddr,
+    service: Service,
 }
 
 impl<'lab> Prometheus<'lab> {
-    /// Starts it, and waits until it has scraped the agent of every node, which must listen where [`listen_address`] says.
+    /// Starts Debian's, and waits until it has scraped the agent of every node, which must listen where [`listen_address`]
+    /// says.
     pub fn start(lab: &'lab Lab) -> Result<Self> {
-        Self::start_telling(lab, &[])
+        Self::start_telling(lab, Release::Debian, &[])
     }
 
-    /// The same with an Alertmanager that is told of alerts.
+    /// The same with that release.
+    pub fn start_release(lab: &'lab Lab, release: Release) -> Result<Self> {
+        Self::start_telling(lab, release, &[])
+    }
+
+    /// The same as [`Self::start`] with an Alertmanager that is told of alerts.
     pub fn start_with(lab: &'lab Lab, _told: &Alertmanager<'lab>) -> Result<Self> {
-        Self::start_telling(lab, &[alertmanager::ADDRESS])
+        Self::start_telling(lab, Release::Debian, &[alertmanager::ADDRESS])
     }
 
-    fn start_telling(lab: &'lab Lab, alertmanagers: &[SocketAddr]) -> Result<Self> {
-        let switch = lab.switch()?;
-        let directory = switch.scratch().join("prometheus");
+    fn start_telling(lab: &'lab Lab, release: Release, alertmanagers: &[SocketAddr]) -> Result<Self> {
+        let directory = directory(lab, release)?;
         furnish(lab, alertmanagers, &directory).with_context(|| format!("write {}", directory.display()))?;
-        let mut command = Command::new(tools::require("prometheus")?);
+        let mut running = Self::start_furnished(lab, release)?;
+        running.wait_scraping(lab.nodes().len())?;
+        Ok(running)
+    }
+
+    /// Starts it with the configuration that is in its directory.
+    fn start_furnished(lab: &'lab Lab, release: Release) -> Result<Self> {
+        let (switch, directory, address) = (lab.switch()?, directory(lab, release)?, release.address());
+        let mut command = Command::new(release.program()?);
         command.arg(format!("--config.file={}", directory.join("prometheus.yaml").display()));
         command.arg(format!("--storage.tsdb.path={}", directory.join("data").display()));
-        command.arg(format!("--web.listen-address={ADDRESS}"));
-        let mut service = switch.service("prometheus", &mut command)?;
+        command.arg(format!("--web.listen-address={address}"));
+        let service = switch.service(&format!("prometheus-{}", release.name()), &mut command)?;
+        Ok(Self { switch, address, service })
+    }
+
+    /// Waits until it is ready, and until so many agents are its targets, all of them scraped.
+    pub fn wait_scraping(&mut self, agents: usize) -> Result<()> {
+        let (switch, address) = (self.switch, self.address);
         let is_ready =
-            || scrape::get(switch, ADDRESS, "/-/ready", &[]).is_ok_and(|response| response.status == 200);
-        service.wait_until("Prometheus to be ready", START, is_ready)?;
-        let running = Self { switch, _service: service };
-        wait_until("Prometheus to have scraped all agents", START, || {
-            running.is_scraping(lab.nodes().len()).unwrap_or(false)
-        })?;
-        Ok(running)
+            || scrape::get(switch, address, "/-/ready", &[]).is_ok_and(|response| response.status == 200);
+        self.service.wait_until("Prometheus to be ready", START, is_ready)?;
+        let mut last = Ok(Vec::new());
+        let waited = wait_until("Prometheus to have scraped all agents", START, || {
+            last = self.targets();
+            last.as_ref().is_ok_and(|targets| {
+                targets.len() == agents && targets.iter().all(|target| target["health"] == "up")
+            })
+        });
+        waited.with_context(|| format!("targets: {last:#?}"))
     }
 
     /// What the API has under `data`.
     fn get(&self, path: &str) -> Result<Value> {
-        let response = scrape::get(self.switch, ADDRESS, path, &[])?;
+        let response = scrape::get(self.switch, self.address, path, &[])?;
         let said = || response.text().unwrap_or_default().to_owned();
         ensure!(response.status == 200, "{path} answered {}: {}", response.status, said());
         let mut answer: Value = serde_json::from_str(response.text()?).with_context(|| path.to_owned())?;
         Ok(answer["data"].take())
+    }
+
+    /// Its version, such as `3.11.3`.
+    pub fn version(&self) -> Result<String> {
+        let told = self.get("/api/v1/status/buildinfo")?;
+        Ok(told["version"].as_str().context("no version")?.to_owned())
     }
 
     /// What an expression has now: labels and a value each.
@@ -97,10 +159,10 @@ impl<'lab> Prometheus<'lab> {
         serde_json::from_value(values).context("no list of values")
     }
 
-    fn is_scraping(&self, agents: usize) -> Result<bool> {
+    /// What it scrapes: labels and health each.
+    pub fn targets(&self) -> Result<Vec<Value>> {
         let targets = self.get("/api/v1/targets?state=active")?;
-        let targets = targets["activeTargets"].as_array().context("no list of targets")?;
-        Ok(targets.len() == agents && targets.iter().all(|target| target["health"] == "up"))
+        Ok(targets["activeTargets"].as_array().context("no list of targets")?.clone())
     }
 
     /// The labels of the alerts of that name that fire.
@@ -135,15 +197,24 @@ impl<'lab> Prometheus<'lab> {
 
     /// The names of all alerts, each evaluated without an error; an error of this names the rule.
     pub fn evaluated(&self) -> Result<Vec<String>> {
-        let rules = self.get("/api/v1/rules")?;
-        let groups = rules["groups"].as_array().context("no groups of rules")?;
-        let rules = groups.iter().flat_map(|group| group["rules"].as_array().into_iter().flatten());
         let name = |rule: &Value| {
             ensure!(rule["health"] == "ok", "{rule:#}");
             Ok(rule["name"].as_str().context("a rule without a name")?.to_owned())
         };
-        rules.map(name).collect()
+        self.rules()?.iter().map(name).collect()
     }
+
+    /// The rules that it has loaded: name and query each, and more.
+    pub fn rules(&self) -> Result<Vec<Value>> {
+        let rules = self.get("/api/v1/rules")?;
+        let groups = rules["groups"].as_array().context("no groups of rules")?;
+        Ok(groups.iter().flat_map(|group| group["rules"].as_array().into_iter().flatten()).cloned().collect())
+    }
+}
+
+/// Where a release has its files.
+fn directory(lab: &Lab, release: Release) -> Result<PathBuf> {
+    Ok(lab.switch()?.scratch().join("prometheus").join(release.name()))
 }
 
 /// The argument by which an agent listens for Prometheus as well.

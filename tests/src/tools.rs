@@ -1,5 +1,6 @@
 //! Real components: programs of Debian packages, and Go programs built once from pinned modules.
 
+mod built;
 mod crds;
 mod pin;
 
@@ -13,6 +14,11 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::process;
 
+use built::{
+    BUILT, CNI, ETCD, ETCD_3_5, ETCDCTL, ETCDCTL_3_5, FLANNELD, GoTool, KUBE_APISERVER,
+    KUBE_CONTROLLER_MANAGER, KUBE_PROXY, KUBE_SCHEDULER, KUBECTL, KUBELET, KUSTOMIZE, PROMETHEUS, TAILNET,
+    TAILSCALE, TAILSCALED,
+};
 pub use crds::operator_crds;
 use pin::pin;
 
@@ -47,145 +53,6 @@ const PACKAGES: [(&str, &str); 29] = [
     ("tar", "tar"),
     ("systemd-analyze", "systemd"),
     ("tcpdump", "tcpdump"),
-];
-
-/// A program built from a Go module whose content `go.sum` pins.
-struct GoTool {
-    /// The folder below `tests/lab/tools`.
-    module: &'static str,
-    package: &'static str,
-    binary: &'static str,
-    /// Whether it has parts in C.
-    cgo: bool,
-    /// Values that are set at link time.
-    values: &'static str,
-}
-
-const FLANNELD: GoTool = GoTool {
-    module: "flannel",
-    package: "github.com/flannel-io/flannel",
-    binary: "flanneld",
-    cgo: true,
-    values: "",
-};
-
-const ETCD: GoTool =
-    GoTool { module: "etcd", package: "go.etcd.io/etcd/server/v3", binary: "etcd", cgo: false, values: "" };
-
-const ETCDCTL: GoTool = GoTool { package: "go.etcd.io/etcd/etcdctl/v3", binary: "etcdctl", ..ETCD };
-
-const ETCD_3_5: GoTool = GoTool { module: "etcd-3.5", ..ETCD };
-
-const ETCDCTL_3_5: GoTool = GoTool { module: "etcd-3.5", ..ETCDCTL };
-
-const KUBE_APISERVER: GoTool = GoTool {
-    module: "kubernetes",
-    package: "k8s.io/kubernetes/cmd/kube-apiserver",
-    binary: "kube-apiserver",
-    cgo: false,
-    // What the module is not told by itself: components refuse to work with others of an unknown version.
-    values: "-X k8s.io/component-base/version.gitVersion=v1.34.3 -X k8s.io/component-base/version.gitMajor=1 \
-        -X k8s.io/component-base/version.gitMinor=34",
-};
-
-const KUBE_CONTROLLER_MANAGER: GoTool = GoTool {
-    package: "k8s.io/kubernetes/cmd/kube-controller-manager",
-    binary: "kube-controller-manager",
-    ..KUBE_APISERVER
-};
-
-const KUBE_SCHEDULER: GoTool =
-    GoTool { package: "k8s.io/kubernetes/cmd/kube-scheduler", binary: "kube-scheduler", ..KUBE_APISERVER };
-
-const KUBELET: GoTool =
-    GoTool { package: "k8s.io/kubernetes/cmd/kubelet", binary: "kubelet", ..KUBE_APISERVER };
-
-const KUSTOMIZE: GoTool = GoTool {
-    module: "kustomize",
-    package: "sigs.k8s.io/kustomize/kustomize/v5",
-    binary: "kustomize",
-    cgo: false,
-    values: "",
-};
-
-const KUBE_PROXY: GoTool =
-    GoTool { package: "k8s.io/kubernetes/cmd/kube-proxy", binary: "kube-proxy", ..KUBE_APISERVER };
-
-const KUBECTL: GoTool =
-    GoTool { package: "k8s.io/kubernetes/cmd/kubectl", binary: "kubectl", ..KUBE_APISERVER };
-
-const CNI_BRIDGE: GoTool = GoTool {
-    module: "cni",
-    package: "github.com/containernetworking/plugins/plugins/main/bridge",
-    binary: "bridge",
-    cgo: false,
-    values: "",
-};
-
-const CNI_FLANNEL: GoTool = GoTool {
-    package: "github.com/containernetworking/plugins/plugins/meta/flannel",
-    binary: "flannel",
-    ..CNI_BRIDGE
-};
-
-const CNI_HOST_LOCAL: GoTool = GoTool {
-    package: "github.com/containernetworking/plugins/plugins/ipam/host-local",
-    binary: "host-local",
-    ..CNI_BRIDGE
-};
-
-const CNI_LOOPBACK: GoTool = GoTool {
-    package: "github.com/containernetworking/plugins/plugins/main/loopback",
-    binary: "loopback",
-    ..CNI_BRIDGE
-};
-
-const CNI_PORTMAP: GoTool = GoTool {
-    package: "github.com/containernetworking/plugins/plugins/meta/portmap",
-    binary: "portmap",
-    ..CNI_BRIDGE
-};
-
-/// What a container runtime calls to give a pod its network, and what they call in turn.
-const CNI: [&GoTool; 5] = [&CNI_BRIDGE, &CNI_FLANNEL, &CNI_HOST_LOCAL, &CNI_LOOPBACK, &CNI_PORTMAP];
-
-const TAILSCALED: GoTool = GoTool {
-    module: "tailnet",
-    package: "tailscale.com/cmd/tailscaled",
-    binary: "tailscaled",
-    cgo: false,
-    // What the module is not told by itself: without it the daemon calls itself a build of developers.
-    values: "-X tailscale.com/version.longStamp=1.102.5 -X tailscale.com/version.shortStamp=1.102.5",
-};
-
-const TAILSCALE: GoTool =
-    GoTool { package: "tailscale.com/cmd/tailscale", binary: "tailscale", ..TAILSCALED };
-
-/// Coordination server and relay of a tailnet; the only program of our own among them.
-const TAILNET: GoTool = GoTool { package: ".", binary: "tailnet", values: "", ..TAILSCALED };
-
-/// All that is built.
-const BUILT: [&GoTool; 20] = [
-    &FLANNELD,
-    &ETCD,
-    &ETCDCTL,
-    &ETCD_3_5,
-    &ETCDCTL_3_5,
-    &KUBE_APISERVER,
-    &KUBE_CONTROLLER_MANAGER,
-    &KUBE_SCHEDULER,
-    &KUBELET,
-    &KUBE_PROXY,
-    &KUBECTL,
-    &CNI_BRIDGE,
-    &CNI_FLANNEL,
-    &CNI_HOST_LOCAL,
-    &CNI_LOOPBACK,
-    &CNI_PORTMAP,
-    &KUSTOMIZE,
-    &TAILSCALED,
-    &TAILSCALE,
-    &TAILNET,
 ];
 
 /// The root of the workspace.
@@ -274,6 +141,11 @@ pub fn kustomize() -> Result<PathBuf> {
     build(&KUSTOMIZE, &mut |_| {})
 }
 
+/// The path of Prometheus 3, which is built if it is missing.
+pub fn prometheus_3() -> Result<PathBuf> {
+    build(&PROMETHEUS, &mut |_| {})
+}
+
 /// The path of tailscaled, which is built if it is missing.
 pub fn tailscaled() -> Result<PathBuf> {
     build(&TAILSCALED, &mut |_| {})
@@ -328,7 +200,8 @@ fn compile(tool: &GoTool, module: &Path, output: &Path, progress: &mut dyn FnMut
     })?;
     progress(&format!("{}: building (one to four minutes)", tool.binary));
     let mut command = Command::new(go);
-    command.args(["build", "-v", &format!("-ldflags=-s -w {}", tool.values), "-o"]);
+    let (tags, values) = (format!("-tags={}", tool.tags), format!("-ldflags=-s -w {}", tool.values));
+    command.args(["build", "-v", &tags, &values, "-o"]);
     command.arg(output).arg(tool.package).current_dir(module);
     command.env("CGO_ENABLED", if tool.cgo { "1" } else { "0" });
     command.env("GOTOOLCHAIN", "local").env("GOWORK", "off");
