@@ -11,14 +11,14 @@ mod network;
 mod power;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use crate::cluster::Lab;
-use crate::control_plane::pki::Pki;
+use crate::control_plane::pki::{self, Pki};
 use crate::control_plane::{ControlPlane, Options, Part};
 use crate::etcd::authority::Subject;
 use crate::etcd::{Etcd, EtcdOptions, Version};
@@ -117,6 +117,11 @@ impl Kubernetes {
     #[must_use]
     pub fn admin_kubeconfig(&self) -> &Path {
         self.kubectl.kubeconfig()
+    }
+
+    /// Where clients reach an API server, and the certificate of the authority by which they trust it.
+    pub(crate) fn api(&self) -> (String, PathBuf) {
+        (url(), self.kubectl.kubeconfig().with_file_name("pki").join(pki::CA))
     }
 
     /// Puts the kubeconfig of a user on a node, with no more rights than the user is given; answers with its path there.

@@ -37,6 +37,19 @@ pub fn wait_for<T>(what: &str, limit: Duration, mut value: impl FnMut() -> Optio
     }
 }
 
+/// Does what can be done again until it succeeds; the error is that of the last time.
+pub fn insist<T>(what: &str, limit: Duration, mut work: impl FnMut() -> Result<T>) -> Result<T> {
+    let mut last = None;
+    let done = wait_for(what, limit, || match work() {
+        Ok(done) => Some(done),
+        Err(error) => {
+            last = Some(error);
+            None
+        }
+    });
+    done.map_err(|waited| last.map_or(waited, |error| error.context(what.to_owned())))
+}
+
 /// Runs a short command and returns its standard output.
 pub fn run(command: &mut Command) -> Result<String> {
     run_with_input(command, "")
@@ -165,6 +178,19 @@ impl Drop for Holder {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_fails_at_first_is_done_again_and_the_last_failure_is_told() {
+        let mut times = 0;
+        let mut work = |needed: u8| {
+            times += 1;
+            anyhow::ensure!(times >= needed, "failure {times}");
+            Ok(times)
+        };
+        assert_eq!(insist("work", Duration::from_secs(5), || work(2)).unwrap(), 2);
+        let error = insist("rain", Duration::from_millis(5), || work(u8::MAX)).unwrap_err();
+        assert!(format!("{error:#}").starts_with("rain: failure "), "{error:#}");
+    }
 
     #[test]
     fn a_condition_that_never_holds_is_named() {

@@ -1,4 +1,7 @@
-//! A real Prometheus on the switch of the lab, with the configuration and the rules that are shipped.
+//! A real Prometheus on the switch of the lab, with the configuration and the rules that are shipped, or with what its
+//! operator makes of those for Kubernetes.
+
+mod operator;
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -18,6 +21,8 @@ use crate::place::Place as _;
 use crate::process::wait_until;
 use crate::service::Service;
 use crate::{scrape, tools};
+
+pub use operator::{Discovery, Operator};
 
 /// Where Debian's listens on the switch.
 pub const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9090);

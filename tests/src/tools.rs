@@ -16,8 +16,8 @@ use crate::process;
 
 use built::{
     BUILT, CNI, ETCD, ETCD_3_5, ETCDCTL, ETCDCTL_3_5, FLANNELD, GoTool, KUBE_APISERVER,
-    KUBE_CONTROLLER_MANAGER, KUBE_PROXY, KUBE_SCHEDULER, KUBECTL, KUBELET, KUSTOMIZE, PROMETHEUS, TAILNET,
-    TAILSCALE, TAILSCALED,
+    KUBE_CONTROLLER_MANAGER, KUBE_PROXY, KUBE_SCHEDULER, KUBECTL, KUBELET, KUSTOMIZE, PROMETHEUS,
+    PROMETHEUS_OPERATOR, TAILNET, TAILSCALE, TAILSCALED,
 };
 pub use crds::operator_crds;
 use pin::pin;
@@ -144,6 +144,11 @@ pub fn kustomize() -> Result<PathBuf> {
 /// The path of Prometheus 3, which is built if it is missing.
 pub fn prometheus_3() -> Result<PathBuf> {
     build(&PROMETHEUS, &mut |_| {})
+}
+
+/// The path of the operator of Prometheus, which is built if it is missing.
+pub fn prometheus_operator() -> Result<PathBuf> {
+    build(&PROMETHEUS_OPERATOR, &mut |_| {})
 }
 
 /// The path of tailscaled, which is built if it is missing.

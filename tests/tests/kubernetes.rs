@@ -14,6 +14,8 @@ mod exchange;
 mod identity;
 #[path = "kubernetes/manifests.rs"]
 mod manifests;
+#[path = "kubernetes/monitors.rs"]
+mod monitors;
 #[path = "kubernetes/quorum.rs"]
 mod quorum;
 #[path = "kubernetes/rollout.rs"]

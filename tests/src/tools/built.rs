@@ -126,6 +126,15 @@ pub(super) const PROMETHEUS: GoTool = GoTool {
     values: "-X github.com/prometheus/common/version.Version=3.11.3",
 };
 
+pub(super) const PROMETHEUS_OPERATOR: GoTool = GoTool {
+    module: "prometheus-operator",
+    package: "github.com/prometheus-operator/prometheus-operator/cmd/operator",
+    binary: "prometheus-operator",
+    cgo: false,
+    tags: "",
+    values: "",
+};
+
 pub(super) const TAILSCALED: GoTool = GoTool {
     module: "tailnet",
     package: "tailscale.com/cmd/tailscaled",
@@ -143,7 +152,7 @@ pub(super) const TAILSCALE: GoTool =
 pub(super) const TAILNET: GoTool = GoTool { package: ".", binary: "tailnet", values: "", ..TAILSCALED };
 
 /// All that is built.
-pub(super) const BUILT: [&GoTool; 21] = [
+pub(super) const BUILT: [&GoTool; 22] = [
     &FLANNELD,
     &ETCD,
     &ETCDCTL,
@@ -162,6 +171,7 @@ pub(super) const BUILT: [&GoTool; 21] = [
     &CNI_PORTMAP,
     &KUSTOMIZE,
     &PROMETHEUS,
+    &PROMETHEUS_OPERATOR,
     &TAILSCALED,
     &TAILSCALE,
     &TAILNET,

@@ -7,24 +7,25 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
+use super::built::PROMETHEUS_OPERATOR;
 use super::{pin, require, target_dir, workspace};
 use crate::process;
 
-/// The folder below `tests/lab/tools`.
-const MODULE: &str = "prometheus-operator";
 const PATH: &str = "github.com/prometheus-operator/prometheus-operator";
 /// Where the module has one file for each kind.
 const DEFINITIONS: &str = "example/prometheus-operator-crd";
-/// The kinds that are shipped.
-const FILES: [&str; 3] = [
+/// The kinds that are shipped, and those without which the operator does not work.
+const FILES: [&str; 5] = [
     "monitoring.coreos.com_podmonitors.yaml",
+    "monitoring.coreos.com_probes.yaml",
+    "monitoring.coreos.com_prometheuses.yaml",
     "monitoring.coreos.com_prometheusrules.yaml",
     "monitoring.coreos.com_servicemonitors.yaml",
 ];
 
 /// A directory with the definitions, which are fetched if they are missing, and nothing else.
 pub fn operator_crds() -> Result<PathBuf> {
-    let module = workspace().join("tests/lab/tools").join(MODULE);
+    let module = workspace().join("tests/lab/tools").join(PROMETHEUS_OPERATOR.module);
     let directory = target_dir().join("tools").join(pin(&module)?).join("crds");
     if FILES.iter().any(|file| !directory.join(file).is_file()) {
         let source = download(&module)?.join(DEFINITIONS);

@@ -14,11 +14,12 @@ use serde_json::{Value, json};
 
 use super::exchange::{self, End, check_exchange, server};
 use super::identity::{peers, shown, told};
+use super::monitors::check_monitors;
 use super::rollout::check_gaps;
 use super::{deployment, start, text};
 
 const LIMIT: Duration = Duration::from_mins(1);
-const NAMESPACE: &str = "leadline";
+pub(crate) const NAMESPACE: &str = "leadline";
 const LABEL: &str = "app.kubernetes.io/name=leadline";
 /// What a node of this cluster has, and what therefore must be measured there.
 const SUPPORTED: [&str; 11] = [
@@ -39,17 +40,18 @@ const COMPONENTS: [&str; 5] = ["flannel", "haproxy-config", "haproxy-socket", "p
 /// Layers on which the nodes of this cluster reach each other.
 const LAYERS: [&str; 2] = ["underlay", "overlay"];
 
-/// The overlay for kubeadm with flannel and HAProxy, in a directory of the lab.
-fn overlay(lab: &Lab) -> Result<PathBuf> {
+/// The overlay for kubeadm with flannel and HAProxy and with more components, in a directory of the lab.
+fn overlay(lab: &Lab, more: &[&str]) -> Result<PathBuf> {
     let directory = lab.scratch().join("overlay");
     fs::create_dir_all(&directory).with_context(|| format!("create {}", directory.display()))?;
     // Paths in a kustomization are relative.
     let up = "../".repeat(directory.canonicalize()?.components().count() - 1);
     let shipped = tools::workspace().join("deploy/kustomize").canonicalize()?;
     let shipped = format!("{up}{}", shipped.strip_prefix("/")?.display());
+    let components = COMPONENTS.iter().chain(more);
     let mut text = json!({
         "resources": [format!("{shipped}/overlays/kubeadm-ha")],
-        "components": COMPONENTS.map(|component| format!("{shipped}/components/{component}")),
+        "components": components.map(|component| format!("{shipped}/components/{component}")).collect::<Vec<_>>(),
     });
     // On a machine with both versions of cgroups the second is below the first.
     if Path::new("/sys/fs/cgroup/unified").exists() {
@@ -79,10 +81,15 @@ fn install(lab: &Lab, cluster: &Kubernetes) -> Result<Vec<Value>> {
     let key = "--from-literal=key=000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
     cluster.kubectl(&["create", "namespace", NAMESPACE])?;
     cluster.kubectl(&[&["--namespace", NAMESPACE], &secret[..], &[key]].concat())?;
-    let overlay = overlay(lab)?;
-    let overlay = overlay.to_str().context("the path of the lab is no UTF-8")?;
-    cluster.kubectl(&["apply", "--validate=strict", "--kustomize", overlay])?;
+    apply(lab, cluster, &[])?;
     cluster.wait_pods(NAMESPACE, LABEL, 3)
+}
+
+/// Applies the manifests with more components.
+pub(crate) fn apply(lab: &Lab, cluster: &Kubernetes, more: &[&str]) -> Result<()> {
+    let overlay = overlay(lab, more)?;
+    let overlay = overlay.to_str().context("the path of the lab is no UTF-8")?;
+    cluster.kubectl(&["apply", "--validate=strict", "--kustomize", overlay]).map(drop)
 }
 
 /// Scrapes the installed agent of a node.
@@ -218,6 +225,7 @@ fn what_is_shipped_runs_on_every_node_counts_and_survives_rollout_and_power_loss
     check(&cluster, &lab, lab.nodes(), 1)?;
     check_static(third, of_file.pod)?;
     check_exchange(&cluster, [client, server])?;
+    check_monitors(&lab, &cluster)?;
     roll_out(&cluster, &lab)?;
     check(&cluster, &lab, lab.nodes(), 1)?;
     check_exchange(&cluster, [client, of_file])?;
