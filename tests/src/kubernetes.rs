@@ -6,6 +6,7 @@
 //! witness. Images come from archives that the lab makes, since there is no registry.
 
 mod balancer;
+pub mod dns;
 mod image;
 mod network;
 mod power;

@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use crate::process;
 
 use built::{
-    BUILT, CNI, ETCD, ETCD_3_5, ETCDCTL, ETCDCTL_3_5, FLANNELD, GoTool, KUBE_APISERVER,
+    BUILT, CNI, COREDNS, ETCD, ETCD_3_5, ETCDCTL, ETCDCTL_3_5, FLANNELD, GoTool, KUBE_APISERVER,
     KUBE_CONTROLLER_MANAGER, KUBE_PROXY, KUBE_SCHEDULER, KUBECTL, KUBELET, KUSTOMIZE, PROMETHEUS,
     PROMETHEUS_OPERATOR, TAILNET, TAILSCALE, TAILSCALED,
 };
@@ -139,6 +139,11 @@ pub fn cni_plugins() -> Result<PathBuf> {
 /// The path of kustomize, which is built if it is missing.
 pub fn kustomize() -> Result<PathBuf> {
     build(&KUSTOMIZE, &mut |_| {})
+}
+
+/// The path of `CoreDNS`, which is built if it is missing.
+pub fn coredns() -> Result<PathBuf> {
+    build(&COREDNS, &mut |_| {})
 }
 
 /// The path of Prometheus 3, which is built if it is missing.

@@ -8,6 +8,8 @@ use lab::kubernetes::BASE;
 use lab::{Kubernetes, Lab, LabOptions, Node, Place as _};
 use serde_json::Value;
 
+#[path = "kubernetes/dns.rs"]
+mod dns;
 #[path = "kubernetes/exchange.rs"]
 mod exchange;
 #[path = "kubernetes/identity.rs"]

@@ -114,6 +114,15 @@ pub(super) const CNI_PORTMAP: GoTool = GoTool {
 pub(super) const CNI: [&GoTool; 5] =
     [&CNI_BRIDGE, &CNI_FLANNEL, &CNI_HOST_LOCAL, &CNI_LOOPBACK, &CNI_PORTMAP];
 
+pub(super) const COREDNS: GoTool = GoTool {
+    module: "coredns",
+    package: "github.com/coredns/coredns",
+    binary: "coredns",
+    cgo: false,
+    tags: "",
+    values: "",
+};
+
 /// A newer one than Debian's, which is called `prometheus`.
 pub(super) const PROMETHEUS: GoTool = GoTool {
     module: "prometheus",
@@ -152,7 +161,7 @@ pub(super) const TAILSCALE: GoTool =
 pub(super) const TAILNET: GoTool = GoTool { package: ".", binary: "tailnet", values: "", ..TAILSCALED };
 
 /// All that is built.
-pub(super) const BUILT: [&GoTool; 22] = [
+pub(super) const BUILT: [&GoTool; 23] = [
     &FLANNELD,
     &ETCD,
     &ETCDCTL,
@@ -170,6 +179,7 @@ pub(super) const BUILT: [&GoTool; 22] = [
     &CNI_LOOPBACK,
     &CNI_PORTMAP,
     &KUSTOMIZE,
+    &COREDNS,
     &PROMETHEUS,
     &PROMETHEUS_OPERATOR,
     &TAILSCALED,

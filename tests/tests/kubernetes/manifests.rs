@@ -12,6 +12,7 @@ use lab::scrape::{self, Samples};
 use lab::{Kubernetes, Lab, Node, Place, tools};
 use serde_json::{Value, json};
 
+use super::dns::check_dns;
 use super::exchange::{self, End, check_exchange, server};
 use super::identity::{peers, shown, told};
 use super::monitors::check_monitors;
@@ -214,7 +215,8 @@ fn what_is_shipped_runs_on_every_node_counts_and_survives_rollout_and_power_loss
     }
     cluster.add_static_pod(third, "static", &server("static", third))?;
     cluster.apply(&deployment(3))?;
-    cluster.wait_pods("default", "app=idle", 3)?;
+    let idle = cluster.wait_pods("default", "app=idle", 3)?;
+    let names = cluster.start_dns(lab.scratch())?;
     cluster.apply(&format!("{}{}", server("client", first), server("server", second)))?;
     let pod =
         |label: &str| -> Result<Value> { cluster.wait_pods("default", label, 1)?.pop().context("no pod") };
@@ -224,6 +226,7 @@ fn what_is_shipped_runs_on_every_node_counts_and_survives_rollout_and_power_loss
     install(&lab, &cluster)?;
     check(&cluster, &lab, lab.nodes(), 1)?;
     check_static(third, of_file.pod)?;
+    check_dns(&lab, &cluster, text(&idle[0], "/metadata/name")?, &names)?;
     check_exchange(&cluster, [client, server])?;
     check_monitors(&lab, &cluster)?;
     roll_out(&cluster, &lab)?;
