@@ -208,7 +208,7 @@ fn compile(tool: &GoTool, module: &Path, output: &Path, progress: &mut dyn FnMut
     let go = require("go").with_context(|| {
         format!("{} is built from source; install Go 1.26 or newer (https://go.dev/dl)", tool.binary)
     })?;
-    progress(&format!("{}: building (one to four minutes)", tool.binary));
+    progress(&format!("{}: building (one to ten minutes)", tool.binary));
     let mut command = Command::new(go);
     let (tags, values) = (format!("-tags={}", tool.tags), format!("-ldflags=-s -w {}", tool.values));
     command.args(["build", "-v", &tags, &values, "-o"]);
