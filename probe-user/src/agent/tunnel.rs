@@ -317,6 +317,20 @@ mod tests {
     }
 
     #[test]
+    fn a_path_that_changed_has_the_round_trips_that_are_known() {
+        let (before, now) =
+            ([("node2".to_owned(), 1_500_000)].into(), [("node2".to_owned(), 250_000)].into());
+        let told = |kind, subject: &str, now: &RoundTrips| {
+            let event = with_round_trips(Occurrence::now(kind, subject), &before, now);
+            event.details.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>()
+        };
+        assert_eq!(told(Kind::TunnelPathChanged, "node2", &now), ["rtt_ms=0.250", "was_rtt_ms=1.500"]);
+        assert_eq!(told(Kind::TunnelPathChanged, "node2", &RoundTrips::new()), ["was_rtt_ms=1.500"]);
+        assert!(told(Kind::TunnelPathChanged, "node3", &now).is_empty());
+        assert!(told(Kind::TunnelPeerLost, "node2", &now).is_empty());
+    }
+
+    #[test]
     fn what_rides_on_a_tunnel_are_pods_and_overlays() {
         let inner: Vec<String> = asker(None).inner().iter().map(ToString::to_string).collect();
         assert_eq!(inner, ["10.52.2.0/24", "10.42.1.0/32", "10.62.0.0/16"]);
