@@ -201,6 +201,11 @@ fn an_address_that_never_answered_is_not_silent() {
     }
     wire.name(None, nobody, 10 * SECOND);
     assert!(!wire.has_peers());
+    // What was asked before the first answer is not what is missed.
+    assert_eq!(
+        counts(&[ping(0), ping(5 * SECOND), ping(10 * SECOND), pong(10 * SECOND + 1)]),
+        Some([1, 0, 1])
+    );
 }
 
 #[test]
@@ -305,6 +310,21 @@ fn another_daemon_at_the_same_address_is_another_peer_until_it_is_named() {
     assert_eq!(answered(&wire), 1);
     wire.name(Some(&direct()), nobody, 3 * SECOND);
     assert_eq!(answered(&wire), 2);
+}
+
+#[test]
+fn sessions_of_one_relay_are_told_apart() {
+    let mut wire = Wire::default();
+    for passage in [ping(0), pong(5)] {
+        wire.observe(&Passage { seen: Observation { session: Some(3), ..passage.seen }, ..passage });
+    }
+    let relayed = |session| reading(PeerPath::PeerRelay, "192.168.56.12:41641", session);
+    for other in [Some(4), None] {
+        wire.name(Some(&relayed(other)), nobody, SECOND);
+        assert!(!wire.has_peers());
+    }
+    wire.name(Some(&relayed(Some(3))), nobody, SECOND);
+    assert_eq!(wire.peers(SECOND).next().unwrap().0, "node2");
 }
 
 #[test]
