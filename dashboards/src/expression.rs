@@ -212,6 +212,12 @@ impl Expression {
         self.operate(">", &value.into().to_string())
     }
 
+    /// What is less.
+    #[must_use]
+    pub fn below(self, value: impl Into<f64>) -> Self {
+        self.operate("<", &value.into().to_string())
+    }
+
     /// 1 for what has this value, 0 for the others.
     #[must_use]
     pub fn is(self, value: impl Into<f64>) -> Self {

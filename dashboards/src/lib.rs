@@ -1,6 +1,6 @@
 //! Alert rules and boards over the metrics of the agent, as data.
 //!
-//! One subject a file, named as the collectors are: `vip`, `etcd`, `path`, `agent`; the boards of `vip` and `etcd` are below
+//! One subject a file, named as the collectors are: `vip`, `etcd`, `path`, `tunnel`, `agent`; the boards of `vip` and `etcd` are below
 //! them, that of all layers is `overview`. An [`expression`] names families by the
 //! catalogue of the agent, so that a renamed metric does not compile; a label that a family does not have fails the
 //! tests. `rule` says what an alert is, `board` what a board is, `render` makes the files. What an alert
@@ -14,6 +14,7 @@ pub mod overview;
 pub mod path;
 pub mod render;
 pub mod rule;
+pub mod tunnel;
 pub mod vip;
 
 use board::Board;
@@ -22,7 +23,7 @@ use rule::Group;
 /// All alert rules, one group a subject.
 #[must_use]
 pub fn groups() -> Vec<Group> {
-    vec![vip::rules(), etcd::rules(), path::rules(), agent::rules()]
+    vec![vip::rules(), etcd::rules(), path::rules(), tunnel::rules(), agent::rules()]
 }
 
 /// All boards, the one to begin with first.

@@ -188,10 +188,12 @@ mod tests {
                 "prometheusrule/leadline-agent.yaml",
                 "prometheusrule/leadline-etcd.yaml",
                 "prometheusrule/leadline-path.yaml",
+                "prometheusrule/leadline-tunnel.yaml",
                 "prometheusrule/leadline-vip.yaml",
                 "rules/leadline-agent.yaml",
                 "rules/leadline-etcd.yaml",
                 "rules/leadline-path.yaml",
+                "rules/leadline-tunnel.yaml",
                 "rules/leadline-vip.yaml",
             ]
         );
