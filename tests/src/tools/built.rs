@@ -14,23 +14,19 @@ pub(super) struct GoTool {
     pub(super) values: &'static str,
 }
 
+/// What most of them have.
+const PLAIN: GoTool = GoTool { module: "", package: "", binary: "", cgo: false, tags: "", values: "" };
+
 pub(super) const FLANNELD: GoTool = GoTool {
     module: "flannel",
     package: "github.com/flannel-io/flannel",
     binary: "flanneld",
     cgo: true,
-    tags: "",
-    values: "",
+    ..PLAIN
 };
 
-pub(super) const ETCD: GoTool = GoTool {
-    module: "etcd",
-    package: "go.etcd.io/etcd/server/v3",
-    binary: "etcd",
-    cgo: false,
-    tags: "",
-    values: "",
-};
+pub(super) const ETCD: GoTool =
+    GoTool { module: "etcd", package: "go.etcd.io/etcd/server/v3", binary: "etcd", ..PLAIN };
 
 pub(super) const ETCDCTL: GoTool =
     GoTool { package: "go.etcd.io/etcd/etcdctl/v3", binary: "etcdctl", ..ETCD };
@@ -43,11 +39,10 @@ pub(super) const KUBE_APISERVER: GoTool = GoTool {
     module: "kubernetes",
     package: "k8s.io/kubernetes/cmd/kube-apiserver",
     binary: "kube-apiserver",
-    cgo: false,
-    tags: "",
     // What the module is not told by itself: components refuse to work with others of an unknown version.
     values: "-X k8s.io/component-base/version.gitVersion=v1.34.3 -X k8s.io/component-base/version.gitMajor=1 \
         -X k8s.io/component-base/version.gitMinor=34",
+    ..PLAIN
 };
 
 pub(super) const KUBE_CONTROLLER_MANAGER: GoTool = GoTool {
@@ -66,9 +61,7 @@ pub(super) const KUSTOMIZE: GoTool = GoTool {
     module: "kustomize",
     package: "sigs.k8s.io/kustomize/kustomize/v5",
     binary: "kustomize",
-    cgo: false,
-    tags: "",
-    values: "",
+    ..PLAIN
 };
 
 pub(super) const KUBE_PROXY: GoTool =
@@ -81,9 +74,7 @@ pub(super) const CNI_BRIDGE: GoTool = GoTool {
     module: "cni",
     package: "github.com/containernetworking/plugins/plugins/main/bridge",
     binary: "bridge",
-    cgo: false,
-    tags: "",
-    values: "",
+    ..PLAIN
 };
 
 pub(super) const CNI_FLANNEL: GoTool = GoTool {
@@ -114,44 +105,35 @@ pub(super) const CNI_PORTMAP: GoTool = GoTool {
 pub(super) const CNI: [&GoTool; 5] =
     [&CNI_BRIDGE, &CNI_FLANNEL, &CNI_HOST_LOCAL, &CNI_LOOPBACK, &CNI_PORTMAP];
 
-pub(super) const COREDNS: GoTool = GoTool {
-    module: "coredns",
-    package: "github.com/coredns/coredns",
-    binary: "coredns",
-    cgo: false,
-    tags: "",
-    values: "",
-};
+pub(super) const COREDNS: GoTool =
+    GoTool { module: "coredns", package: "github.com/coredns/coredns", binary: "coredns", ..PLAIN };
 
 /// A newer one than Debian's, which is called `prometheus`.
 pub(super) const PROMETHEUS: GoTool = GoTool {
     module: "prometheus",
     package: "github.com/prometheus/prometheus/cmd/prometheus",
     binary: "prometheus-3",
-    cgo: false,
     // Files and Kubernetes are all that targets are found by here; clients of two dozen clouds are most of the build.
     tags: "remove_all_sd,enable_kubernetes_sd",
     // What the module is not told by itself: its own version is 0.311.
     values: "-X github.com/prometheus/common/version.Version=3.11.3",
+    ..PLAIN
 };
 
 pub(super) const PROMETHEUS_OPERATOR: GoTool = GoTool {
     module: "prometheus-operator",
     package: "github.com/prometheus-operator/prometheus-operator/cmd/operator",
     binary: "prometheus-operator",
-    cgo: false,
-    tags: "",
-    values: "",
+    ..PLAIN
 };
 
 pub(super) const TAILSCALED: GoTool = GoTool {
     module: "tailnet",
     package: "tailscale.com/cmd/tailscaled",
     binary: "tailscaled",
-    cgo: false,
-    tags: "",
     // What the module is not told by itself: without it the daemon calls itself a build of developers.
     values: "-X tailscale.com/version.longStamp=1.102.5 -X tailscale.com/version.shortStamp=1.102.5",
+    ..PLAIN
 };
 
 pub(super) const TAILSCALE: GoTool =
