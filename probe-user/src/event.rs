@@ -8,6 +8,7 @@ pub mod clock;
 pub mod file;
 pub mod timeline;
 
+use std::time::Duration;
 use std::{borrow::Cow, collections::BTreeMap};
 
 use serde::{Deserialize, Serialize};
@@ -211,6 +212,12 @@ impl Occurrence {
         self.details.insert(Cow::Borrowed(key), value.into());
         self
     }
+}
+
+/// A time as the details of events have it: milliseconds with three digits after the point.
+#[must_use]
+pub fn milliseconds(time: Duration) -> String {
+    format!("{:.3}", time.as_secs_f64() * 1e3)
 }
 
 /// An entry of the timeline.

@@ -12,7 +12,6 @@ use anyhow::Result;
 use ipnet::IpNet;
 use tokio::time::sleep;
 
-use self::wire::milliseconds;
 use super::network::peer_config;
 use super::serve::{Chosen, supervise};
 use super::vip::monotonic;
@@ -22,7 +21,7 @@ use crate::collector::tunnel::wire::{Heard, Wire};
 use crate::collector::tunnel::{Known, Tunnel, judge, reason};
 use crate::collector::vip::happening::Nanos;
 use crate::config::{self, Mode};
-use crate::event::{Kind, Occurrence, Timeline, Timestamp};
+use crate::event::{Kind, Occurrence, Timeline, Timestamp, milliseconds};
 use crate::peer::{self, Node, PeerConfig, Peers, TunnelEnd, with_flannel};
 use crate::source;
 use crate::source::tailscale::{AskError, Backend, Candidates, PeerPath, Reading, candidates, read};
@@ -53,8 +52,10 @@ pub(super) async fn observe(
         asker.round().await;
     }
     chosen.add(mode, Arc::new(Tunnel::new(known.clone(), heard.clone(), monotonic)))?;
+    // Taken in any case: nobody else wants them, and what nobody wants is not lost.
+    let packets = agent.kernel.tunnel();
     if mode != Mode::Off {
-        if let Some(packets) = agent.kernel.tunnel() {
+        if let Some(packets) = packets {
             let (registry, timeline) = (registry.clone(), Arc::clone(&agent.timeline));
             let listener = wire::Listener { packets, heard, known, registry, timeline };
             supervise("tunnel_wire", agent.ended.clone(), listener.run());
@@ -229,7 +230,7 @@ fn with_round_trips(event: Occurrence, before: &RoundTrips, now: &RoundTrips) ->
     }
     let known = [("was_rtt_ms", before.get(&event.subject)), ("rtt_ms", now.get(&event.subject))];
     known.into_iter().fold(event, |event, (key, rtt)| match rtt {
-        Some(rtt) => event.with(key, milliseconds(*rtt)),
+        Some(rtt) => event.with(key, milliseconds(Duration::from_nanos(*rtt))),
         None => event,
     })
 }

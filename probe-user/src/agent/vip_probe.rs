@@ -12,12 +12,11 @@ use tokio::time::{Instant, MissedTickBehavior, interval, interval_at, timeout};
 
 use super::vip::monotonic;
 use crate::collector::vip::Heard;
-use crate::collector::vip::happening::Nanos;
 use crate::collector::vip_probe::plan::{Plan, decide_pause, decide_targets};
 use crate::collector::vip_probe::state::{Change, ChangeKind};
 use crate::collector::vip_probe::{Holding, Probes};
 use crate::config::{ProbeKind, Vip};
-use crate::event::{Clock, Kind, Occurrence, Timeline};
+use crate::event::{Clock, Kind, Occurrence, Timeline, milliseconds};
 use crate::peer::{Registry, is_chosen, phase_of};
 use crate::source::vip_probe::Prober;
 
@@ -164,10 +163,6 @@ impl Watch {
     }
 }
 
-fn milliseconds(time: Nanos) -> String {
-    format!("{:.3}", Duration::from_nanos(time).as_secs_f64() * 1e3)
-}
-
 fn occurrence(place: SocketAddr, change: &Change, clock: &Clock) -> Occurrence {
     let kind = match change.kind {
         ChangeKind::Unreachable => Kind::VipUnreachable,
@@ -180,7 +175,7 @@ fn occurrence(place: SocketAddr, change: &Change, clock: &Clock) -> Occurrence {
         .with("port", place.port().to_string())
         .with("result", change.verdict.as_str());
     match change.lasted {
-        Some(lasted) => event.with("lasted_ms", milliseconds(lasted)),
+        Some(lasted) => event.with("lasted_ms", milliseconds(Duration::from_nanos(lasted))),
         None => event,
     }
 }

@@ -228,9 +228,9 @@ impl Worker {
         let lost_before = self.tunnel_lost;
         for _ in 0..FRAMES_AT_ONCE {
             let Some(item) = self.rings.tunnel.next() else { break };
-            let sent =
-                tunnel::decode(&item).is_some_and(|packet| self.senders.tunnel.try_send(packet).is_ok());
-            self.tunnel_lost += u64::from(!sent);
+            let is_lost = tunnel::decode(&item)
+                .is_none_or(|packet| tunnel::is_lost(&self.senders.tunnel.try_send(packet)));
+            self.tunnel_lost += u64::from(is_lost);
         }
         if self.tunnel_lost != lost_before {
             self.publish();

@@ -15,7 +15,7 @@ use crate::collector::tunnel::Known;
 use crate::collector::tunnel::state::Sight;
 use crate::collector::tunnel::wire::{Change, Heard, Passage};
 use crate::collector::vip::happening::Nanos;
-use crate::event::{Clock, Kind, Occurrence, Timeline};
+use crate::event::{Clock, Kind, Occurrence, Timeline, milliseconds};
 use crate::kernel::TunnelPacket;
 use crate::wire::tunnel;
 
@@ -123,15 +123,10 @@ fn occurrence(change: &Change, now: Nanos, clock: &Clock) -> Occurrence {
     }
     for (key, nanos) in [("rtt_ms", change.rtt), ("silent_ms", change.lasted)] {
         if let Some(nanos) = nanos {
-            event = event.with(key, milliseconds(nanos));
+            event = event.with(key, milliseconds(Duration::from_nanos(nanos)));
         }
     }
     event
-}
-
-/// With three digits after the point.
-pub(super) fn milliseconds(nanos: Nanos) -> String {
-    format!("{:.3}", Duration::from_nanos(nanos).as_secs_f64() * 1e3)
 }
 
 #[cfg(test)]

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use crate::collector::vip::happening::{Conflict, Happening, Nanos};
 use crate::collector::vip::place::Notice;
-use crate::event::{Clock, Kind, Occurrence};
+use crate::event::{Clock, Kind, Occurrence, milliseconds};
 
-fn milliseconds(from: Nanos, to: Nanos) -> String {
-    format!("{:.3}", Duration::from_nanos(to.saturating_sub(from)).as_secs_f64() * 1e3)
+fn between(from: Nanos, to: Nanos) -> String {
+    milliseconds(Duration::from_nanos(to.saturating_sub(from)))
 }
 
 /// What the timeline keeps of what happened to one address; a router that gave way at once is only counted.
@@ -28,17 +28,17 @@ fn event(notice: &Notice, address: IpAddr, clock: &Clock) -> Option<Occurrence> 
             let event = event(Kind::VipMoved).at(clock.to_utc(failover.first));
             let event = event.with("from", failover.from.to_string()).with("to", failover.to.to_string());
             let event = event.with("cause", failover.cause.as_str());
-            let detect = failover.last.map(|last| ("detect_ms", milliseconds(last, failover.first)));
+            let detect = failover.last.map(|last| ("detect_ms", between(last, failover.first)));
             let announce =
-                failover.announced.map(|announced| ("announce_ms", milliseconds(failover.first, announced)));
+                failover.announced.map(|announced| ("announce_ms", between(failover.first, announced)));
             with_times(event, [detect, announce])
         }
         Happening::Served(service) => {
             let event = event(Kind::VipConverged).at(clock.to_utc(service.first));
             let event = event.with("to", service.to.to_string());
             let converge =
-                service.announced.map(|announced| ("converge_ms", milliseconds(announced, service.first)));
-            let total = service.last.map(|last| ("total_ms", milliseconds(last, service.first)));
+                service.announced.map(|announced| ("converge_ms", between(announced, service.first)));
+            let total = service.last.map(|last| ("total_ms", between(last, service.first)));
             with_times(event, [converge, total])
         }
         Happening::ConflictOpened(conflict) => {
@@ -46,14 +46,14 @@ fn event(notice: &Notice, address: IpAddr, clock: &Clock) -> Option<Occurrence> 
         }
         Happening::ConflictClosed(conflict, until) => disputed(event(Kind::VipConflictClosed), &conflict)
             .at(clock.to_utc(until))
-            .with("lasted_ms", milliseconds(conflict.since, until)),
+            .with("lasted_ms", between(conflict.since, until)),
         Happening::Lost { source, last } => {
             event(Kind::VipLost).at(clock.to_utc(last)).with("source", source.to_string())
         }
         Happening::Returned { source, last, first } => event(Kind::VipReturned)
             .at(clock.to_utc(first))
             .with("source", source.to_string())
-            .with("silent_ms", milliseconds(last, first)),
+            .with("silent_ms", between(last, first)),
         Happening::Foreign { source } => event(Kind::VrrpForeignRouter).with("source", source.to_string()),
         Happening::Duplicated { station, time } => {
             event(Kind::VipDuplicated).at(clock.to_utc(time)).with("station", station.to_string())

@@ -1,9 +1,7 @@
 //! The events of the control plane, in the words of the timeline.
 
-use std::time::Duration;
-
 use super::trouble::Turn;
-use crate::event::{Kind, Occurrence};
+use crate::event::{Kind, Occurrence, milliseconds};
 use crate::source::control_plane::{Checks, Outcome, Report, Target};
 
 /// Names in the details of one event.
@@ -60,8 +58,4 @@ fn failing(checks: &Checks) -> Option<String> {
         .take(MOST_NAMES)
         .collect();
     (!names.is_empty()).then(|| names.join(","))
-}
-
-fn milliseconds(time: Duration) -> String {
-    format!("{:.3}", time.as_secs_f64() * 1e3)
 }

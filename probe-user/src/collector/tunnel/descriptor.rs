@@ -187,7 +187,7 @@ pub(super) static FOREIGN: Descriptor = Descriptor {
 
 pub(super) static OMITTED: Descriptor = Descriptor {
     name: "leadline_tunnel_omitted",
-    help: "Peers and routes that have no series, since 256 peers and 64 routes have. Peers that were never spoken to give way to those that are. And packets to addresses (endpoint) beyond the 1,024 that are remembered.",
+    help: "Peers and routes that have no series, since 256 peers and 64 routes have. Peers that were never spoken to give way to those that are. An endpoint is an address that answers pings or handshakes, and whose peer has none of the 256 series of the wire.",
     labels: &["subject"],
     witness: "300 peers in a unit test",
     ..OWN

@@ -22,12 +22,13 @@ use crate::event::Timestamp;
 use crate::source::tailscale::{Peer, PeerPath, Reading};
 use crate::wire::disco::{Disco, DiscoKey, Kind};
 use crate::wire::tunnel::{Message, Observation};
+use crate::wire::wireguard::Handshake;
 
 /// Addresses that are remembered: several of each of the peers that have series.
 const MOST_ENDPOINTS: usize = 1_024;
 /// Peers that have series, as with those that tailscaled lists.
 const MOST_PEERS: usize = super::state::MOST_PEERS;
-/// Keys of others that are remembered, before all of them are forgotten.
+/// Authors elsewhere that are remembered, before all of them are forgotten.
 const MOST_STRANGERS: usize = 1_024;
 /// So long an address is remembered that nothing was sent to.
 const FORGOTTEN: Nanos = 600_000_000_000;
@@ -82,6 +83,24 @@ impl Heard {
     }
 }
 
+/// By what an end of a tunnel is known in its packets: the key of its daemon, or the number of its handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Author {
+    Daemon(DiscoKey),
+    Session(u32),
+}
+
+impl Author {
+    const fn of(message: &Message) -> Self {
+        match message {
+            Message::Disco(disco) => Self::Daemon(disco.key),
+            Message::Handshake(Handshake::Initiation { sender } | Handshake::Response { sender, .. }) => {
+                Self::Session(*sender)
+            }
+        }
+    }
+}
+
 /// Everything that is known.
 #[derive(Debug, Default)]
 pub struct Wire {
@@ -89,12 +108,12 @@ pub struct Wire {
     /// Whose key it is, by what tailscaled has said.
     names: BTreeMap<DiscoKey, Arc<str>>,
     peers: BTreeMap<Arc<str>, Totals>,
-    /// Keys that came from elsewhere: a ping of one of them that leaves here is only passed on, as a peer relay does.
-    strangers: BTreeSet<DiscoKey>,
+    /// Whose packets came from elsewhere: what leaves here and is by one of them is only passed on, as a peer relay does.
+    strangers: BTreeSet<Author>,
     /// Packets that begin as those of tunnels do and are none.
     foreign: u64,
-    /// Packets to addresses beyond those that are remembered.
-    omitted: u64,
+    /// Addresses that answer and have no series, since so many peers have.
+    omitted: usize,
 }
 
 impl Wire {
@@ -108,10 +127,7 @@ impl Wire {
         let endpoint = Endpoint { address, session: seen.session };
         // Only this node's own words make an address known: anybody can send anything here.
         if transmitted && is_question(&seen.message) && !self.endpoints.contains_key(&endpoint) {
-            if self.endpoints.len() >= MOST_ENDPOINTS {
-                self.omitted += 1;
-                return None;
-            }
+            self.make_room();
             self.endpoints.insert(endpoint, Memory::new(time));
         }
         let memory = self.endpoints.get_mut(&endpoint)?;
@@ -133,15 +149,26 @@ impl Wire {
         Some(memory.change(endpoint, None, Some(time.saturating_sub(since))))
     }
 
+    /// Forgets the address that was of no use for longest where there are too many.
+    fn make_room(&mut self) {
+        if self.endpoints.len() < MOST_ENDPOINTS {
+            return;
+        }
+        let oldest = self.endpoints.iter().min_by_key(|(_, memory)| memory.used());
+        if let Some(oldest) = oldest.map(|(endpoint, _)| *endpoint) {
+            self.endpoints.remove(&oldest);
+        }
+    }
+
     fn is_passed_on(&mut self, message: &Message, transmitted: bool) -> bool {
-        let Message::Disco(Disco { key, .. }) = message else { return false };
+        let author = Author::of(message);
         if transmitted {
-            return self.strangers.contains(key);
+            return self.strangers.contains(&author);
         }
         if self.strangers.len() >= MOST_STRANGERS {
             self.strangers.clear();
         }
-        self.strangers.insert(*key);
+        self.strangers.insert(author);
         false
     }
 
@@ -176,6 +203,7 @@ impl Wire {
         }
         let keys: Vec<DiscoKey> = self.endpoints.values().filter_map(|memory| memory.key).collect();
         self.names.retain(|key, _| keys.contains(key));
+        self.omitted = 0;
         for (endpoint, memory) in &mut self.endpoints {
             let named = memory.key.and_then(|key| self.names.get(&key).cloned());
             let is_late = reading.is_none() || now.saturating_sub(memory.since) >= PATIENCE;
@@ -200,11 +228,13 @@ impl Wire {
 
     /// The peers that were heard of, each with whether one of its addresses answers; none where nothing is asked.
     pub(super) fn peers(&self, now: Nanos) -> impl Iterator<Item = (&str, &Totals, Option<bool>)> {
-        self.peers.iter().map(move |(label, totals)| {
-            let its = self.endpoints.values().filter(|memory| memory.label.as_ref() == Some(label));
-            let answers = its.filter_map(|memory| memory.answers(now));
-            (&**label, totals, answers.reduce(|a, b| a || b))
-        })
+        let mut answers = BTreeMap::<&str, bool>::new();
+        for memory in self.endpoints.values() {
+            if let (Some(label), Some(does)) = (memory.label.as_deref(), memory.answers(now)) {
+                *answers.entry(label).or_default() |= does;
+            }
+        }
+        self.peers.iter().map(move |(label, totals)| (&**label, totals, answers.get(&**label).copied()))
     }
 
     /// The last round trip of a ping to the address that tailscaled names.
@@ -222,7 +252,7 @@ impl Wire {
         self.foreign
     }
 
-    pub(super) const fn omitted(&self) -> u64 {
+    pub(super) const fn omitted(&self) -> usize {
         self.omitted
     }
 }

@@ -88,13 +88,17 @@ pub(super) fn write_wire(
         family.value(&[label], Value::Float(Duration::from_nanos(rtt).as_secs_f64()));
     }
     sink.family(&descriptor::FOREIGN).value(&[], Value::Integer(wire.foreign()));
+    write_omitted(sink, listed.len(), reading, wire);
+}
+
+fn write_omitted(sink: &mut Sink<'_>, listed: usize, reading: Option<&Reading>, wire: &Wire) {
     let offered = reading.and_then(|reading| reading.advertised.as_ref()).map_or(0, Vec::len);
     let shown = reading.map_or(0, |reading| routes(reading).len());
-    let unlisted = reading.map_or(0, |reading| reading.peers.len().saturating_sub(listed.len()));
+    let peers = reading.map_or(0, |reading| reading.peers.len());
     let mut family = sink.family(&descriptor::OMITTED);
-    family.value(&["peer"], count(unlisted));
+    family.value(&["peer"], count(peers.saturating_sub(listed)));
     family.value(&["route"], count(offered.saturating_sub(shown)));
-    family.value(&["endpoint"], Value::Integer(wire.omitted()));
+    family.value(&["endpoint"], count(wire.omitted()));
 }
 
 fn write_own(sink: &mut Sink<'_>, socket: &Path, reading: &Reading) {
