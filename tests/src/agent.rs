@@ -13,6 +13,7 @@ use crate::process;
 use crate::scrape::{self, Response, Samples};
 use crate::service::Service;
 use crate::tools;
+use crate::vm::Architecture;
 
 /// Where the agent listens inside its node.
 pub const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9843);
@@ -56,6 +57,18 @@ pub fn binary() -> Result<PathBuf> {
         "{} is missing: cargo build --release -p probe-user --target {TARGET}, or set LEADLINE_BIN",
         path.display()
     );
+    Ok(path)
+}
+
+/// The binary under test for machines of an architecture.
+pub fn binary_for(architecture: Architecture) -> Result<PathBuf> {
+    if !architecture.is_foreign() {
+        return binary();
+    }
+    let target = architecture.target();
+    let path = tools::target_dir().join(target).join("release/leadline");
+    let how = format!("cargo xtask image --profile release --target {target}");
+    ensure!(path.is_file(), "{} is missing: {how}", path.display());
     Ok(path)
 }
 

@@ -69,4 +69,4 @@ pub use showcase::Showcase;
 pub use sockets::Sockets;
 pub use tailnet::Tailnet;
 pub use tls::{Certificate, TlsServer};
-pub use vm::{Answer, Vm, VmOptions};
+pub use vm::{Answer, Architecture, Vm, VmOptions};

@@ -23,7 +23,8 @@ pub use crds::operator_crds;
 use pin::pin;
 
 /// The Debian packages of the programs that the lab uses.
-const PACKAGES: [(&str, &str); 29] = [
+const PACKAGES: [(&str, &str); 32] = [
+    ("aarch64-linux-gnu-strip", "binutils-aarch64-linux-gnu"),
     ("bpftool", "bpftool"),
     ("busybox", "busybox-static"),
     ("conntrack", "conntrack"),
@@ -44,6 +45,8 @@ const PACKAGES: [(&str, &str); 29] = [
     ("prometheus", "prometheus"),
     ("prometheus-alertmanager", "prometheus-alertmanager"),
     ("promtool", "prometheus"),
+    ("qemu-aarch64-static", "qemu-user-static"),
+    ("qemu-system-aarch64", "qemu-system-arm"),
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("runc", "runc"),
     ("sha256sum", "coreutils"),

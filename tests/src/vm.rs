@@ -3,6 +3,7 @@
 //! It is emulated, so that it runs wherever the tests do, and has no network but what it makes for itself. Its kernel
 //! writes to one serial port, and a shell reads commands from another.
 
+mod architecture;
 mod cpio;
 mod image;
 mod kernel;
@@ -20,6 +21,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::process::{SHORT, spawn};
 use crate::{owner, tools};
+pub use architecture::Architecture;
 use kernel::Kernel;
 
 /// Memory of a machine in MiB.
@@ -32,11 +34,13 @@ const TAIL: usize = 20;
 /// What a machine is made of.
 #[derive(Clone, Debug)]
 pub struct VmOptions {
+    /// What it is a machine of.
+    pub architecture: Architecture,
     /// First numbers of the kernel's version.
     pub release: &'static str,
     /// Modules that are loaded at the start, in this order.
     pub modules: &'static [&'static str],
-    /// Programs beside busybox: names in `PATH`, or paths. Each is found by its name.
+    /// Programs beside busybox: names of what is installed, or paths. Each is found by its name.
     pub programs: Vec<PathBuf>,
     /// The time that the machine has from its start to its end.
     pub limit: Duration,
@@ -66,8 +70,8 @@ impl Vm {
     /// Boots a machine and waits until its shell answers.
     pub fn boot(options: &VmOptions) -> Result<Self> {
         let end = Instant::now() + options.limit;
-        let kernel = Kernel::find(options.release)?;
-        let qemu = tools::require("qemu-system-x86_64")?;
+        let kernel = Kernel::find(options.release, options.architecture)?;
+        let qemu = tools::require(options.architecture.emulator())?;
         let scratch = std::env::temp_dir().join(owner::new_name()?);
         fs::create_dir_all(&scratch).with_context(|| format!("create {}", scratch.display()))?;
         let started = start(&qemu, &kernel, options, &scratch);
@@ -168,12 +172,12 @@ fn start(qemu: &Path, kernel: &Kernel, options: &VmOptions, scratch: &Path) -> R
     let mut command = Command::new(tools::require("setpriv")?);
     command.args(["--pdeathsig", "KILL"]).arg(qemu);
     command.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
-    // The emulator gets this instruction wrong now and then; newer kernels then stop while they boot.
-    command.args(["-accel", "tcg", "-cpu", "max,-cx16", "-machine", "q35", "-smp", "1"]);
+    command.args(["-accel", "tcg", "-smp", "1"]).args(options.architecture.machine());
     command.arg("-m").arg(MEMORY.to_string());
-    command.arg("-serial").arg(format!("file:{}", log.display())).args(["-serial", "stdio"]);
+    command.arg("-serial").arg(format!("file:{}", log.display())).args(options.architecture.shell_port());
     command.arg("-kernel").arg(&kernel.image).arg("-initrd").arg(&image);
-    command.args(["-append", "console=ttyS0 loglevel=4 panic=-1 rdinit=/init"]);
+    let [console, _] = options.architecture.ports();
+    command.args(["-append", &format!("console={console} loglevel=4 panic=-1 rdinit=/init")]);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
     spawn(&mut command)
 }

@@ -1,4 +1,5 @@
-//! On Linux 6.1, the oldest kernel that the agent promises to run on: what it does without tcx, and what it says of it.
+//! On Linux 6.1, the oldest kernel that the agent promises to run on, on each architecture that it is shipped for: what
+//! it does without tcx, and what it says of it.
 
 mod kernel {
     pub(crate) mod foreign;
@@ -10,6 +11,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, ensure};
 use kernel::foreign;
 use kernel::stage::{LIMIT, PEER, Stage, VIRTUAL};
+use lab::Architecture;
 
 /// A check: what must be true, and the steps that show it.
 type Check = (&'static str, fn(&mut Stage) -> Result<()>);
@@ -30,8 +32,17 @@ const CHECKS: &[Check] = &[
 
 #[test]
 fn the_agent_works_on_linux_6_1() -> Result<()> {
+    check_all(Architecture::Amd64)
+}
+
+#[test]
+fn the_agent_works_on_64_bit_arm() -> Result<()> {
+    check_all(Architecture::Arm64)
+}
+
+fn check_all(architecture: Architecture) -> Result<()> {
     let started = Instant::now();
-    let mut stage = Stage::boot()?;
+    let mut stage = Stage::boot(architecture)?;
     println!("booted in {:.1?}", started.elapsed());
     for (name, check) in CHECKS {
         let began = Instant::now();

@@ -18,6 +18,12 @@ pub(crate) fn build() -> Result<PathBuf> {
     build_for(setup::TARGET, "release", None)
 }
 
+/// Builds the same for 64-bit Arm, which tests boot in a virtual machine.
+pub(crate) fn build_for_arm() -> Result<()> {
+    let binary = build_for(setup::ARM, "release", None)?;
+    check_start(&binary, setup::ARM)
+}
+
 /// Builds for a target with a profile of Cargo; the binary tells the revision, if there is one.
 pub(crate) fn build_for(target: &str, profile: &str, revision: Option<&str>) -> Result<PathBuf> {
     let mut command = cargo();
@@ -64,7 +70,7 @@ pub(crate) fn check_start(binary: &Path, target: &str) -> Result<()> {
 
 /// What another architecture than this machine's is compiled and linked with, unless the environment says.
 fn cross(command: &mut Command, target: &str) {
-    if target != "aarch64-unknown-linux-musl" || cfg!(target_arch = "aarch64") {
+    if target != setup::ARM || cfg!(target_arch = "aarch64") {
         return;
     }
     let compiler = "aarch64-linux-gnu-gcc";

@@ -27,7 +27,7 @@ use oci::Image;
 const NAME: &str = "localhost/leadline";
 
 /// What the agent is built for.
-const TARGETS: [&str; 2] = ["aarch64-unknown-linux-musl", "x86_64-unknown-linux-musl"];
+const TARGETS: [&str; 2] = [setup::ARM, "x86_64-unknown-linux-musl"];
 
 /// Where the lab finds the image that it imports, below the target directory.
 const TESTED: &str = "image/leadline-test.tar";

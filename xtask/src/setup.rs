@@ -16,7 +16,7 @@ use crate::progress::{Step, heading};
 use need::{NEEDS, Need};
 use system::System;
 
-pub(crate) use target::TARGET;
+pub(crate) use target::{ARM, TARGET};
 
 /// Brings this machine to where everything can be built and tested.
 pub(crate) fn run() -> Result<()> {
@@ -24,11 +24,12 @@ pub(crate) fn run() -> Result<()> {
     let step = Step::silent("system");
     let system = System::detect()?;
     step.done(&system);
-    packages(&system, &[])?;
+    packages(&system, need::cross(ARM))?;
     kernel::unpack(&system)?;
     bpf::toolchain(&system)?;
     bpf::linker(&system)?;
     target::install(TARGET)?;
+    target::install(ARM)?;
     go::check()?;
     components::build()
 }
@@ -43,7 +44,7 @@ pub(crate) fn for_images(target: &str) -> Result<()> {
     target::install(target)
 }
 
-/// The programs that tests and builds call, and some more.
+/// The programs that tests and builds call, and what a target takes besides.
 fn packages(system: &System, more: &'static [Need]) -> Result<()> {
     let step = Step::silent("programs");
     let missing: Vec<&Need> = NEEDS.iter().chain(more).filter(|need| !need.is_here()).collect();

@@ -17,7 +17,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use clap::Args;
 
 use crate::{
-    dashboards,
+    agent, dashboards,
     generated::Mode,
     image, metrics,
     process::{answer, cargo, is_root, loudly, repository, show},
@@ -53,6 +53,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     steps.push(("agent", step(image::for_tests)));
     if filters.is_empty() {
         steps.push(("generated files", step(generated_files)));
+        steps.push(("agent for 64-bit Arm", step(agent::build_for_arm)));
     }
     steps.extend(tests(filters));
     let mut count = Count::default();

@@ -9,11 +9,12 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 
 use super::VmOptions;
+use super::architecture::Architecture;
 use super::cpio::Archive;
 use super::kernel::Kernel;
 use crate::{process, tools};
 
-/// What runs first: mounts, loads modules, and answers commands from the second serial port for ever.
+/// What runs first: mounts, loads modules, and answers commands from the shell's serial port for ever.
 const INIT: &str = r#"#!/bin/busybox sh
 /bin/busybox --install -s /bin
 export PATH=/programs:/bin
@@ -27,8 +28,8 @@ mount -t bpf bpf /sys/fs/bpf
 mount -t tracefs trace /sys/kernel/tracing
 hostname machine
 ip link set lo up
-stty -F /dev/ttyS1 raw -echo
-exec < /dev/ttyS1 > /dev/ttyS1 2>&1
+stty -F /dev/@port raw -echo
+exec < /dev/@port > /dev/@port 2>&1
 # The shell prefers its own tools to what is in PATH.
 for program in /programs/*; do
     name="${program##*/}"
@@ -60,10 +61,11 @@ fn fill(
         archive.directory(directory)?;
     }
     archive.link("var/run", "/run")?;
-    archive.file("init", INIT.as_bytes())?;
-    let busybox = tools::require("busybox")?;
+    let (architecture, [_, port]) = (options.architecture, options.architecture.ports());
+    archive.file("init", INIT.replace("@port", port).as_bytes())?;
+    let busybox = program(Path::new("busybox"), kernel, architecture)?;
     ensure!(
-        libraries(&busybox)?.is_empty(),
+        libraries(&busybox, kernel, architecture)?.is_empty(),
         "{} is not linked statically: apt-get install busybox-static",
         busybox.display()
     );
@@ -74,21 +76,42 @@ fn fill(
     let order: String = options.modules.iter().flat_map(|module| [module, "\n"]).collect();
     archive.file("modules/order", order.as_bytes())?;
     let mut needed = BTreeSet::new();
-    for program in &options.programs {
-        let name = program.file_name().context("a program has no name")?;
-        let program =
-            if program.is_absolute() { program.clone() } else { tools::require(&name.to_string_lossy())? };
-        needed.extend(libraries(&program)?);
+    for wanted in &options.programs {
+        let name = wanted.file_name().context("a program has no name")?;
+        let program = program(wanted, kernel, architecture)?;
+        needed.extend(libraries(&program, kernel, architecture)?);
         let stripped = scratch.join("stripped");
         // Symbols of the agent are seven times its code.
-        process::run(Command::new(tools::require("strip")?).arg("-o").arg(&stripped).arg(&program))?;
+        process::run(Command::new(architecture.strip()?).arg("-o").arg(&stripped).arg(&program))?;
         archive.file(&format!("programs/{}", name.to_string_lossy()), &read(&stripped)?)?;
     }
-    with_libraries(archive, &needed)
+    with_libraries(archive, &needed, root(kernel, architecture))
 }
 
-/// Libraries stand where they stand here, since programs name their loader by its path.
-fn with_libraries(archive: &mut Archive<BufWriter<File>>, libraries: &BTreeSet<PathBuf>) -> Result<()> {
+/// What programs of the architecture were installed below.
+fn root(kernel: &Kernel, architecture: Architecture) -> &Path {
+    if architecture.is_foreign() { &kernel.root } else { Path::new("/") }
+}
+
+/// A program by its path, or by its name among those that are installed.
+fn program(wanted: &Path, kernel: &Kernel, architecture: Architecture) -> Result<PathBuf> {
+    if wanted.is_absolute() {
+        return Ok(wanted.to_owned());
+    }
+    if !architecture.is_foreign() {
+        return tools::require(&wanted.to_string_lossy());
+    }
+    let places = ["bin", "sbin", "usr/bin", "usr/sbin"].map(|place| kernel.root.join(place).join(wanted));
+    let found = places.into_iter().find(|path| path.is_file());
+    found.with_context(|| format!("no {} is unpacked in {}", wanted.display(), kernel.root.display()))
+}
+
+/// Libraries stand where they stand below the root, since programs name their loader by its path.
+fn with_libraries(
+    archive: &mut Archive<BufWriter<File>>,
+    libraries: &BTreeSet<PathBuf>,
+    root: &Path,
+) -> Result<()> {
     let mut directories = BTreeSet::new();
     for library in libraries {
         directories.extend(library.ancestors().skip(1).filter(|above| above.parent().is_some()));
@@ -97,7 +120,8 @@ fn with_libraries(archive: &mut Archive<BufWriter<File>>, libraries: &BTreeSet<P
         archive.directory(relative(directory)?)?;
     }
     for library in libraries {
-        archive.file(relative(library)?, &read(library)?)?;
+        let path = relative(library)?;
+        archive.file(path, &read(&root.join(path))?)?;
     }
     Ok(())
 }
@@ -111,8 +135,9 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 }
 
 /// The shared libraries of a program, the loader among them; none of one that is linked statically.
-fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
-    let output = process::capture(Command::new("ldd").arg(program), "", process::SHORT)?;
+fn libraries(program: &Path, kernel: &Kernel, architecture: Architecture) -> Result<Vec<PathBuf>> {
+    let mut lister = architecture.lister(root(kernel, architecture))?;
+    let output = process::capture(lister.arg(program), "", process::SHORT)?;
     // It fails for static programs.
     Ok(parse_libraries(&String::from_utf8_lossy(&output.stdout)))
 }
@@ -130,6 +155,8 @@ mod tests {
     fn libraries_are_the_paths_of_the_listing() {
         let listing = "\tlinux-vdso.so.1 (0x00007ffd)\n\tlibmnl.so.0 => /lib/libmnl.so.0 (0x00007f)\n\
                        \t/lib64/ld-linux-x86-64.so.2 (0x00007f)\n";
+        let foreign = "\t (0x0000005502850000)\n\t/lib/ld-linux-aarch64.so.1 => /root/lib/ld-linux-aarch64.so.1 (0x5)\n";
+        assert_eq!(parse_libraries(foreign), [Path::new("/lib/ld-linux-aarch64.so.1")]);
         let expected = ["/lib/libmnl.so.0", "/lib64/ld-linux-x86-64.so.2"].map(PathBuf::from);
         assert_eq!(parse_libraries(listing), expected);
         assert!(parse_libraries("\tnot a dynamic executable\n").is_empty());

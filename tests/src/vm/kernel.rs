@@ -1,4 +1,4 @@
-//! Where the kernels of machines are: set-up unpacks packages of the distribution.
+//! Where the kernels of machines are, and the programs of foreign ones: set-up unpacks packages of the distribution.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,28 +7,33 @@ use anyhow::{Context as _, Result};
 
 use crate::{process, tools};
 
+use super::architecture::Architecture;
+
 /// An unpacked kernel.
 pub(super) struct Kernel {
     /// What boots.
     pub(super) image: PathBuf,
+    /// Where everything of it was unpacked.
+    pub(super) root: PathBuf,
     modules: PathBuf,
 }
 
 impl Kernel {
     /// The kernel of a release that set-up has unpacked.
-    pub(super) fn find(release: &str) -> Result<Self> {
-        let root = tools::target_dir().join("kernels").join(release);
+    pub(super) fn find(release: &str, architecture: Architecture) -> Result<Self> {
+        let name = architecture.name();
+        let root = tools::target_dir().join("kernels").join(format!("{release}-{name}"));
         let missing = || {
             format!(
                 "Linux {release} is not in {}: `cargo xtask setup` unpacks it from the package \
-                 linux-image-{release}.*-cloud-amd64 where the distribution has that (Debian 12 has 6.1); elsewhere \
+                 linux-image-{release}.*-cloud-{name} where the distribution has that (Debian 12 has 6.1); elsewhere \
                  unpack Debian's there by `dpkg-deb --extract`",
                 root.display()
             )
         };
         let image = child(&root.join("boot"), "vmlinuz-").with_context(missing)?;
         let modules = child(&root.join("lib/modules"), "").with_context(missing)?.join("kernel");
-        Ok(Self { image, modules })
+        Ok(Self { image, root, modules })
     }
 
     /// The content of a module.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use lab::{Vm, VmOptions};
+use lab::{Architecture, Vm, VmOptions};
 
 use super::foreign::{self, Filters};
 
@@ -39,11 +39,12 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    pub(crate) fn boot() -> Result<Self> {
+    pub(crate) fn boot(architecture: Architecture) -> Result<Self> {
         let options = VmOptions {
+            architecture,
             release: "6.1",
             modules: MODULES,
-            programs: vec!["ip".into(), "tc".into(), lab::agent::binary()?],
+            programs: vec!["ip".into(), "tc".into(), lab::agent::binary_for(architecture)?],
             limit: WHOLE,
         };
         let mut vm = Vm::boot(&options)?;

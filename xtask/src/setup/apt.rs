@@ -58,6 +58,77 @@ pub(super) fn candidate(package: &str) -> Option<String> {
     parse_candidate(&answer("apt-cache", &["policy", package])?)
 }
 
+/// Where packages of one architecture come from: this machine's own lists, or, for another one, lists of our own beside
+/// which nothing of this machine's changes.
+pub(super) struct Source {
+    options: Vec<String>,
+    directory: PathBuf,
+}
+
+impl Source {
+    /// The packages of an architecture, in Debian's word for it. The directory is for lists and archives.
+    pub(super) fn new(architecture: &str, directory: &Path) -> Result<Self> {
+        let mut options = vec!["APT::Sandbox::User=root".to_owned()]; // its own user cannot write there
+        if architecture != host()? {
+            let inside = |name: &str| directory.join(name).display().to_string();
+            let status = directory.join("status");
+            for folder in ["lists/partial", "archives/partial"] {
+                let folder = directory.join(folder);
+                fs::create_dir_all(&folder)
+                    .with_context(|| format!("{} cannot be made", folder.display()))?;
+            }
+            // Nothing is installed, so that all that a package needs comes with it.
+            fs::write(&status, "").with_context(|| format!("{} cannot be written", status.display()))?;
+            options.extend([
+                format!("APT::Architecture={architecture}"),
+                format!("APT::Architectures={architecture}"),
+                format!("Dir::State={}", directory.display()),
+                format!("Dir::State::lists={}", inside("lists")),
+                format!("Dir::State::status={}", status.display()),
+                format!("Dir::Cache={}", directory.display()),
+                format!("Dir::Cache::archives={}", inside("archives")),
+            ]);
+        }
+        Ok(Self { options, directory: directory.to_owned() })
+    }
+
+    fn arguments<'a>(&'a self, rest: &[&'a str]) -> Vec<&'a str> {
+        self.options.iter().flat_map(|option| ["-o", option]).chain(rest.iter().copied()).collect()
+    }
+
+    /// Reads the lists anew.
+    pub(super) fn update(&self) -> Result<()> {
+        if self.options.len() == 1 {
+            return update();
+        }
+        quietly(Command::new("apt-get").args(self.arguments(&["--quiet", "update"])))
+    }
+
+    /// The names of packages that begin so, a line each.
+    pub(super) fn names(&self, prefix: &str) -> Option<String> {
+        answer("apt-cache", &self.arguments(&["pkgnames", prefix]))
+    }
+
+    /// Downloads a package, and nothing that it needs, into the directory.
+    pub(super) fn download(&self, package: &str) -> Result<()> {
+        let mut command = Command::new("apt-get");
+        command.args(self.arguments(&["--quiet", "download", package])).current_dir(&self.directory);
+        quietly(&mut command)
+    }
+
+    /// Downloads packages of another architecture with all that they need into `archives` in the directory.
+    pub(super) fn download_whole(&self, packages: &[&str]) -> Result<()> {
+        let install = ["--quiet", "--yes", "--no-install-recommends", "--download-only", "install"];
+        quietly(Command::new("apt-get").args(self.arguments(&[&install, packages].concat())))
+    }
+}
+
+/// This machine's architecture in Debian's word.
+pub(super) fn host() -> Result<String> {
+    let said = answer("dpkg", &["--print-architecture"]).context("dpkg does not say the architecture")?;
+    Ok(said.trim().to_owned())
+}
+
 /// Whether every package is installed.
 pub(super) fn are_installed(packages: &[&str]) -> bool {
     let mut arguments = vec!["--show", "--showformat=${db:Status-Status}\\n"];

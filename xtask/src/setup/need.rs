@@ -2,6 +2,7 @@
 
 use std::{iter, path::Path};
 
+use super::target::ARM;
 use crate::process::find;
 
 /// A program that must be there.
@@ -60,16 +61,14 @@ pub(super) const NEEDS: &[Need] = &[
     need("haproxy", &["haproxy"], "a load balancer in the lab"),
     need("busybox", &["busybox-static"], "the programs in a virtual machine"),
     need("qemu-system-x86_64", &["qemu-system-x86"], "runs older kernels in a virtual machine"),
+    need("qemu-system-aarch64", &["qemu-system-arm"], "runs a kernel for 64-bit Arm in a virtual machine"),
     need("strip", &["binutils"], "makes programs small for a virtual machine"),
     need("prometheus", &["prometheus"], "scrapes agents and evaluates the rules in the lab"),
     need("promtool", &["promtool", "prometheus"], "checks what the agent exports, and the rules"),
     need("prometheus-alertmanager", &["prometheus-alertmanager"], "is told of alerts in the lab"),
 ];
 
-/// The target that is cross-built where the machine is another one.
-const ARM: &str = "aarch64-unknown-linux-musl";
-
-/// What images of 64-bit Arm take besides. Tests need none of it.
+/// What is built for 64-bit Arm takes besides.
 const CROSS: &[Need] = &[
     need("aarch64-linux-gnu-gcc", &["gcc-aarch64-linux-gnu"], "compiles C parts and links for 64-bit Arm"),
     need("/usr/aarch64-linux-gnu/include/stdlib.h", &["libc6-dev-arm64-cross"], "what those C parts include"),

@@ -9,9 +9,11 @@ use crate::{
     progress::Step,
 };
 
+/// 64-bit Arm, which is cross-built where the machine is another one.
+pub(crate) const ARM: &str = "aarch64-unknown-linux-musl";
+
 /// What the agent is built for unless told otherwise: this machine, and static, since an image has no other file.
-pub(crate) const TARGET: &str =
-    if cfg!(target_arch = "aarch64") { "aarch64-unknown-linux-musl" } else { "x86_64-unknown-linux-musl" };
+pub(crate) const TARGET: &str = if cfg!(target_arch = "aarch64") { ARM } else { "x86_64-unknown-linux-musl" };
 
 /// Adds the library unless it is here.
 pub(super) fn install(target: &str) -> Result<()> {
