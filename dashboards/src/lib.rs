@@ -1,6 +1,6 @@
 //! Alert rules and boards over the metrics of the agent, as data.
 //!
-//! One subject a file, named as the collectors are: `vip`, `etcd`, `path`, `tunnel`, `agent`; the boards of `vip` and `etcd` are below
+//! One subject a file, named as the collectors are: `vip`, `etcd`, `path`, `tunnel`, `agent`; their boards are below
 //! them, that of all layers is `overview`. An [`expression`] names families by the
 //! catalogue of the agent, so that a renamed metric does not compile; a label that a family does not have fails the
 //! tests. `rule` says what an alert is, `board` what a board is, `render` makes the files. What an alert
@@ -29,5 +29,11 @@ pub fn groups() -> Vec<Group> {
 /// All boards, the one to begin with first.
 #[must_use]
 pub fn boards() -> Vec<Board> {
-    vec![overview::board(), vip::board::board(), etcd::board::board()]
+    vec![
+        overview::board(),
+        path::board::board(),
+        tunnel::board::board(),
+        vip::board::board(),
+        etcd::board::board(),
+    ]
 }

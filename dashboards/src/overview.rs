@@ -1,7 +1,8 @@
 //! The board to begin with: which layer broke.
 //!
 //! One word a layer, side by side where a screen begins, and one row a layer below, in the same order. Each layer
-//! stands on those before it, so that the first broken one is the cause of those after it.
+//! stands on those before it, so that the first broken one is the cause of those after it: without etcd the API server
+//! behind a virtual address serves nobody, and what pods meet comes last.
 
 mod way;
 
@@ -12,8 +13,8 @@ use crate::board::{
     self, Annotation, Board, Colour, HALF, Kind, Panel, Row, Text, Unit, WIDTH, all, each, each_buckets,
 };
 use crate::expression::{Expression, Window, family, is_not, like};
-use crate::{etcd, vip};
-use way::{path, path_verdict, tunnel, tunnel_verdict};
+use crate::{etcd, path, tunnel, vip};
+use way::{paths, tunnels};
 
 const SUCCESS: &Descriptor = family("leadline_collector_success");
 const SUPPORT: &Descriptor = family("leadline_collector_support");
@@ -46,12 +47,13 @@ pub fn board() -> Board {
     Board {
         uid: "leadline-overview",
         title: "Which layer broke",
-        description: "One word a layer, and below it one row a layer in the same order. A layer stands on those to its \
-                      left, so that the first broken one from the left is where to begin; the address and the quorum \
-                      stand on the path. \"Not seen\" is no \"healthy\": then nothing on these nodes can tell.",
+        description: "One word a layer, and below it one row a layer in the same order. The first broken one from the \
+                      left is where to begin: a layer stands on those to its left, an API server behind a virtual \
+                      address on etcd, and pods meet what broke below them. \"Not seen\" is no \"healthy\": then \
+                      nothing on these nodes can tell.",
         variables: Vec::new(),
         annotations: annotations(),
-        rows: vec![verdicts(), agents(), path(), tunnel(), overlay(), pod(), virtual_ip(), quorum()],
+        rows: vec![verdicts(), agents(), paths(), tunnels(), overlay(), quorum(), virtual_ip(), pod()],
     }
 }
 
@@ -71,15 +73,18 @@ pub fn annotations() -> Vec<Annotation> {
 }
 
 fn verdicts() -> Row {
-    let layers = [path_verdict(), tunnel_verdict(), overlay_verdict(), pod_verdict()];
-    let on_top = [
-        vip::board::verdict(CLUSTER, &[]).more(vip::board::UID, None),
+    let layers = [
+        path::board::verdict().more(path::board::UID, None),
+        tunnel::board::verdict().more(tunnel::board::UID, None),
+        overlay_verdict(),
         etcd::board::verdict().more(etcd::board::UID, None),
+        vip::board::verdict(CLUSTER, &[]).more(vip::board::UID, None),
+        pod_verdict(),
     ];
     Row {
         title: "Which layer broke? Begin with the first from the left that is not healthy",
         height: 4,
-        panels: layers.into_iter().chain(on_top).map(|panel| panel.wide(4)).collect(),
+        panels: layers.into_iter().map(|panel| panel.wide(4)).collect(),
     }
 }
 

@@ -1,6 +1,8 @@
 //! Paths between nodes: one layer that is broken where another one of the same pair is not, and packets that vanish for
 //! their size.
 
+pub mod board;
+
 use leadline::metric::Descriptor;
 
 use crate::expression::{Expression, family};

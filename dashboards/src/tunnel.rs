@@ -1,6 +1,8 @@
 //! Tunnels: data that is not answered while the daemon says that all is well, and keys that are about to end, of which it
 //! says nothing either.
 
+pub mod board;
+
 use leadline::metric::Descriptor;
 
 use crate::expression::{Expression, family};

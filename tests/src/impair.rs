@@ -185,6 +185,12 @@ impl<'place, P: Place> Firewall<'place, P> {
         Ok(Self { place, table })
     }
 
+    /// Drops the advertisements of VRRP that enter the place over IPv4, above the tap: its daemon hears no other one.
+    pub fn deaf(place: &'place P) -> Result<Self> {
+        let body = "chain i { type filter hook input priority -400; ip protocol 112 drop; }";
+        Self::add(place, "inet", "deaf", body)
+    }
+
     /// Drops this share of the overlay's packets that enter the place through any of the devices.
     pub fn lose_overlay(place: &'place P, devices: &[&str], per_mille: u16) -> Result<Self> {
         ensure!(per_mille <= 1_000, "{per_mille} of 1000 packets cannot be lost");

@@ -1,5 +1,5 @@
-//! A cluster with all that the boards speak of but a tunnel: etcd and a control plane, a virtual address, HAProxy, pods,
-//! and a Prometheus that scrapes the agents; and the faults that the boards are there for.
+//! A cluster with all that the boards speak of: etcd and a control plane, a virtual address, HAProxy, pods, a tailnet, and
+//! a Prometheus that scrapes the agents; and the faults that the boards are there for.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,10 +11,13 @@ use crate::cluster::Lab;
 use crate::control_plane::{ControlPlane, Options};
 use crate::etcd::{Etcd, EtcdOptions, Version};
 use crate::haproxy::{self, Haproxy, SERVERS, Server};
+use crate::impair::Firewall;
 use crate::keepalived::{Spec, Trio};
 use crate::node::Node;
 use crate::pod::{Pod, PodSpec};
 use crate::prometheus::{Prometheus, listen_address};
+use crate::service::Service;
+use crate::tailnet::{self, Tailnet};
 use crate::tls::{Certificate, TlsServer};
 
 /// The port of the API server, and of who stands in for it on the other nodes.
@@ -36,11 +39,17 @@ pub struct Showcase<'lab> {
     pub etcd: Etcd,
     /// It scrapes every agent.
     pub prometheus: Prometheus<'lab>,
+    /// What keeps the daemons from hearing each other.
+    deaf: Vec<Firewall<'lab, Node>>,
+    _tunnels: Tunnels<'lab>,
     _plane: ControlPlane,
     _servers: Vec<TlsServer>,
     _haproxy: (Haproxy, Vec<Server>),
     _pods: Vec<Pod>,
 }
+
+/// A tailnet, what keeps it on the underlay, and what each node sends to the next one.
+type Tunnels<'lab> = (Tailnet<'lab>, Vec<Firewall<'lab, Node>>, Vec<Service>);
 
 /// What can be done to a showcase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,18 +64,21 @@ pub enum Event {
     Quorum,
     /// Every daemon of the virtual address is stopped.
     Vip,
-    /// All that was stopped is started again.
+    /// The daemons do not hear each other, so that each of them takes the virtual address.
+    SplitBrain,
+    /// All that was stopped is started again, and all hear each other.
     Heal,
 }
 
 impl Event {
     /// All of them, by their words.
-    pub const ALL: [(&str, Self); 6] = [
+    pub const ALL: [(&str, Self); 7] = [
         ("leader", Self::Leader),
         ("failover", Self::Failover),
         ("agent", Self::Agent),
         ("quorum", Self::Quorum),
         ("vip", Self::Vip),
+        ("split-brain", Self::SplitBrain),
         ("heal", Self::Heal),
     ];
 
@@ -91,6 +103,19 @@ fn load_balancer(node: &Node) -> Result<(Haproxy, Vec<Server>)> {
     Ok((Haproxy::start(node, &haproxy::Spec { frontend, ..haproxy::Spec::default() })?, servers))
 }
 
+/// Tunnels between all nodes, of which the first one's key ends some day.
+fn tunnels(lab: &Lab) -> Result<Tunnels<'_>> {
+    let apart = lab.nodes().iter().map(tailnet::keep_out_of_overlay).collect::<Result<_>>()?;
+    let tailnet = Tailnet::start(lab)?;
+    tailnet.expire_key(lab.node(1)?, "720h")?;
+    tailnet.refresh()?;
+    let nodes = lab.nodes();
+    let next = nodes.iter().cycle().skip(1);
+    let traffic =
+        nodes.iter().zip(next).map(|(node, next)| tailnet::traffic(node, next)).collect::<Result<_>>()?;
+    Ok((tailnet, apart, traffic))
+}
+
 impl<'lab> Showcase<'lab> {
     /// Starts it in a lab of three nodes with flannel, and waits until every agent has been scraped.
     pub fn start(lab: &'lab Lab) -> Result<Self> {
@@ -100,6 +125,7 @@ impl<'lab> Showcase<'lab> {
         let serve = |index| TlsServer::start(lab.node(index)?, PORT, &certificate);
         Ok(Self {
             lab,
+            _tunnels: tunnels(lab)?,
             _plane: plane,
             _servers: [2, 3].into_iter().map(serve).collect::<Result<_>>()?,
             _haproxy: load_balancer(lab.node(1)?)?,
@@ -107,6 +133,7 @@ impl<'lab> Showcase<'lab> {
             agents: lab.nodes().iter().map(agent).collect::<Result<_>>()?,
             _pods: lab.nodes().iter().map(|node| node.pod(PodSpec::new("pod"))).collect::<Result<_>>()?,
             prometheus: Prometheus::start(lab)?,
+            deaf: Vec::new(),
             etcd,
         })
     }
@@ -119,6 +146,7 @@ impl<'lab> Showcase<'lab> {
             Event::Agent => self.restart_agent(),
             Event::Quorum => self.kill_members(2),
             Event::Vip => self.stop_daemons(),
+            Event::SplitBrain => self.split_brain(),
             Event::Heal => self.heal(),
         }
     }
@@ -159,7 +187,16 @@ impl<'lab> Showcase<'lab> {
         Ok(())
     }
 
+    fn split_brain(&mut self) -> Result<()> {
+        self.deaf.clear();
+        for node in self.lab.nodes() {
+            self.deaf.push(Firewall::deaf(node)?);
+        }
+        Ok(())
+    }
+
     fn heal(&mut self) -> Result<()> {
+        self.deaf.clear();
         let working = self.etcd.working();
         for member in self.etcd.numbers().into_iter().filter(|member| !working.contains(member)) {
             self.etcd.restart(member)?;

@@ -193,6 +193,13 @@ pub fn traffic(from: &Node, to: &Node) -> Result<Service> {
     from.service("traffic", &mut command)
 }
 
+/// Lets no tunnel of a node lead through the overlay.
+pub fn keep_out_of_overlay(node: &Node) -> Result<Firewall<'_, Node>> {
+    let rule = format!("iifname \"flannel.1\" udp dport {PORT} drop");
+    let body = format!("chain keep_out {{ type filter hook input priority 0;\n{rule}\n}}\n");
+    Firewall::add(node, "inet", "keep_out", &body)
+}
+
 /// A request to the far side's interface for tests; a POST where there is a form.
 fn request(switch: &Machine, path: &str, form: Option<&[(&str, &str)]>) -> Result<String> {
     let mut command = switch.command("curl")?;

@@ -16,9 +16,6 @@ const LIMIT: Duration = Duration::from_mins(2);
 /// From the fault on: detection, scrape and evaluation of 5 s each, `for` of 10 s and 2 s more.
 const PAGED: Duration = Duration::from_secs(24);
 
-/// Drops advertisements above the tap.
-const DEAF: &str = "chain i { type filter hook input priority -400; ip protocol 112 drop; }";
-
 fn agents(lab: &Lab) -> Result<Vec<Agent>> {
     let agent = |node| {
         let arguments = vec![listen_address(node)?];
@@ -100,10 +97,7 @@ fn a_virtual_address_pages_when_nobody_has_it_and_when_several_have() -> Result<
     }
     println!("started again: resolved after {:?}", prometheus.wait_resolved("VipLost", LIMIT)?);
 
-    let deaf = [
-        Firewall::add(lab.node(2)?, "inet", "deaf", DEAF)?,
-        Firewall::add(lab.node(3)?, "inet", "deaf", DEAF)?,
-    ];
+    let deaf = [Firewall::deaf(lab.node(2)?)?, Firewall::deaf(lab.node(3)?)?];
     let (told, took) = alertmanager.wait_told("VipSplitBrain", LIMIT)?;
     println!("backups that do not hear: Alertmanager is told after {took:?}");
     ensure!(told["receivers"][0]["name"] == "pages" && told["labels"]["vip"] == vip.as_str(), "{told:#}");

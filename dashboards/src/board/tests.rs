@@ -91,10 +91,10 @@ fn the_first_row_says_in_a_word_how_each_layer_is_and_a_row_of_each_follows() {
         assert!(verdict.words.len() > 1 && verdict.nothing == "not seen", "{}", verdict.title);
     }
     let verdicts: Vec<&str> = overview.rows[0].panels.iter().map(|panel| panel.title).collect();
-    assert_eq!(verdicts, ["Path", "Tunnel", "Overlay", "Pods", "Virtual addresses", "Quorum"]);
+    assert_eq!(verdicts, ["Path", "Tunnel", "Overlay", "Quorum", "Virtual addresses", "Pods"]);
     let layers: Vec<&str> =
         overview.rows[2..].iter().map(|row| row.title.split(':').next().unwrap()).collect();
-    assert_eq!(layers, ["Path", "Tunnel", "Overlay", "Pods", "Virtual addresses", "Quorum"]);
+    assert_eq!(layers, ["Path", "Tunnel", "Overlay", "Quorum", "Virtual addresses", "Pods"]);
 }
 
 #[test]
@@ -128,7 +128,10 @@ fn labels_of_a_table_have_neither_unit_nor_colour() {
 #[test]
 fn identifiers_are_stable_and_unique() {
     let uids: Vec<_> = boards().iter().map(|board| board.uid).collect();
-    assert_eq!(uids, ["leadline-overview", "leadline-vip", "leadline-etcd"]);
+    assert_eq!(
+        uids,
+        ["leadline-overview", "leadline-path", "leadline-tunnel", "leadline-vip", "leadline-etcd"]
+    );
     for board in boards() {
         let json = json(&board);
         assert_eq!((&json["uid"], &json["schemaVersion"]), (&board.uid.into(), &39.into()));

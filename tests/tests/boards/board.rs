@@ -8,9 +8,9 @@ use anyhow::{Context as _, Result, ensure};
 use lab::{Prometheus, tools};
 use serde_json::Value;
 
-/// What Grafana puts in for a scrape interval of five seconds, and for a board of five minutes.
-const WINDOWS: [(&str, &str); 2] = [("$__rate_interval", "30s"), ("$__range", "5m")];
-const RANGE: Duration = Duration::from_mins(5);
+/// What Grafana puts in for a scrape interval of five seconds, and what for the time that a board shows.
+const RATE_INTERVAL: (&str, &str) = ("$__rate_interval", "30s");
+const RANGE: &str = "$__range";
 
 /// A board and its choices.
 pub(crate) struct Board {
@@ -20,12 +20,15 @@ pub(crate) struct Board {
 }
 
 /// What a panel or an annotation asks.
+#[derive(Clone)]
 pub(crate) struct Asked {
     /// Board, panel and query.
     pub(crate) name: String,
     pub(crate) expression: String,
     legend: String,
     is_instant: bool,
+    /// An empty cell of a table says something, an empty word in a name does not.
+    is_table: bool,
 }
 
 fn text<'a>(of: &'a Value, key: &str) -> Result<&'a str> {
@@ -49,9 +52,8 @@ impl Board {
     }
 
     fn filled(&self, expression: &str) -> String {
-        let windows =
-            WINDOWS.iter().fold(expression.to_owned(), |text, (name, time)| text.replace(name, time));
-        self.all.iter().fold(windows, |text, (name, all)| text.replace(&format!("${name}"), all))
+        let expression = expression.replace(RATE_INTERVAL.0, RATE_INTERVAL.1);
+        self.all.iter().fold(expression, |text, (name, all)| text.replace(&format!("${name}"), all))
     }
 
     /// All that it asks.
@@ -64,6 +66,7 @@ impl Board {
                     expression: self.filled(text(target, "expr")?),
                     legend: text(target, "legendFormat")?.to_owned(),
                     is_instant: target["instant"] == true,
+                    is_table: panel["type"] == "table",
                 });
             }
         }
@@ -73,9 +76,16 @@ impl Board {
                 expression: self.filled(text(annotation, "expr")?),
                 legend: String::new(),
                 is_instant: false,
+                is_table: false,
             });
         }
         Ok(found)
+    }
+
+    /// What asks for the annotations.
+    pub(crate) fn marks(&self) -> Result<Vec<String>> {
+        let marks = list(&self.json, "/annotations/list")?.iter();
+        marks.map(|one| Ok(self.filled(text(one, "expr")?))).collect()
     }
 
     /// The values that can be chosen, by the names of the choices.
@@ -107,12 +117,13 @@ impl Board {
 }
 
 impl Asked {
-    /// How many series it has, each of which has a name of its own and a number.
-    pub(crate) fn series(&self, prometheus: &Prometheus) -> Result<usize> {
+    /// How many series it has on a board that shows so much of the past; each of them has a name of its own and a number.
+    pub(crate) fn series(&self, prometheus: &Prometheus, back: Duration) -> Result<usize> {
+        let expression = self.expression.replace(RANGE, &format!("{}s", back.as_secs()));
         let series = if self.is_instant {
-            prometheus.query(&self.expression)
+            prometheus.query(&expression)
         } else {
-            prometheus.query_range(&self.expression, RANGE)
+            prometheus.query_range(&expression, back)
         };
         let series = series.with_context(|| self.name.clone())?;
         let mut names = BTreeSet::new();
@@ -128,7 +139,7 @@ impl Asked {
         let mut name = if self.legend.is_empty() { labels.to_string() } else { self.legend.clone() };
         for label in self.legend.split("{{").skip(1).filter_map(|rest| rest.split("}}").next()) {
             let value = labels[label].as_str().unwrap_or_default();
-            ensure!(!value.is_empty(), "{}: {labels} has no {label}", self.name);
+            ensure!(self.is_table || !value.is_empty(), "{}: {labels} has no {label}", self.name);
             name = name.replace(&format!("{{{{{label}}}}}"), value);
         }
         Ok(name)

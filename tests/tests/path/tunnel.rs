@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use lab::flannel::FlannelRun;
 use lab::scrape::Samples;
 use lab::witness::measured;
-use lab::{Agent, AgentOptions, Delay, Firewall, Lab, Node, Place as _, Tailnet, tailnet, wait_until};
+use lab::{Agent, AgentOptions, Delay, Lab, Node, Place as _, Tailnet, tailnet, wait_until};
 use serde_json::Value;
 
 use crate::path::truth::Place as Seen;
@@ -100,13 +100,6 @@ fn wait_rides(lab: &Lab, agent: &Agent) -> Result<Samples> {
     Ok(page)
 }
 
-/// Lets no tunnel of a node lead through the overlay.
-fn keep_out_of_overlay(node: &Node) -> Result<Firewall<'_, Node>> {
-    let rule = format!("iifname \"flannel.1\" udp dport {} drop", tailnet::PORT);
-    let body = format!("chain keep_out {{ type filter hook input priority 0;\n{rule}\n}}\n");
-    Firewall::add(node, "inet", "keep_out", &body)
-}
-
 fn nested(page: &Samples) -> [Option<u64>; 3] {
     LAYERS.map(|layer| page.count("leadline_path_nested", &[("layer", layer)]))
 }
@@ -155,7 +148,7 @@ fn a_daemon_that_dies_takes_the_tunnel_alone() -> Result<()> {
 fn an_overlay_that_moves_into_the_tunnel_is_nested_until_it_moves_back() -> Result<()> {
     let mut lab = start()?;
     let mut flannel = lab.take_flannel()?;
-    let kept_out = [keep_out_of_overlay(lab.node(1)?)?, keep_out_of_overlay(lab.node(2)?)?];
+    let kept_out = [tailnet::keep_out_of_overlay(lab.node(1)?)?, tailnet::keep_out_of_overlay(lab.node(2)?)?];
     let tailnet = Tailnet::start(&lab)?;
     let [agent, _other] = mesh(&lab)?;
     assert_eq!(nested(&wait_rides(&lab, &agent)?), [Some(0); 3]);

@@ -9,8 +9,6 @@ use lab::{Firewall, Place as _, wait_until};
 
 use crate::stage::{LIMIT, Stage};
 
-const DEAF: &str = "chain i { type filter hook input priority -400; ip protocol 112 drop; }";
-
 #[test]
 fn owners_that_do_not_hear_each_other_are_a_conflict_until_they_do() -> Result<()> {
     let lab = Stage::lab()?;
@@ -18,7 +16,7 @@ fn owners_that_do_not_hear_each_other_are_a_conflict_until_they_do() -> Result<(
     let mut stage = Stage::new(&lab, &Spec::v2())?;
     let (vip, vip_text) = (stage.vip, stage.vip.to_string());
     let (two, three) = (lab.node(2)?, lab.node(3)?);
-    let deaf = [Firewall::add(two, "inet", "deaf", DEAF)?, Firewall::add(three, "inet", "deaf", DEAF)?];
+    let deaf = [Firewall::deaf(two)?, Firewall::deaf(three)?];
     for observer in &stage.observers {
         wait_until("the conflict", LIMIT, || {
             let page = observer.agent.scrape();

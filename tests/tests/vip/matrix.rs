@@ -19,9 +19,6 @@ const SETTLED: Duration = Duration::from_secs(3);
 
 const TIE: Duration = Duration::from_millis(2);
 
-/// Drops advertisements above the tap.
-const DEAF: &str = "chain i { type filter hook input priority -400; ip protocol 112 drop; }";
-
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Mode {
     Version2,
@@ -139,10 +136,7 @@ fn is_tie(frames: &[Frame], router: IpAddr) -> bool {
 fn deaf(mode: Mode) -> Result<()> {
     let lab = Stage::lab()?;
     let stage = mode.start(&lab)?;
-    let rules = [
-        Firewall::add(lab.node(2)?, "inet", "deaf", DEAF)?,
-        Firewall::add(lab.node(3)?, "inet", "deaf", DEAF)?,
-    ];
+    let rules = [Firewall::deaf(lab.node(2)?)?, Firewall::deaf(lab.node(3)?)?];
     let conflict = |expected: u64| -> Result<()> {
         for observer in stage.observers.iter().filter(|observer| !mode.is_deaf(observer.node)) {
             let labels = [("vip", &*stage.vip.to_string())];
