@@ -1,5 +1,6 @@
 //! On Linux 6.1, the oldest kernel that the agent promises to run on, on each architecture that it is shipped for: what
 //! it does without tcx, and what it says of it.
+#![expect(clippy::print_stdout, reason = "the log of a run shows how long each check took")]
 
 mod kernel {
     pub(crate) mod foreign;
