@@ -92,7 +92,8 @@ impl Program {
     pub(crate) fn finish(mut self) -> Result<Option<u64>> {
         drop(self.input.take());
         wait_exit(&mut self.child, &self.name, SHORT)?;
-        Ok(self.lines.try_iter().last().and_then(|line| line.parse().ok()))
+        // To the end of its output: the last line may still be on its way from the thread that reads it.
+        Ok(self.lines.iter().last().and_then(|line| line.parse().ok()))
     }
 }
 
