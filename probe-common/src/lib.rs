@@ -7,8 +7,10 @@
 
 pub mod cgroup;
 pub mod control;
+pub mod least;
 pub mod listener;
 pub mod overlay;
+pub mod path_pod;
 pub mod peer;
 pub mod prefix;
 pub mod served;
@@ -20,7 +22,7 @@ pub mod tunnel;
 
 /// Raised with every change of a layout or of a meaning in this crate; the agent compares it at load with the
 /// number that was compiled into the object.
-pub const ABI_VERSION: u32 = 5;
+pub const ABI_VERSION: u32 = 6;
 
 /// Shards of a counter array at most: one per CPU up to this many, then CPUs share.
 pub const SHARDS_MAX: u32 = 16;

@@ -146,10 +146,13 @@ pub struct SocketState {
     pub protocol: u8,
     /// [`crate::peer::PeerClass`] number.
     pub class: u8,
+    /// Number of the peer's node where both ends are pods ([`crate::path_pod`]), valid where `generation` is not 0; 0: it
+    /// is no such connection.
+    pub node: u16,
     /// 1 when `sock_ops` callbacks are on for the socket.
     pub callbacks: u8,
     /// Zero.
-    pub padding: [u8; 7],
+    pub padding: [u8; 5],
 }
 // With what the kernel puts before it the storage fills 128 bytes.
 const _: () = assert!(size_of::<SocketState>() == 56);

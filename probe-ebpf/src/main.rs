@@ -21,6 +21,7 @@
     expect(dead_code, reason = "the host build only checks types; the programs are entered by the kernel")
 )]
 
+mod address;
 mod atomic;
 mod cgroup;
 mod frame;
@@ -28,6 +29,7 @@ mod listener;
 mod maps;
 mod overlay;
 mod packet;
+mod path_pod;
 mod served;
 mod slot;
 mod tap;

@@ -5,8 +5,10 @@
 //! that carry the acknowledgement, the peer's thinking, and is kept apart.
 
 mod older;
+mod sample;
 
 pub(crate) use older::OFFSET_SKC_STATE;
+pub(crate) use sample::{Slots, note_least, observe};
 
 use aya_ebpf::Global;
 use aya_ebpf::bindings::{
@@ -17,10 +19,11 @@ use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::helpers::generated::{bpf_skc_to_tcp_sock, bpf_tcp_sock};
 use aya_ebpf::macros::sock_ops;
 use aya_ebpf::programs::SockOpsContext;
-use probe_common::tcp::{BOUNDS_MICROSECONDS, BUCKETS, ConnectFailure, Durations, TcpCell};
+use probe_common::tcp::ConnectFailure;
 use probe_common::traffic::{HANDSHAKE_PENDING, SocketState};
 
-use crate::{atomic, maps, slot, tcp_port};
+use self::sample::{bump, observe_handshake, observe_round_trip};
+use crate::{atomic, maps, path_pod, slot, tcp_port};
 
 /// A connection's minimum is sampled this often at most.
 const SAMPLE_INTERVAL: u64 = 1_000_000_000;
@@ -45,62 +48,6 @@ const NO_OFFSET: u32 = u32::MAX;
 #[unsafe(no_mangle)]
 static OFFSET_SK_ERR: Global<u32> = Global::new(NO_OFFSET);
 
-/// Adds a sample in microseconds.
-///
-/// # Safety
-/// `histogram` points into a map value.
-#[inline(always)]
-pub(crate) unsafe fn observe(histogram: *mut Durations, microseconds: u32) {
-    let mut bucket = 0usize;
-    for bound in BOUNDS_MICROSECONDS {
-        if microseconds > bound {
-            bucket += 1;
-        }
-    }
-    if bucket < BUCKETS {
-        // SAFETY: the bucket is inside the array, the histogram inside a map value.
-        unsafe {
-            atomic::add((&raw mut (*histogram).buckets).cast::<u64>().add(bucket), 1);
-            atomic::add(&raw mut (*histogram).sum, u64::from(microseconds));
-        }
-    }
-}
-
-/// Where a connection is counted.
-#[derive(Clone, Copy)]
-#[repr(C)]
-pub(crate) struct Slots {
-    /// That of its owner and the class of its peer.
-    pub(crate) own: u32,
-    /// That of its watched port, as in a socket's storage.
-    pub(crate) port: u16,
-}
-
-/// Adds to the counter that `field` chooses in the cells of the slots.
-#[inline(always)]
-fn bump(slots: Slots, amount: u64, field: impl Fn(*mut TcpCell) -> *mut u64) {
-    if let Some(cell) = maps::tcp_cell(slots.own) {
-        // SAFETY: `field` projects into the map value.
-        unsafe { atomic::add(field(cell), amount) };
-    }
-    if let Some(cell) = tcp_port::cell(slots.port) {
-        // SAFETY: as above.
-        unsafe { atomic::add(field(&raw mut (*cell).tcp), amount) };
-    }
-}
-
-/// Adds a round trip in microseconds.
-#[inline(always)]
-fn observe_round_trip(slots: Slots, microseconds: u32, now: u64) {
-    if let Some(cell) = maps::tcp_cell(slots.own) {
-        // SAFETY: a histogram in a map value.
-        unsafe { observe(&raw mut (*cell).rtt, microseconds) };
-    }
-    if slots.port != 0 {
-        tcp_port::round_trip(slots.port, microseconds, now);
-    }
-}
-
 /// A handshake that waited for its slot, and the minimum of a connection without callbacks.
 ///
 /// # Safety
@@ -115,7 +62,7 @@ pub(crate) unsafe fn sample_connection(socket: *mut bpf_sock, state: *mut Socket
             (*state).handshake = 0;
             let round_trip = handshake & !HANDSHAKE_PENDING;
             if round_trip != 0 {
-                observe_round_trip(slots, round_trip, now);
+                observe_handshake(slots, round_trip, now);
             }
             bump(slots, 1, |cell| &raw mut (*cell).accepts);
         }
@@ -244,11 +191,12 @@ unsafe fn slots_in_callback(socket: *mut bpf_sock, state: *mut SocketState) -> O
     // SAFETY: the caller's promise.
     unsafe {
         if known == current {
-            Some(Slots { own: (*state).slot, port: (*state).port_slot })
+            Some(Slots { own: (*state).slot, port: (*state).port_slot, node: (*state).node })
         } else {
             let class = (*state).class;
             let own = slot::slot_of((*state).cgroup, class, (*state).protocol);
-            Some(Slots { own, port: tcp_port::look_up(socket, class) })
+            let port = tcp_port::look_up(socket, class);
+            Some(Slots { own, port, node: path_pod::look_up(socket, class) })
         }
     }
 }
@@ -268,7 +216,7 @@ unsafe fn active_established(ctx: &SockOpsContext, socket: *mut bpf_sock) {
         let round_trip = handshake(ctx);
         let now = bpf_ktime_get_ns();
         if round_trip != 0 {
-            observe_round_trip(slots, round_trip, now);
+            observe_handshake(slots, round_trip, now);
             (*state).sampled = now;
         }
         if (*state).connect_started != 0 {

@@ -6,13 +6,12 @@ use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_NOEXIST, bpf_sock};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, Queue};
 use probe_common::peer::PeerClass;
-use probe_common::tcp_port::{PORTS_MAX, PortCell, PortKey, least_word, window};
+use probe_common::tcp_port::{PORTS_MAX, PortCell, PortKey};
 use probe_common::traffic::{Protocol, SocketState};
 
 use crate::maps::{TCP_SHARD_MASK, count_loss, processor, socket_state};
-use crate::{atomic, tcp};
+use crate::{address, atomic, path_pod, tcp};
 
-const AF_INET: u32 = 2;
 /// `enum tcp_state`, which UDP sockets use too.
 const TCP_CLOSE: u32 = 7;
 const TCP_LISTEN: u32 = 10;
@@ -56,8 +55,8 @@ fn is_watched(port: u16) -> bool {
     found && port != 0
 }
 
-/// Decides whether a connection is watched, when its slot was looked up for a packet that it sends; answers with the
-/// storage of its socket.
+/// Decides whether a connection is watched and to which node's pod it leads, when its slot was looked up for a packet that
+/// it sends; answers with the storage of its socket.
 ///
 /// # Safety
 /// `socket` is a non-null socket pointer of this program run, `state` its storage or null.
@@ -77,6 +76,7 @@ pub(crate) unsafe fn decide(socket: *mut bpf_sock, state: *mut SocketState) -> *
         unsafe {
             if (*state).protocol == Protocol::Tcp.number() {
                 (*state).port_slot = look_up(socket, (*state).class);
+                (*state).node = path_pod::look_up(socket, (*state).class);
             }
         }
     }
@@ -102,27 +102,8 @@ pub(crate) unsafe fn look_up(socket: *mut bpf_sock, class: u8) -> u16 {
         return 0;
     }
     // SAFETY: as above.
-    let address = unsafe { peer_address(socket) };
+    let address = unsafe { address::of_peer(socket) };
     slot_of(&PortKey { address, port, padding: [0; 6] })
-}
-
-/// Address of the peer, IPv4 mapped into IPv6.
-///
-/// # Safety
-/// `socket` is a non-null socket pointer of this program run.
-#[inline(always)]
-unsafe fn peer_address(socket: *mut bpf_sock) -> [u8; 16] {
-    // All of them are read, one by one, whatever the family: the verifier takes no address that is computed.
-    // SAFETY: the caller's promise; the words are in network order.
-    let (family, ipv4, ipv6) = unsafe {
-        let read = |word: *const u32| core::ptr::read_volatile(word);
-        let ipv6 = (&raw const (*socket).dst_ip6).cast::<u32>();
-        let ipv6 = [read(ipv6), read(ipv6.add(1)), read(ipv6.add(2)), read(ipv6.add(3))];
-        (read(&raw const (*socket).family), read(&raw const (*socket).dst_ip4), ipv6)
-    };
-    let words = if family == AF_INET { [0, 0, 0xffff_u32.to_be(), ipv4] } else { ipv6 };
-    // SAFETY: any bytes are an address.
-    unsafe { core::mem::transmute::<[u32; 4], [u8; 16]>(words) }
 }
 
 /// Finds or makes the slot of a key, and adds 1; 0: there is none left.
@@ -171,18 +152,10 @@ pub(crate) fn transmitted(port_slot: u16, segments: u64) {
 #[inline(never)]
 pub(crate) fn round_trip(port_slot: u16, microseconds: u32, now: u64) -> u32 {
     let Some(cell) = cell(port_slot) else { return 0 };
-    let window = window(now);
-    // SAFETY: a map value. Only this CPU writes the words, unless there are more CPUs than shards: of two samples in one
-    // moment one may be forgotten, and comes again in a second.
+    // SAFETY: a map value.
     unsafe {
         tcp::observe(&raw mut (*cell).tcp.rtt, microseconds);
-        let least = (&raw mut (*cell).least).cast::<u64>().add((window & 1) as usize);
-        let word = least_word(window, microseconds);
-        let before = core::ptr::read_volatile(least);
-        // An older window's word is less than any of this one.
-        if before >> 32 != u64::from(window) || word < before {
-            core::ptr::write_volatile(least, word);
-        }
+        tcp::note_least(&raw mut (*cell).least, microseconds, now);
     }
     1
 }

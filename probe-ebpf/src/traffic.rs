@@ -80,7 +80,10 @@ unsafe fn account(skb: *mut __sk_buff, egress: bool) {
         }
         if protocol == Protocol::Tcp.number() && (callbacks == 0 || handshake != 0) {
             // SAFETY: non-null socket and its storage.
-            unsafe { tcp::sample_connection(socket, state, Slots { own: slot, port: port_slot }) };
+            unsafe {
+                let slots = Slots { own: slot, port: port_slot, node: (*state).node };
+                tcp::sample_connection(socket, state, slots);
+            }
         }
     }
 }

@@ -142,6 +142,7 @@ impl<'a> Agent<'a> {
         agent.observe_listeners(&network, is_heard.then(|| heard.clone()), &mut chosen)?;
         tunnel::observe(&agent, &registry, &peers, &mut chosen).await?;
         path::start(&agent, &network, &registry, &mut chosen)?;
+        path::listen_to_pods(&agent, &network, &registry, &mut chosen)?;
         agent.probe_vips(&network, registry, heard, probes, &mut chosen)?;
         agent.observe_haproxy(&mut chosen).await?;
         agent.observe_etcd(&mut chosen).await?;

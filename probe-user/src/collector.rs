@@ -10,6 +10,7 @@ pub mod haproxy;
 pub mod kubernetes;
 pub mod overlay;
 pub mod path;
+pub mod path_pod;
 pub mod program;
 mod rows;
 mod rtt;
@@ -36,6 +37,7 @@ pub static CATALOGUE: &[(&str, &[&Descriptor])] = &[
     ("tcp_port", tcp_port::DESCRIPTORS),
     ("overlay", overlay::DESCRIPTORS),
     ("path", path::DESCRIPTORS),
+    ("path_pod", path_pod::DESCRIPTORS),
     ("vip", vip::DESCRIPTORS),
     ("vip_listener", vip_listener::DESCRIPTORS),
     ("vip_probe", vip_probe::DESCRIPTORS),

@@ -18,6 +18,7 @@ mod mapped;
 pub mod memory;
 mod older;
 mod overlay;
+mod path_pod;
 mod prefix;
 mod record;
 mod served;
@@ -31,6 +32,7 @@ mod worker;
 
 pub use error::KernelError;
 pub use listener::Listener;
+pub use path_pod::PodPath;
 pub use record::CgroupEvent;
 pub use served::Served;
 pub use slots::Slots;

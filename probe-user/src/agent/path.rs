@@ -15,10 +15,15 @@ use self::answerer::Answerer;
 use self::device::Devices;
 use self::mtu::Sizes;
 use self::sender::{Sender, Sessions};
+use super::kernel_side::NOT_LOADED;
+use super::network::OLD_CLASSES;
 use super::serve::{Chosen, supervise};
+use super::vip::monotonic;
 use super::{Agent, Nodes};
+use crate::collector::dependent::Dependent;
 use crate::collector::path::reflector::Reflector;
 use crate::collector::path::{PathCollector, Paths};
+use crate::collector::path_pod::PathPod;
 use crate::collector::unavailable::Unavailable;
 use crate::config::{self, Mode};
 use crate::source::netlink::NetworkState;
@@ -89,6 +94,22 @@ pub(super) fn start(
     supervise("path", agent.ended.clone(), sender.run());
     supervise("path reflector", agent.ended.clone(), answerer.run());
     Ok(())
+}
+
+/// Listens to the connections between pods, wherever those of TCP are counted: nothing is sent for it.
+pub(super) fn listen_to_pods(
+    agent: &Agent<'_>,
+    network: &NetworkState,
+    registry: &Nodes,
+    chosen: &mut Chosen,
+) -> Result<()> {
+    // That there are no other pods yet is no failure of what must run.
+    let mode = if agent.config.collector.tcp == Mode::Off { Mode::Off } else { Mode::Auto };
+    let Some(kernel) = agent.kernel.handle() else {
+        return chosen.add(mode, Arc::new(Unavailable::new("path_pod", NOT_LOADED)));
+    };
+    let pods = PathPod::new(move || kernel.pod_paths(monotonic()), registry.clone());
+    chosen.add(mode, Arc::new(Dependent::new(pods, network.current(), OLD_CLASSES)))
 }
 
 /// The session after that one which is none yet; 0 would say that there are none.

@@ -56,7 +56,7 @@ pub struct Flags {
     #[arg(long = "collector.traffic", env = "LEADLINE_COLLECTOR_TRAFFIC", value_name = "MODE")]
     pub collector_traffic: Option<Mode>,
 
-    /// Round trips, retransmits, connects and resets per pod [default: auto]
+    /// Round trips, retransmits, connects and resets per pod; round trips between pods by node [default: auto]
     #[arg(long = "collector.tcp", env = "LEADLINE_COLLECTOR_TCP", value_name = "MODE")]
     pub collector_tcp: Option<Mode>,
 

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use super::{CollectError, Collector, Support};
 use crate::metric::sink::Sink;
 use crate::metric::{Descriptor, Kind, Profile, Value};
-use crate::peer::{Backend, Node, Overlay, Registry};
+use crate::peer::{Backend, Overlay, Registry};
 use crate::source::netlink::{NetworkFacts, NetworkState};
 
 pub use change::{OverlayEvent, diff_overlay};
@@ -264,8 +264,7 @@ fn zero(device: &str, peer_node: &Arc<str>) -> OverlayCount {
 
 /// A node that had no name yet was counted by an address: these counts are the node's, by whatever name it has now.
 fn renamed(count: OverlayCount, registry: &Registry) -> OverlayCount {
-    let node = count.peer_node.parse().ok().and_then(|address| registry.node_of(address));
-    match node.and_then(Node::label) {
+    match registry.label_of_address(&count.peer_node) {
         Some(peer_node) => OverlayCount { peer_node, ..count },
         None => count,
     }
@@ -299,6 +298,7 @@ const fn needs_entries(backend: Backend) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::peer::Node;
 
     fn overlay(device: &str, backend: Backend) -> Overlay {
         Overlay { device: device.to_owned(), backend, index: 3, mtu: Some(1450), up: true }

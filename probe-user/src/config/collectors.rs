@@ -10,7 +10,7 @@ use super::Mode;
 pub struct Collectors {
     /// Bytes and packets. Default: auto.
     pub traffic: Mode,
-    /// TCP health. Default: auto.
+    /// TCP health, and round trips between pods by node. Default: auto.
     pub tcp: Mode,
     /// TCP health of watched ports. Default: auto.
     pub tcp_port: Mode,

@@ -18,6 +18,7 @@ use probe_common::{ABI_VERSION, SHARDS_MAX};
 use super::btf::{Btf, BtfError};
 use super::error::KernelError;
 use super::mapped::Mapped;
+use super::path_pod::{self, PodPaths};
 use super::served::{self, Servers};
 use super::slots::{Shape, Slots};
 use super::tcp_port::{self, Ports};
@@ -185,6 +186,7 @@ fn open(
         .map_max_entries("leadline_slots", shape.slots)
         .map_max_entries("leadline_free", shape.slots)
         .map_max_entries("leadline_ovl", shape.shards * DEVICES_MAX * NODES_MAX)
+        .map_max_entries(path_pod::CELLS, path_pod::entries(shape.tcp_shards))
         .map_max_entries("leadline_pkeys", port_slots)
         .map_max_entries("leadline_pcells", port_slots * shape.tcp_shards)
         .map_max_entries("leadline_pslots", port_slots)
@@ -243,6 +245,7 @@ fn map_counters(ebpf: &mut Ebpf, shape: Shape, port_slots: u32) -> Result<Slots,
         tcp_cells: mapped(ebpf, "leadline_tcells", shape.slots * shape.tcp_shards)?,
         overlay_cells: mapped(ebpf, "leadline_ovl", shape.shards * DEVICES_MAX * NODES_MAX)?,
         ports: Ports::new(ebpf, port_slots, shape.tcp_shards)?,
+        pod_paths: PodPaths::new(ebpf, shape.tcp_shards)?,
     })
 }
 

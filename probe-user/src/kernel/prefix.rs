@@ -16,7 +16,8 @@ use crate::peer::PrefixClass;
 
 const MAP: &str = "leadline_peers";
 
-/// Numbers of peer nodes, from 1, never reused while the agent runs, so that counters keep their meaning.
+/// Numbers of peer nodes, from 1, never reused while the agent runs, so that counters keep their meaning: what was counted
+/// of a node that is gone never becomes another's.
 #[derive(Clone, Default)]
 pub(super) struct NodeNumbers(Arc<RwLock<Vec<Arc<str>>>>);
 
@@ -114,6 +115,16 @@ mod tests {
         let nodes = NodeNumbers::default();
         let (a, b): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
         assert_eq!([nodes.number(&a), nodes.number(&b), nodes.number(&a)], [1, 2, 1]);
+    }
+
+    #[test]
+    fn the_number_of_a_node_that_is_gone_is_given_to_nobody() {
+        let nodes = NodeNumbers::default();
+        let number = |name: &str| nodes.number(&name.into());
+        assert_eq!([number("gone"), number("b"), number("successor")], [1, 2, 3]);
+        assert_eq!(nodes.names(), ["gone", "b", "successor"].map(Arc::from));
+        // Should it come back, it goes on where it was.
+        assert_eq!(number("gone"), 1);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use probe_common::traffic::{Cell, SLOTS_RESERVED, SlotKey};
 use zerocopy::FromZeros as _;
 
 use super::mapped::Mapped;
+use super::path_pod::PodPaths;
 use super::tcp_port::{PortCount, Ports};
 use crate::ledger::SlotSource;
 
@@ -30,6 +31,7 @@ pub struct Slots {
     pub(super) tcp_cells: Mapped<TcpCell>,
     pub(super) overlay_cells: Mapped<Cell>,
     pub(super) ports: Ports,
+    pub(super) pod_paths: PodPaths,
 }
 
 impl Slots {
@@ -53,6 +55,7 @@ impl Slots {
             + self.tcp_cells.bytes()
             + self.overlay_cells.bytes()
             + self.ports.bytes()
+            + self.pod_paths.bytes()
     }
 
     /// What watched ports have counted, by port and peer; `now` is `CLOCK_MONOTONIC` nanoseconds.

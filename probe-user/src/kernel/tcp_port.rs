@@ -4,8 +4,9 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use aya::Ebpf;
 use aya::maps::{MapData, Queue};
+use probe_common::least::least;
 use probe_common::tcp::TcpCell;
-use probe_common::tcp_port::{PORT_SLOTS, PORTS_MAX, PortCell, PortKey, least};
+use probe_common::tcp_port::{PORT_SLOTS, PORTS_MAX, PortCell, PortKey};
 
 use super::error::KernelError;
 use super::load::{map_error, mapped, take};

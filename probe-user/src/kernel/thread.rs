@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 use super::error::KernelError;
 use super::listener::Listener;
 pub use super::overlay::OverlayTarget;
+use super::path_pod::PodPath;
 use super::prefix::NodeNumbers;
 use super::record::CgroupEvent;
 use super::served::Served;
@@ -222,6 +223,14 @@ impl KernelHandle {
             }
         }
         found
+    }
+
+    /// Round trips between pods of this node and those of every other one that was ever known; `now` is
+    /// `CLOCK_MONOTONIC` nanoseconds.
+    #[must_use]
+    pub fn pod_paths(&self, now: u64) -> Vec<PodPath> {
+        let nodes = self.nodes.names();
+        (1..).zip(&nodes).map(|(number, node)| self.slots.pod_paths.read(number, node, now)).collect()
     }
 
     /// The mapped counters.

@@ -154,6 +154,12 @@ impl Registry {
     pub fn node_of(&self, address: IpAddr) -> Option<&Node> {
         self.nodes.iter().find(|node| node.addresses().any(|known| known == address))
     }
+
+    /// The label that a node has now which was known by this address; `None`: it is no address, or nobody's.
+    #[must_use]
+    pub fn label_of_address(&self, text: &str) -> Option<Arc<str>> {
+        self.node_of(text.parse().ok()?).and_then(Node::label)
+    }
 }
 
 fn fill<T: Clone>(gap: &mut Vec<T>, known: &[T]) {

@@ -93,10 +93,22 @@ pub struct Answered {
 
 /// What became of what this end sent.
 pub fn answered(frames: &[Frame], port: u16, end: End) -> Result<Answered> {
+    Ok(follow(segments(frames, port, end)?))
+}
+
+/// Round trips of handshakes: at the client from a SYN to its answer, at the server from the answer to what acknowledges
+/// it. One that was sent twice tells none.
+pub fn handshakes(frames: &[Frame], port: u16, end: End) -> Result<Vec<Duration>> {
+    let mut segments = segments(frames, port, end)?;
+    segments.retain(|segment| !segment.sent || segment.flags & SYN != 0);
+    Ok(follow(segments).round_trips)
+}
+
+fn follow(segments: Vec<Segment>) -> Answered {
     // By connection and last sequence number: when it was sent, none where it was sent twice.
     let mut waiting: BTreeMap<(u16, u32), Option<Duration>> = BTreeMap::new();
     let mut round_trips = Vec::new();
-    for segment in segments(frames, port, end)? {
+    for segment in segments {
         if segment.sent {
             if segment.length > 0 {
                 let place = (segment.connection, segment.end);
@@ -111,5 +123,5 @@ pub fn answered(frames: &[Frame], port: u16, end: End) -> Result<Answered> {
             waiting.retain(|(connection, end), _| *connection != segment.connection || is_behind(*end));
         }
     }
-    Ok(Answered { round_trips, unanswered: waiting.len() })
+    Answered { round_trips, unanswered: waiting.len() }
 }

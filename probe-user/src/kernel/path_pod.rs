@@ -1,0 +1,64 @@
+//! Round trips between pods of this node and those of another one, as other threads see them: memory, no system call.
+
+use std::sync::Arc;
+
+use aya::Ebpf;
+use probe_common::least::least;
+use probe_common::overlay::NODES_MAX;
+use probe_common::path_pod::PodPathCell;
+use probe_common::tcp::Durations;
+
+use super::error::KernelError;
+use super::load::mapped;
+use super::mapped::Mapped;
+use crate::ledger::add_durations;
+
+/// Array of the round trips.
+pub(super) const CELLS: &str = "leadline_ppods";
+
+/// Its entries.
+pub(super) const fn entries(shards: u32) -> u32 {
+    shards * NODES_MAX
+}
+
+/// Round trips between pods of this node and those of another one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodPath {
+    /// The node, by the value of the `peer_node` label when its pods became known.
+    pub node: Arc<str>,
+    /// Those of handshakes.
+    pub handshake: Durations,
+    /// The least round trip of the last 10 to 20 seconds; `None`: nothing was sampled.
+    pub least_microseconds: Option<u32>,
+}
+
+/// All of them.
+pub(super) struct PodPaths {
+    shards: u32,
+    cells: Mapped<PodPathCell>,
+}
+
+impl PodPaths {
+    pub(super) fn new(ebpf: &mut Ebpf, shards: u32) -> Result<Self, KernelError> {
+        Ok(Self { shards, cells: mapped(ebpf, CELLS, entries(shards))? })
+    }
+
+    /// Those to a node by its number; `now` is `CLOCK_MONOTONIC` nanoseconds.
+    pub(super) fn read(&self, number: u32, node: &Arc<str>, now: u64) -> PodPath {
+        let mut path =
+            PodPath { node: Arc::clone(node), handshake: Durations::default(), least_microseconds: None };
+        let cells =
+            (0..self.shards).filter_map(|shard| self.cells.read((shard * NODES_MAX + number) as usize));
+        for cell in cells {
+            add_durations(&mut path.handshake, &cell.handshake);
+            let leasts = [path.least_microseconds, least(cell.least, now)];
+            path.least_microseconds = leasts.into_iter().flatten().min();
+        }
+        path
+    }
+
+    /// Bytes of kernel memory in this array.
+    pub(super) fn bytes(&self) -> u64 {
+        self.cells.bytes()
+    }
+}
