@@ -8,7 +8,7 @@ use lab::{Agent, AgentOptions, process};
 use serde_json::Value;
 
 /// The arrays that the agent maps.
-const ARRAYS: [&str; 7] = [
+const ARRAYS: [&str; 8] = [
     "leadline_ctl",
     "leadline_keys",
     "leadline_cells",
@@ -16,6 +16,7 @@ const ARRAYS: [&str; 7] = [
     "leadline_ovl",
     "leadline_pkeys",
     "leadline_pcells",
+    "leadline_ppods",
 ];
 const PAGE: u64 = 4096;
 
