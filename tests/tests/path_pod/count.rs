@@ -3,11 +3,16 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use lab::{Lab, Place as _, PodSpec};
+use lab::process::wait_for;
+use lab::witness::nstat;
+use lab::{Firewall, Lab, Place as _, PodSpec};
 
 use crate::program::Program;
 use crate::view::{Counts, expect, of_nobody};
 use crate::{NODES, PORT, Stage, start_lab, target};
+
+/// Longer than the kernel waits before it sends a SYN again.
+const LIMIT: Duration = Duration::from_secs(10);
 
 /// What an agent says that has seen handshakes with pods of one node only.
 fn only(own: &str, peer: &str, count: usize) -> Counts {
@@ -95,6 +100,24 @@ fn behind_a_service_only_the_accepting_node_knows_the_other() -> Result<()> {
     stage.client.ask("exchange 1")?;
     expect(&stage.agents[1], &only(NODES[1], NODES[0], 5))?;
     expect(&stage.agents[0], &of_nobody(NODES[0]))?;
+    lab.shutdown()
+}
+
+/// The SYN that was lost the server has never seen: its own part of the handshake was sent once.
+#[test]
+fn a_handshake_gives_no_round_trip_to_the_end_that_had_to_send_again() -> Result<()> {
+    let lab = start_lab(false)?;
+    let mut stage = Stage::start(&lab)?;
+    let [one, two, _] = NODES;
+    let blackout = Firewall::lose_overlay(lab.switch()?, &["node1"], 1_000)?;
+    stage.client.say(&format!("open {} E 1", stage.target(2, false)?))?;
+    let again = || nstat(&stage.pods[0]).ok().filter(|counters| counters["TcpRetransSegs"] >= 1).map(drop);
+    wait_for("a second SYN", LIMIT, again)?;
+    drop(blackout);
+    stage.client.answer()?;
+    stage.open(2, false, 1)?;
+    expect(&stage.agents[0], &only(one, two, 1))?;
+    expect(&stage.agents[1], &only(two, one, 2))?;
     lab.shutdown()
 }
 
