@@ -1,11 +1,13 @@
 //! A cluster with all that the boards speak of: etcd and a control plane, a virtual address, HAProxy, pods, a tailnet, and
 //! a Prometheus that scrapes the agents; and the faults that the boards are there for.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::acceptor::Acceptor;
 use crate::agent::{Agent, AgentOptions};
 use crate::cluster::Lab;
 use crate::control_plane::{ControlPlane, Options};
@@ -14,14 +16,20 @@ use crate::haproxy::{self, Haproxy, SERVERS, Server};
 use crate::impair::Firewall;
 use crate::keepalived::{Spec, Trio};
 use crate::node::Node;
+use crate::place::Place as _;
 use crate::pod::{Pod, PodSpec};
+use crate::process::Holder;
 use crate::prometheus::{Prometheus, listen_address};
 use crate::service::Service;
 use crate::tailnet::{self, Tailnet};
 use crate::tls::{Certificate, TlsServer};
+use crate::tools;
 
 /// The port of the API server, and of who stands in for it on the other nodes.
 const PORT: u16 = 6443;
+
+/// The port of the pods.
+const POD_PORT: u16 = 7000;
 
 /// The time that an agent may take to start on a busy machine.
 const START: Duration = Duration::from_mins(1);
@@ -45,11 +53,14 @@ pub struct Showcase<'lab> {
     _plane: ControlPlane,
     _servers: Vec<TlsServer>,
     _haproxy: (Haproxy, Vec<Server>),
-    _pods: Vec<Pod>,
+    _pods: Pods,
 }
 
 /// A tailnet, what keeps it on the underlay, and what each node sends to the next one.
 type Tunnels<'lab> = (Tailnet<'lab>, Vec<Firewall<'lab, Node>>, Vec<Service>);
+
+/// Pods, what accepts connections in each, and what opens them to the next one.
+type Pods = (Vec<Holder>, Vec<Acceptor>, Vec<Pod>);
 
 /// What can be done to a showcase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,6 +127,21 @@ fn tunnels(lab: &Lab) -> Result<Tunnels<'_>> {
     Ok((tailnet, apart, traffic))
 }
 
+/// A pod on each node, which opens a connection to the next one every second.
+fn pods(lab: &Lab) -> Result<Pods> {
+    let pods = lab.nodes().iter().map(|node| node.pod(PodSpec::new("pod"))).collect::<Result<Vec<_>>>()?;
+    let accept = |pod| Acceptor::start(pod, Ipv4Addr::UNSPECIFIED.into(), POD_PORT);
+    let acceptors = pods.iter().map(accept).collect::<Result<_>>()?;
+    let connect = |(pod, next): (&Pod, &Pod)| {
+        let busybox = tools::require("busybox")?;
+        let (busybox, address) = (busybox.display(), next.address(false)?);
+        let line = format!("while sleep 1; do {busybox} nc -w 1 {address} {POD_PORT} < /dev/null; done");
+        Holder::spawn(pod.command("sh")?.args(["-c", &line]).stdin(Stdio::null()))
+    };
+    let clients = pods.iter().zip(pods.iter().cycle().skip(1)).map(connect).collect::<Result<_>>()?;
+    Ok((clients, acceptors, pods))
+}
+
 impl<'lab> Showcase<'lab> {
     /// Starts it in a lab of three nodes with flannel, and waits until every agent has been scraped.
     pub fn start(lab: &'lab Lab) -> Result<Self> {
@@ -131,7 +157,7 @@ impl<'lab> Showcase<'lab> {
             _haproxy: load_balancer(lab.node(1)?)?,
             trio: Trio::start(lab, &Spec::default())?,
             agents: lab.nodes().iter().map(agent).collect::<Result<_>>()?,
-            _pods: lab.nodes().iter().map(|node| node.pod(PodSpec::new("pod"))).collect::<Result<_>>()?,
+            _pods: pods(lab)?,
             prometheus: Prometheus::start(lab)?,
             deaf: Vec::new(),
             etcd,

@@ -1,5 +1,5 @@
-//! The board of the paths between nodes: which layer of which pair is slow or loses packets, which sizes pass, what each
-//! layer rides on, and how far the measurement is to be believed.
+//! The board of the paths between nodes: which layer of which pair is slow or loses packets, what connections of pods meet
+//! on top of it, which sizes pass, what each layer rides on, and how far the measurement is to be believed.
 
 use leadline::metric::Descriptor;
 
@@ -26,6 +26,8 @@ const DEVICE: &Descriptor = family("leadline_path_device_info");
 const NESTED: &Descriptor = family("leadline_path_nested");
 const PROMISED: &Descriptor = family("leadline_path_promised_mtu_bytes");
 const PASSES: &Descriptor = family("leadline_path_mtu_bytes");
+const POD_HANDSHAKE: &Descriptor = family("leadline_path_pod_handshake_seconds");
+const POD_LEAST: &Descriptor = family("leadline_path_pod_min_rtt_seconds");
 
 /// A path from the node at its beginning.
 const PATH: &[&str] = &["cluster", "node", "peer_node", "layer"];
@@ -48,7 +50,7 @@ pub fn board() -> Board {
                       swallows large ones is the one that broke. Of many pairs the worst ten are shown.",
         variables: Vec::new(),
         annotations: overview::annotations(),
-        rows: vec![now(), speed(), sizes(), ride(), measurement()],
+        rows: vec![now(), speed(), pods(), sizes(), ride(), measurement()],
     }
 }
 
@@ -160,6 +162,36 @@ fn speed() -> Row {
                 .nothing(OFF)
                 .ask(probes(REORDERED, LAYER), "{{layer}} out of order")
                 .ask(probes(DUPLICATE, LAYER), "{{layer}} twice"),
+        ],
+    }
+}
+
+fn pods() -> Row {
+    let handshake = Text {
+        shows: "The 99th percentile of handshakes of TCP between pods of each pair of nodes, the ten slowest. Nothing is sent for it.",
+        normal: "the round trip of the overlay above, and some ten microseconds of the two stacks.",
+        otherwise: "slower than the overlay: the pods' own devices, policies or nodes without processor time. As slow: begin at the overlay.",
+    };
+    let least = Text {
+        shows: "The least round trip of TCP between pods of each pair of nodes within 10 to 20 s, the ten slowest.",
+        normal: "flat.",
+        otherwise: "it rises with the overlay: what carries that. Alone: the pods of that pair. Connections to a Service count where they are accepted.",
+    };
+    let buckets: &[&str] = &["cluster", "node", "peer_node", "le"];
+    let slow = each_buckets(POD_HANDSHAKE, &[]).rate(Window::Rate).sum_by(buckets).quantile(0.99);
+    let pair: &[&str] = &["cluster", "node", "peer_node"];
+    Row {
+        title: "What do connections of pods meet on top of it?",
+        height: 7,
+        panels: vec![
+            Panel::new("Handshakes of pods, 99th percentile", Kind::Lines, Unit::Seconds, handshake)
+                .nothing("no connection between pods of two nodes")
+                .ask(slow.top(10), "{{node}} with {{peer_node}}")
+                .wide(12),
+            Panel::new("Least round trip of pods", Kind::Lines, Unit::Seconds, least)
+                .nothing("no connection between pods of two nodes")
+                .ask(each(POD_LEAST, &[]).max_by(pair).top(10), "{{node}} with {{peer_node}}")
+                .wide(12),
         ],
     }
 }
