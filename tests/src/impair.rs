@@ -61,6 +61,15 @@ pub struct Disorder {
     pub twice_every: u32,
 }
 
+/// What becomes of frames, with a delay for those from the node and one for those to it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Treatment {
+    delays: [Duration; 2],
+    /// How much longer a frame is held at most.
+    spread: Duration,
+    disorder: Option<Disorder>,
+}
+
 impl<'lab> Delay<'lab> {
     /// Holds every frame from and to the node for `one_way`. Segmentation and checksum offloads of the underlay
     /// devices go off for good.
@@ -70,20 +79,25 @@ impl<'lab> Delay<'lab> {
 
     /// The same with a delay of its own for the frames from the node, and another one for those to it.
     pub fn insert_asymmetric(lab: &'lab Lab, node: &Node, delays: [Duration; 2]) -> Result<Self> {
-        Self::insert_with(lab, node, delays, None)
+        Self::insert_with(lab, node, Treatment { delays, ..Treatment::default() })
+    }
+
+    /// The same, and each frame is held for up to `spread` longer, evenly distributed. None overtakes another.
+    pub fn insert_uneven(
+        lab: &'lab Lab,
+        node: &Node,
+        delays: [Duration; 2],
+        spread: Duration,
+    ) -> Result<Self> {
+        Self::insert_with(lab, node, Treatment { delays, spread, disorder: None })
     }
 
     /// Holds nothing but what is late, until [calm](Self::calm).
     pub fn disorder(lab: &'lab Lab, node: &Node, disorder: Disorder) -> Result<Self> {
-        Self::insert_with(lab, node, [Duration::ZERO; 2], Some(disorder))
+        Self::insert_with(lab, node, Treatment { disorder: Some(disorder), ..Treatment::default() })
     }
 
-    fn insert_with(
-        lab: &'lab Lab,
-        node: &Node,
-        delays: [Duration; 2],
-        disorder: Option<Disorder>,
-    ) -> Result<Self> {
+    fn insert_with(lab: &'lab Lab, node: &Node, treatment: Treatment) -> Result<Self> {
         let switch = lab.switch()?;
         for other in lab.nodes() {
             offloads_off(other, "eth0")?;
@@ -91,11 +105,11 @@ impl<'lab> Delay<'lab> {
         }
         let port = node.name().to_owned();
         let mut delay = Self { switch, port, relay: None };
-        delay.build(delays, disorder).with_context(|| format!("delay the frames of {}", node.name()))?;
+        delay.build(treatment).with_context(|| format!("delay the frames of {}", node.name()))?;
         Ok(delay)
     }
 
-    fn build(&mut self, delays: [Duration; 2], disorder: Option<Disorder>) -> Result<()> {
+    fn build(&mut self, treatment: Treatment) -> Result<()> {
         let port = &self.port;
         let [outer, inner] = ends(port);
         // Neither end of the relay may answer ARP or announce itself: the switch has addresses on its bridge.
@@ -109,7 +123,7 @@ impl<'lab> Delay<'lab> {
             offloads_off(self.switch, device)?;
         }
         let index = |device: &str| if_nametoindex(device).with_context(|| format!("find device {device}"));
-        let start = || Relay::start(index(port)?, index(&inner)?, delays, disorder);
+        let start = || Relay::start(index(port)?, index(&inner)?, treatment);
         self.relay = Some(self.switch.net(start)??);
         Ok(())
     }

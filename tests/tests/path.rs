@@ -3,7 +3,9 @@
 
 mod path {
     mod key;
+    mod loss;
     mod mtu;
+    pub(crate) mod round_trip;
     pub(crate) mod truth;
     mod tunnel;
 }
@@ -16,9 +18,9 @@ use anyhow::{Context as _, Result, ensure};
 use lab::scrape::Samples;
 use lab::witness::tcpdump::Capture;
 use lab::witness::{ensure_precise, measured};
-use lab::{Agent, AgentOptions, Delay, Disorder, Firewall, Flannel, Lab, LabOptions, Place, process};
+use lab::{Agent, AgentOptions, Delay, Disorder, Flannel, Lab, LabOptions, Node, Place, process};
 use nix::sys::signal::Signal;
-use path::truth::{self, Place as Seen, Truth, Watch};
+use path::truth;
 
 const LIMIT: Duration = Duration::from_secs(20);
 const PORT: u16 = 9862;
@@ -26,29 +28,30 @@ const LAYERS: [&str; 2] = ["underlay", "overlay"];
 const DIRECTIONS: [&str; 3] = ["forward", "reverse", "unknown"];
 /// Bytes of a plain STAMP packet (RFC 8762, 4.2.1).
 const STAMP: usize = 44;
-/// Answers after which the agent's jitter may have been told, and how far from tcpdump's it may be at least.
-const JITTER_LAST: usize = 6;
-const JITTER_ERROR: f64 = 10e-6;
-/// Round trips in the agent's median.
-const RECENT: usize = 64;
 
 fn start() -> Result<Lab> {
     Lab::start(&LabOptions { nodes: 2, flannel: Some(Flannel::default()) })
 }
 
-/// Agents on both nodes, which have answers on both layers.
+/// An agent that probes every so many milliseconds.
+fn prober(node: &Node, interval: u64) -> Result<Agent> {
+    let arguments = vec!["--collector.path=on".into(), format!("--path.interval={interval}ms")];
+    Agent::start(node, &AgentOptions { arguments, ..AgentOptions::default() })
+}
+
 fn mesh(lab: &Lab) -> Result<[Agent; 2]> {
-    let options = || {
-        let arguments = vec!["--collector.path=on".into(), "--path.interval=10ms".into()];
-        AgentOptions { arguments, ..AgentOptions::default() }
-    };
-    let agents = [Agent::start(lab.node(1)?, &options())?, Agent::start(lab.node(2)?, &options())?];
+    mesh_at(lab, 10)
+}
+
+/// Agents on both nodes, which probe every so many milliseconds and have answers on both layers.
+fn mesh_at(lab: &Lab, interval: u64) -> Result<[Agent; 2]> {
+    let agents = [prober(lab.node(1)?, interval)?, prober(lab.node(2)?, interval)?];
     for agent in &agents {
         agent.wait_page("answers on both layers", LIMIT, "leadline_path_", |page| {
             LAYERS.iter().all(|layer| page.count("leadline_path_reachable", &[("layer", layer)]) == Some(1))
         })?;
         // Probes from before the other agent began are told as lost two seconds after its first answer.
-        after(agent, "overlay", 300)?;
+        after(agent, "overlay", 3_000 / interval)?;
     }
     Ok(agents)
 }
@@ -72,112 +75,6 @@ fn after(agent: &Agent, layer: &str, probes: u64) -> Result<Samples> {
     let goal = sent(&agent.scrape()?, layer).context("nothing sent")? + probes;
     let what = format!("{probes} more probes on {layer}");
     Ok(agent.wait_page(&what, LIMIT, "leadline_path_", |page| sent(page, layer) >= Some(goal))?.0)
-}
-
-/// The agent's jitter is tcpdump's after one of the last answers: the last ones may not be complete yet at a scrape.
-#[expect(clippy::print_stdout, reason = "the figures are worth reading")]
-fn check_jitter(page: &Samples, truth: &Truth, name: &str, layer: &str) -> Result<()> {
-    let told = ["forward", "reverse"]
-        .map(|way| page.value("leadline_path_jitter_seconds", &[("layer", layer), ("direction", way)]));
-    for (way, told) in told.into_iter().enumerate() {
-        let told = told.context("no jitter")?;
-        let last: Vec<f64> = truth.jitter(layer, JITTER_LAST).iter().map(|ways| ways[way]).collect();
-        let nearest = last.iter().copied().min_by(|a, b| (a - told).abs().total_cmp(&(b - told).abs()));
-        let nearest = nearest.context("no round trips")?;
-        println!(
-            "{name} {layer} {}: jitter {:.1} us, tcpdump {:.1} us",
-            DIRECTIONS[way],
-            told * 1e6,
-            nearest * 1e6
-        );
-        let is_near = (told - nearest).abs() < (0.2 * nearest).max(JITTER_ERROR);
-        ensure_precise(is_near, || format!("{name} {layer}: jitter of {told} s, tcpdump has {last:?}"))?;
-    }
-    Ok(())
-}
-
-/// What the agent has sent between two scrapes is what tcpdump saw meanwhile, but for one about each scrape.
-#[expect(clippy::print_stdout, reason = "the figures are worth reading")]
-fn check_sent(pages: [&Samples; 2], times: [Duration; 2], truth: &Truth, layer: &str) -> Result<()> {
-    let [before, after] = pages.map(|page| sent(page, layer));
-    let told = after.context("nothing sent")? - before.context("nothing sent")?;
-    let seen = truth.sent(layer, times) as u64;
-    println!("{layer}: {told} probes sent, tcpdump saw {seen}");
-    ensure!(told > 100, "{layer}: {told} probes sent");
-    ensure_precise(told.abs_diff(seen) <= 2, || format!("{layer}: {told} probes sent, tcpdump saw {seen}"))
-}
-
-/// The round trips that the agent has counted between two scrapes are as many as tcpdump saw, and as long on average.
-#[expect(clippy::print_stdout, reason = "the figures are worth reading")]
-fn check_mean(
-    pages: [&Samples; 2],
-    times: [Duration; 2],
-    truth: &Truth,
-    (layer, error): (&str, f64),
-) -> Result<()> {
-    let part = |page: &Samples, part| {
-        page.value(&format!("leadline_path_rtt_seconds_{part}"), &[("layer", layer)])
-            .context("no round trips")
-    };
-    let grown = |name| Ok::<f64, anyhow::Error>(part(pages[1], name)? - part(pages[0], name)?);
-    let (count, seen) = (grown("count")?, truth.arrived(layer, times));
-    let told = grown("sum")? / count;
-    let mean = seen.iter().sum::<f64>() / f64::from(u32::try_from(seen.len())?);
-    println!(
-        "{layer}: {count} round trips of {:.1} us, tcpdump {} of {:.1} us",
-        told * 1e6,
-        seen.len(),
-        mean * 1e6
-    );
-    let is_near = (count - f64::from(u32::try_from(seen.len())?)).abs() <= 3.0 && (told - mean).abs() < error;
-    ensure_precise(is_near, || {
-        format!("{layer}: {count} round trips of {told} s, tcpdump {} of {mean} s", seen.len())
-    })
-}
-
-/// The agent's median, jitter and number of probes and tcpdump's on each layer, as they are from now on.
-#[expect(clippy::print_stdout, reason = "the figures are worth reading")]
-fn compare(lab: &Lab, agent: &Agent, place: Seen, delay: &str, least: Duration) -> Result<()> {
-    let watch = Watch::start(place, lab.node(1)?, lab.node(2)?)?;
-    let (first, begin) = (agent.scrape()?, truth::now()?);
-    let layers = place.layers();
-    // The agent's median is then of captured probes alone.
-    after(agent, layers[0], 2 * RECENT as u64)?;
-    let (page, end) = (agent.scrape()?, truth::now()?);
-    let seen = watch.stop()?;
-    for layer in layers {
-        check_sent([&first, &page], [begin, end], &seen, layer)?;
-        check_mean([&first, &page], [begin, end], &seen, (layer, place.error()))?;
-        check_jitter(&page, &seen, delay, layer)?;
-        let median =
-            page.value("leadline_path_rtt_median_seconds", &[("layer", layer)]).context("no median")?;
-        let truth = seen.median(layer, RECENT)?;
-        let error = median - truth.as_secs_f64();
-        println!(
-            "{delay} {layer}: agent {:.1} us, tcpdump {:.1} us, error {:.1} us",
-            median * 1e6,
-            truth.as_secs_f64() * 1e6,
-            error * 1e6
-        );
-        ensure!(truth >= least, "{delay} {layer}: {truth:?} is less than the delay {least:?}");
-        ensure_precise(error.abs() < place.error(), || {
-            format!("{delay} {layer}: {median} s instead of {truth:?}")
-        })?;
-    }
-    Ok(())
-}
-
-#[test]
-fn the_median_round_trip_of_each_layer_is_tcpdumps() -> Result<()> {
-    let lab = start()?;
-    let [agent, _other] = mesh(&lab)?;
-    measured(|| compare(&lab, &agent, Seen::Underlay, "no delay", Duration::ZERO))?;
-    let ms = Duration::from_millis;
-    for (name, delays) in [("5 ms each way", [ms(5), ms(5)]), ("2 ms there, 8 ms back", [ms(8), ms(2)])] {
-        let _delay = Delay::insert_asymmetric(&lab, lab.node(2)?, delays)?;
-        measured(|| compare(&lab, &agent, Seen::Underlay, name, ms(10)))?;
-    }
-    lab.shutdown()
 }
 
 /// One of seven datagrams comes three probes late and one of eleven twice, in each direction, for a while.
@@ -217,42 +114,6 @@ fn late_and_double_answers_are_counted_and_are_no_losses() -> Result<()> {
     let lab = start()?;
     let [agent, _other] = mesh(&lab)?;
     measured(|| stir(&lab, &agent))?;
-    lab.shutdown()
-}
-
-/// Drops a tenth of what enters that device of the place and fulfils the rule, until so many probes were sent; the
-/// difference of the agent's losses, and nft's count.
-fn lose(agent: &Agent, place: &impl Place, device: &str, rule: &str, layer: &str) -> Result<([u64; 3], u64)> {
-    let before = lost(&agent.scrape()?, layer).context("no losses")?;
-    let body = format!(
-        "chain loss {{ type filter hook ingress device \"{device}\" priority 0;\n\
-         {rule} numgen random mod 1000 < 100 counter drop\n}}\n"
-    );
-    let firewall = Firewall::add(place, "netdev", "path_loss", &body)?;
-    after(agent, layer, 1_000)?;
-    // From here on nothing is lost, and the count stands still.
-    place.run(&["nft", "insert", "rule", "netdev", "path_loss", "loss", "accept"])?;
-    let dropped = firewall.counted()?;
-    // Losses are told two seconds later.
-    let page = after(agent, layer, 300)?;
-    Ok((change(before, lost(&page, layer).context("no losses")?), dropped))
-}
-
-#[test]
-fn losses_are_counted_in_their_direction() -> Result<()> {
-    let lab = start()?;
-    let [agent, _other] = mesh(&lab)?;
-    let [here, there] = [lab.node(1)?, lab.node(2)?];
-    // Packets that look for the MTU are longer.
-    let plain = "udp length < 200";
-    for (layer, device) in [("underlay", "eth0"), ("overlay", "flannel.1")] {
-        let (counted, dropped) = lose(&agent, there, device, &format!("udp dport {PORT} {plain}"), layer)?;
-        println!("{layer} forward: nft {dropped}, agent {counted:?}");
-        ensure!(dropped > 0 && counted == [dropped, 0, 0], "{layer}: {counted:?} of {dropped} forward");
-        let (counted, dropped) = lose(&agent, here, device, &format!("udp sport {PORT} {plain}"), layer)?;
-        println!("{layer} reverse: nft {dropped}, agent {counted:?}");
-        ensure!(dropped > 0 && counted == [0, dropped, 0], "{layer}: {counted:?} of {dropped} in reverse");
-    }
     lab.shutdown()
 }
 

@@ -17,7 +17,7 @@ use nix::sys::socket::{MsgFlags, recv, send};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
-use super::{Disorder, Passed};
+use super::{Disorder, Passed, Treatment};
 use crate::frames::packet_socket;
 use crate::process;
 
@@ -38,19 +38,14 @@ pub(super) struct Relay {
 impl Relay {
     /// Joins two devices, given by index, of the calling thread's network namespace. The delays are those of the
     /// frames from the first and from the second.
-    pub(super) fn start(
-        first: u32,
-        second: u32,
-        delays: [Duration; 2],
-        disorder: Option<Disorder>,
-    ) -> Result<Self> {
+    pub(super) fn start(first: u32, second: u32, treatment: Treatment) -> Result<Self> {
         let (first, second) = (packet_socket(first)?, packet_socket(second)?);
         let (end, stop) = io::pipe().context("make a pipe")?;
         let passed = [Arc::default(), Arc::default()];
         let is_calm = Arc::default();
         let mut relay = Self { stop: Some(stop), threads: Vec::new(), passed, is_calm };
         let (first, second) = (Arc::new(first), Arc::new(second));
-        let ways = [(&first, &second), (&second, &first)].into_iter().zip(delays);
+        let ways = [(&first, &second), (&second, &first)].into_iter().zip(treatment.delays);
         for (((from, to), delay), passed) in ways.zip(&relay.passed) {
             let direction = Direction {
                 from: Arc::clone(from),
@@ -59,7 +54,9 @@ impl Relay {
                 timer: TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_NONBLOCK)
                     .context("make a timer")?,
                 delay,
-                disorder,
+                spread: treatment.spread,
+                wander: Wander::default(),
+                disorder: treatment.disorder,
                 is_calm: Arc::clone(&relay.is_calm),
                 disordered: 0,
                 held: VecDeque::new(),
@@ -103,6 +100,20 @@ impl Frame {
     }
 }
 
+/// Numbers from 0 to below [`END`](Self::END), evenly spread and the same in each run: the generator of Park and Miller.
+#[derive(Default)]
+struct Wander(u32);
+
+impl Wander {
+    const END: u32 = 0x7fff_ffff;
+
+    fn draw(&mut self) -> u32 {
+        let product = u64::from(self.0.max(1)) * 48_271 % u64::from(Self::END);
+        self.0 = u32::try_from(product).unwrap_or_default();
+        self.0
+    }
+}
+
 /// One direction of the relay.
 struct Direction {
     from: Arc<OwnedFd>,
@@ -110,6 +121,9 @@ struct Direction {
     end: PipeReader,
     timer: TimerFd,
     delay: Duration,
+    /// Up to so much more.
+    spread: Duration,
+    wander: Wander,
     disorder: Option<Disorder>,
     is_calm: Arc<AtomicBool>,
     /// Frames that might have been disordered.
@@ -182,12 +196,22 @@ impl Direction {
             match buffer.get(..length) {
                 Some(frame) => {
                     let received = Instant::now();
-                    let due = received + self.delay;
+                    let due = self.due(received);
                     self.hold(Frame { received, due, bytes: frame.to_vec() });
                 }
                 None => self.passed.lock().unwrap_or_else(PoisonError::into_inner).lost += 1,
             }
         }
+    }
+
+    /// When a frame goes on. Of those that are held for different times none overtakes another.
+    fn due(&mut self, received: Instant) -> Instant {
+        let due = received + self.delay;
+        if self.spread.is_zero() {
+            return due;
+        }
+        let due = due + self.spread * self.wander.draw() / Wander::END;
+        self.held.back().map_or(due, |last| due.max(last.due))
     }
 
     fn hold(&mut self, mut frame: Frame) {

@@ -82,6 +82,8 @@ pub(crate) struct Round {
     layer: &'static str,
     arrived: Duration,
     rtt: Duration,
+    /// The time at the reflector.
+    stay: Duration,
     /// The time there and the time back in seconds.
     transits: [f64; 2],
 }
@@ -110,10 +112,11 @@ impl Watch {
             let (left, sent) = (sender.requests.get(key)?, reflector.answers.get(key)?);
             let received = reflector.requests.get(key)?;
             // A probe of the other node was longer there than here: it is none.
-            let rtt = arrived.checked_sub(*left)?.checked_sub(sent.checked_sub(*received)?)?;
+            let stay = sent.checked_sub(*received)?;
+            let rtt = arrived.checked_sub(*left)?.checked_sub(stay)?;
             let transits =
                 [(received, left), (arrived, sent)].map(|(to, from)| seconds(*to) - seconds(*from));
-            Some(Round { layer: key.0, arrived: *arrived, rtt, transits })
+            Some(Round { layer: key.0, arrived: *arrived, rtt, stay, transits })
         });
         let mut rounds: Vec<Round> = rounds.filter(|round| round.arrived <= now).collect();
         rounds.sort_by_key(|round| round.arrived);
@@ -140,18 +143,31 @@ impl Truth {
 
     /// Round trips in seconds on a layer whose answers came between two moments.
     pub(crate) fn arrived(&self, layer: &str, between: [Duration; 2]) -> Vec<f64> {
-        let [from, to] = between;
-        let rounds = self.on(layer).into_iter().filter(|round| (from..to).contains(&round.arrived));
-        rounds.map(|round| round.rtt.as_secs_f64()).collect()
+        self.between(layer, between, |round| round.rtt)
     }
 
-    /// The median of the last so many round trips on a layer.
-    pub(crate) fn median(&self, layer: &str, count: usize) -> Result<Duration> {
+    /// Times at the reflector in seconds, of the same in their order.
+    pub(crate) fn stays(&self, layer: &str, between: [Duration; 2]) -> Vec<f64> {
+        let mut stays = self.between(layer, between, |round| round.stay);
+        stays.sort_by(f64::total_cmp);
+        stays
+    }
+
+    fn between(&self, layer: &str, [from, to]: [Duration; 2], time: fn(&Round) -> Duration) -> Vec<f64> {
+        let rounds = self.on(layer).into_iter().filter(|round| (from..to).contains(&round.arrived));
+        rounds.map(|round| time(round).as_secs_f64()).collect()
+    }
+
+    /// The median of so many round trips on a layer in seconds, after each of the last answers.
+    pub(crate) fn medians(&self, layer: &str, count: usize, answers: usize) -> Result<Vec<f64>> {
         let rounds = self.on(layer);
-        ensure!(rounds.len() >= count, "{} round trips on {layer}", rounds.len());
-        let mut last: Vec<Duration> = rounds.iter().rev().take(count).map(|round| round.rtt).collect();
-        last.sort_unstable();
-        last.get(count / 2).copied().context("no round trip")
+        ensure!(rounds.len() >= count + answers, "{} round trips on {layer}", rounds.len());
+        let medians = rounds.windows(count).rev().take(answers).map(|window| {
+            let mut sorted: Vec<f64> = window.iter().map(|round| round.rtt.as_secs_f64()).collect();
+            sorted.sort_by(f64::total_cmp);
+            sorted[count / 2]
+        });
+        Ok(medians.collect())
     }
 
     /// The jitter there and back (RFC 3550, 6.4.1) in seconds, after each of the last so many round trips on a layer.
@@ -199,6 +215,11 @@ pub(crate) fn disorder(answers: &[Frame], layer: &str, from: Duration) -> [u64; 
 /// The time since 1970.
 pub(crate) fn now() -> Result<Duration> {
     SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")
+}
+
+/// So many per cent of the sorted values are not above it.
+pub(crate) fn quantile(sorted: &[f64], percent: usize) -> Option<f64> {
+    sorted.get((sorted.len() * percent).div_ceil(100).checked_sub(1)?).copied()
 }
 
 /// Within a day, since a float of the time since 1970 would not have its nanoseconds.

@@ -10,8 +10,9 @@ use lab::witness::measured;
 use lab::{Agent, AgentOptions, Delay, Lab, Node, Place as _, Tailnet, tailnet, wait_until};
 use serde_json::Value;
 
+use crate::path::round_trip::{Pace, Stage, compare};
 use crate::path::truth::Place as Seen;
-use crate::{LIMIT, after, compare, start};
+use crate::{LIMIT, after, start};
 
 /// The address of node 2 on the overlay.
 const OVERLAY: &str = "10.42.2.0";
@@ -109,10 +110,11 @@ fn the_median_round_trip_of_the_tunnel_is_tcpdumps() -> Result<()> {
     let lab = start()?;
     let tailnet = Tailnet::start(&lab)?;
     let [agent, _other] = mesh(&lab)?;
-    measured(|| compare(&lab, &agent, Seen::Tunnel, "no delay", Duration::ZERO))?;
+    let stage = |name, least| Stage { name, place: Seen::Tunnel, least, pace: Pace::SLOW };
+    measured(|| compare(&lab, &agent, &stage("no delay", Duration::ZERO)))?;
     let ms = Duration::from_millis;
     let delay = Delay::insert_asymmetric(&lab, lab.node(2)?, [ms(8), ms(2)])?;
-    measured(|| compare(&lab, &agent, Seen::Tunnel, "2 ms there, 8 ms back", ms(10)))?;
+    measured(|| compare(&lab, &agent, &stage("2 ms there, 8 ms back", ms(10))))?;
     drop((delay, tailnet));
     lab.shutdown()
 }
