@@ -3,6 +3,7 @@
 #![expect(clippy::print_stdout, reason = "the log of a run shows how long each check took")]
 
 mod kernel {
+    pub(crate) mod clock;
     pub(crate) mod foreign;
     pub(crate) mod stage;
 }
@@ -10,8 +11,8 @@ mod kernel {
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
-use kernel::foreign;
 use kernel::stage::{LIMIT, PEER, Stage, VIRTUAL};
+use kernel::{clock, foreign};
 use lab::Architecture;
 
 /// A check: what must be true, and the steps that show it.
@@ -29,6 +30,7 @@ const CHECKS: &[Check] = &[
     ("SIGTERM leaves nothing but the qdisc", nothing_is_left),
     ("a priority that somebody has taken stays his", a_taken_priority_is_left),
     ("a qdisc for ingress alone is left alone", ingress_alone_is_refused),
+    ("probes during which somebody sets the clock say nothing", clock::steps_are_discarded),
 ];
 
 #[test]

@@ -14,10 +14,19 @@ pub(crate) const PEER: &str = "192.0.2.2";
 /// An address that the neighbour announces.
 pub(crate) const VIRTUAL: &str = "192.0.2.100";
 /// From the start of the machine to the end of the last check.
-const WHOLE: Duration = Duration::from_secs(90);
+const WHOLE: Duration = Duration::from_secs(120);
 
-const MODULES: &[&str] =
-    &["sch_ingress", "cls_bpf", "cls_matchall", "act_gact", "veth", "udp_tunnel", "ip6_udp_tunnel", "vxlan"];
+const MODULES: &[&str] = &[
+    "sch_ingress",
+    "sch_netem",
+    "cls_bpf",
+    "cls_matchall",
+    "act_gact",
+    "veth",
+    "udp_tunnel",
+    "ip6_udp_tunnel",
+    "vxlan",
+];
 
 /// What the machine is made into before the agent starts.
 const NODE: &[&str] = &[
@@ -57,7 +66,12 @@ impl Stage {
 
     /// Starts the agent and waits until it is ready.
     pub(crate) fn start_agent(&mut self) -> Result<()> {
-        self.vm.run("leadline run > /tmp/log 2>&1 & agent=$!")?;
+        self.start_agent_with("")
+    }
+
+    /// The same with arguments.
+    pub(crate) fn start_agent_with(&mut self, arguments: &str) -> Result<()> {
+        self.vm.run(&format!("leadline run {arguments} > /tmp/log 2>&1 & agent=$!"))?;
         let ready = "wget -q -O- http://127.0.0.1:9843/readyz";
         self.vm.wait_until("the agent to be ready", ready, LIMIT).map(drop)
     }

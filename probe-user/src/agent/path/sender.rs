@@ -181,8 +181,9 @@ impl Sender {
             // What a pause has left out is not made up for.
             let late = now.duration_since(target.due).as_nanos() / self.config.interval.as_nanos().max(1);
             target.due += self.config.interval * u32::try_from(late + 1).unwrap_or(u32::MAX);
-            let left = realtime();
-            let Some(sequence) = self.paths.lock().send(&target.key, monotonic(), left) else { continue };
+            // In this order: by the wall clock nothing takes longer than by the other one.
+            let (sent, left) = (monotonic(), realtime());
+            let Some(sequence) = self.paths.lock().send(&target.key, sent, left) else { continue };
             let timestamp = Timestamp::from_unix_nanos(left);
             let request = Request { sequence, timestamp, error: ErrorEstimate::UNSYNCHRONIZED, ssid: *ssid };
             let mut packet = request.encode(self.authenticator.mode());

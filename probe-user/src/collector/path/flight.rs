@@ -85,7 +85,7 @@ struct Probe {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
     /// The first one. A probe that was sent later may have been answered before.
-    First { left: u64, has_stepped: bool, is_reordered: bool },
+    First { sent: Nanos, left: u64, has_stepped: bool, is_reordered: bool },
     /// One more.
     Duplicate,
     /// To no probe that is still waited for.
@@ -146,12 +146,13 @@ impl Flight {
             return Answer::Duplicate;
         }
         probe.fate = Fate::Answered(reflector);
-        let (left, has_stepped) = (probe.left, probe.excuse == Some(Discard::ClockStep));
+        let (sent, left) = (probe.sent, probe.left);
+        let has_stepped = probe.excuse == Some(Discard::ClockStep);
         let is_reordered = newest.is_some_and(|newest| is_before(sequence, newest));
         if !is_reordered {
             self.newest = Some(sequence);
         }
-        Answer::First { left, has_stepped, is_reordered }
+        Answer::First { sent, left, has_stepped, is_reordered }
     }
 
     /// Whatever is under way now says nothing if it does not come back; after a clock step also if it does.

@@ -154,4 +154,42 @@ mod tests {
             "{probers:?}"
         );
     }
+
+    /// Nodes of a cluster of a thousand, each as it is seen by itself.
+    fn thousand() -> impl Iterator<Item = Registry> {
+        let all: Vec<Node> = (0..1_000_u16)
+            .map(|number| {
+                let [high, low] = number.to_be_bytes();
+                node(&format!("node{number}"), &[&format!("198.18.{high}.{low}")], &[])
+            })
+            .collect();
+        (0..all.len()).map(move |number| {
+            let mut nodes = all.clone();
+            let local = nodes.swap_remove(number);
+            Registry { local, nodes, ..Registry::default() }
+        })
+    }
+
+    /// Of the others each is probed with a likelihood of 16 in 1000: 16 on average, with a deviation of 4, and five
+    /// deviations more in one of a million nodes.
+    #[test]
+    fn of_a_thousand_nodes_each_probes_about_sixteen() {
+        let counts: Vec<usize> =
+            thousand().step_by(100).map(|registry| decide_paths(&registry).len()).collect();
+        assert!(counts.iter().all(|count| (1..=36).contains(count)), "{counts:?}");
+        let mean = counts.iter().sum::<usize>() / counts.len();
+        assert!((12..=20).contains(&mean), "{counts:?}");
+    }
+
+    #[test]
+    fn of_a_thousand_nodes_sixteen_probe_each() {
+        let mut probers = [0; 3];
+        for registry in thousand() {
+            let choice = Rendezvous::of(&registry, &BTreeSet::new());
+            for (label, count) in ["node0", "node500", "node999"].iter().zip(&mut probers) {
+                *count += usize::from(choice.is_chosen(label, PROBERS));
+            }
+        }
+        assert_eq!(probers, [PROBERS; 3]);
+    }
 }

@@ -183,17 +183,19 @@ impl Path {
     }
 
     /// Answers whether the path is back, and since when it had been lost.
-    fn hear(&mut self, heard: &Heard) -> Result<Option<Nanos>, Ignored> {
+    fn hear(&mut self, heard: &Heard, now: Nanos) -> Result<Option<Nanos>, Ignored> {
         match self.flight.answer(heard.sequence, heard.reflector) {
             Answer::Stray => return Err(Ignored::Unexpected),
             Answer::Duplicate => {
                 self.duplicates += 1;
                 return Ok(None);
             }
-            Answer::First { left, has_stepped, is_reordered } => {
+            Answer::First { sent, left, has_stepped, is_reordered } => {
                 self.reordered += u64::from(is_reordered);
                 self.follow_up(heard.follow_up);
-                if has_stepped {
+                // A clock may be set after the last question whether it was, and before the answer came.
+                let is_longer = heard.arrived.saturating_sub(left) > now.saturating_sub(sent);
+                if has_stepped || is_longer {
                     self.discard_step();
                 } else {
                     let Heard { reflector, received, sent, arrived, .. } = *heard;
@@ -307,7 +309,7 @@ impl State {
             self.ignore(Ignored::Unexpected);
             return None;
         };
-        match path.hear(heard) {
+        match path.hear(heard, now) {
             Ok(since) => {
                 let lasted = now.saturating_sub(since?);
                 Some(Change { path: key.clone(), lost_at: None, lasted: Some(lasted) })

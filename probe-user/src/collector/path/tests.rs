@@ -20,6 +20,8 @@ const MILLISECOND: u64 = 1_000_000;
 const EPOCH: u64 = 1_795_478_400 * SECOND;
 const AHEAD: u64 = 77 * SECOND;
 const PORT: u16 = 9862;
+/// When an answer is taken, after its probe was sent.
+const TAKEN: u64 = 50 * MILLISECOND;
 
 /// A path with a peer that answers after 3 ms there, 5 ms residence, of which the last one in its kernel, 2 ms back.
 struct Stage {
@@ -68,7 +70,7 @@ impl Stage {
     }
 
     fn hear(&self, heard: &Heard) -> Option<Change> {
-        self.paths.lock().hear(&self.key, heard, self.now)
+        self.paths.lock().hear(&self.key, heard, self.now + TAKEN)
     }
 
     /// Probes, each with what becomes of it: `.` answered, `>` lost there, `<` lost on the way back.
@@ -208,7 +210,7 @@ fn three_silent_probes_are_a_lost_path_and_an_answer_brings_it_back() {
     let sequence = stage.send();
     let heard = stage.reflect(sequence);
     let back = stage.hear(&heard).unwrap();
-    assert_eq!((back.lost_at, back.lasted), (None, Some(stage.now - 2 * SECOND)));
+    assert_eq!((back.lost_at, back.lasted), (None, Some(stage.now + TAKEN - 2 * SECOND)));
     assert_eq!(stage.value("reachable", ""), Some(1.0));
 }
 
@@ -249,8 +251,9 @@ fn a_peer_that_slept_and_answers_late_has_lost_nothing() {
         })
         .collect();
     // It had them for seconds: none of that is the network's.
+    let slept = 6 * SECOND;
+    stage.now += slept;
     for heard in asked {
-        let slept = 6 * SECOND;
         stage.hear(&Heard {
             sent: heard.sent + slept,
             arrived: heard.arrived + slept,
@@ -302,6 +305,22 @@ fn probes_that_span_a_step_of_this_clock_are_discarded() {
         stage.wait(2);
         assert_eq!((stage.lost(), stage.discarded("clock_step")), ([0; 3], Some(1.0)));
         assert_eq!(stage.value("rtt_seconds_count", ""), Some(6.0));
+        assert!(near(stage.value("rtt_seconds_sum", ""), 0.030));
+    }
+}
+
+/// The answer comes between the question whether a clock was set and the look at what came.
+#[test]
+fn a_step_of_this_clock_that_is_not_told_yet_is_seen() {
+    for step in [SECOND * 3_600, 0_u64.wrapping_sub(SECOND * 3_600)] {
+        let mut stage = Stage::new();
+        stage.run("...");
+        let sequence = stage.send();
+        let heard = stage.reflect(sequence);
+        stage.hear(&Heard { arrived: heard.arrived.wrapping_add(step), ..heard });
+        stage.run("....");
+        stage.wait(2);
+        assert_eq!((stage.lost(), stage.discarded("clock_step")), ([0; 3], Some(1.0)), "{step}");
         assert!(near(stage.value("rtt_seconds_sum", ""), 0.030));
     }
 }
