@@ -11,6 +11,7 @@ mod idle;
 mod kernel;
 mod overhead;
 mod packet;
+mod path;
 mod process;
 mod report;
 mod scrape;
@@ -49,9 +50,10 @@ impl Effort {
 type Measure = fn(&mut Field, Effort, &mut Report) -> Result<()>;
 
 /// The parts by name, in the order in which they run.
-const PARTS: [(&str, Measure); 7] = [
+const PARTS: [(&str, Measure); 8] = [
     ("packet", packet::measure),
     ("tap", tap::measure),
+    ("path", path::measure),
     ("overhead", overhead::measure),
     ("scrape", scrape::measure),
     ("idle", idle::measure),

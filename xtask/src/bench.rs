@@ -21,7 +21,7 @@ pub(crate) struct Arguments {
     /// Pods of the part churn [default: 1000]
     #[arg(long, value_name = "NUMBER")]
     pods: Option<u32>,
-    /// Parts to measure: packet, tap, overhead, scrape, idle, start, churn; all without one
+    /// Parts to measure: packet, tap, path, overhead, scrape, idle, start, churn; all without one
     parts: Vec<String>,
 }
 

@@ -14,7 +14,7 @@ pub(crate) const PEER: &str = "192.0.2.2";
 /// An address that the neighbour announces.
 pub(crate) const VIRTUAL: &str = "192.0.2.100";
 /// From the start of the machine to the end of the last check.
-const WHOLE: Duration = Duration::from_secs(120);
+const WHOLE: Duration = Duration::from_mins(2);
 
 const MODULES: &[&str] = &[
     "sch_ingress",

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use lab::scrape::Samples;
+use lab::scrape::{Sample, Samples};
 use lab::{Agent, Firewall, Flannel, Lab, LabOptions, Node, Place as _};
 
 use crate::{DIRECTIONS, LAYERS, LIMIT, PORT, prober};
@@ -59,14 +59,20 @@ impl Loss {
         format!("loss_{}_{from}_{to}", self.layer)
     }
 
+    /// Who is to get the packet, and who sends it.
+    fn ends<'lab>(&self, lab: &'lab Lab) -> Result<[&'lab Node; 2]> {
+        let [from, to] = self.nodes;
+        let ends = if self.way == FORWARD { [to, from] } else { [from, to] };
+        Ok([lab.node(ends[0])?, lab.node(ends[1])?])
+    }
+
     /// Drops the share where the packet comes in, before the kernel of that node has seen it.
     fn begin<'lab>(&self, lab: &'lab Lab) -> Result<Option<Firewall<'lab, Node>>> {
         if self.per_mille == 0 {
             return Ok(None);
         }
-        let [from, to] = [lab.node(self.nodes[0])?, lab.node(self.nodes[1])?];
-        let (place, other, side) =
-            if self.way == FORWARD { (to, from, "dport") } else { (from, to, "sport") };
+        let [place, other] = self.ends(lab)?;
+        let side = if self.way == FORWARD { "dport" } else { "sport" };
         let (device, address) = if self.layer == "underlay" {
             ("eth0", other.address(false)?)
         } else {
@@ -86,7 +92,7 @@ impl Loss {
     /// Lets everything pass; answers with nft's count, which stands still from then on.
     fn end(&self, lab: &Lab, firewall: Option<&Firewall<'_, Node>>) -> Result<u64> {
         let Some(firewall) = firewall else { return Ok(0) };
-        let place = lab.node(self.nodes[if self.way == FORWARD { 1 } else { 0 }])?;
+        let [place, _] = self.ends(lab)?;
         place.run(&["nft", "insert", "rule", "netdev", &self.name(), "loss", "accept"])?;
         firewall.counted()
     }
@@ -143,7 +149,7 @@ fn pages(agents: &[Agent]) -> Result<Vec<Samples>> {
 /// The pages once so many more probes were sent on each path.
 fn after(agents: &[Agent], probes: u64) -> Result<Vec<Samples>> {
     let sent = |page: &Samples| {
-        let sent = page.of("leadline_path_probes_sent_total", |_| true).filter_map(|sample| sample.count());
+        let sent = page.of("leadline_path_probes_sent_total", |_| true).filter_map(Sample::count);
         sent.collect::<Vec<u64>>()
     };
     let goals: Vec<Vec<u64>> =

@@ -1,5 +1,6 @@
 //! Round trips of probes as the agent tells them, against tcpdump's times of the same probes at both ends.
 
+use std::panic::resume_unwind;
 use std::thread;
 use std::time::Duration;
 
@@ -235,7 +236,6 @@ fn burn(node: &Node) -> Result<Vec<Holder>> {
 }
 
 #[test]
-#[expect(clippy::print_stdout, reason = "the figures are worth reading")]
 fn a_busy_reflector_is_no_slow_network() -> Result<()> {
     let lab = start()?;
     let [agent, _other] = mesh_at(&lab, 2)?;
@@ -264,7 +264,7 @@ fn a_busy_reflector_is_no_slow_network() -> Result<()> {
     let busy = thread::scope(|scope| {
         let traffic = scope.spawn(|| iperf3(here, there, &traffic));
         let busy = stay("busy");
-        traffic.join().map_err(|_| anyhow::anyhow!("iperf3 panicked"))?.and(busy)
+        traffic.join().unwrap_or_else(|payload| resume_unwind(payload)).and(busy)
     })?;
     println!("p99 of the time at the reflector: idle {:.0} us, busy {:.0} us", idle * 1e6, busy * 1e6);
     ensure!(busy > 2.0 * idle, "the reflector was not busy");
