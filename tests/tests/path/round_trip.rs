@@ -267,7 +267,8 @@ fn a_busy_reflector_is_no_slow_network() -> Result<()> {
         traffic.join().unwrap_or_else(|payload| resume_unwind(payload)).and(busy)
     })?;
     println!("p99 of the time at the reflector: idle {:.0} us, busy {:.0} us", idle * 1e6, busy * 1e6);
-    ensure!(busy > 2.0 * idle, "the reflector was not busy");
+    // Of which the round trips above would have shown each part.
+    ensure!(busy > 25.0 * place.error(), "the reflector was not busy");
     drop(burners);
     lab.shutdown()
 }
