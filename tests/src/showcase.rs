@@ -1,13 +1,14 @@
 //! A cluster with all that the boards speak of: etcd and a control plane, a virtual address, HAProxy, pods, a tailnet, and
 //! a Prometheus that scrapes the agents; and the faults that the boards are there for.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::fs;
+use std::net::SocketAddr;
 use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use serde_json::json;
 
-use crate::acceptor::Acceptor;
 use crate::agent::{Agent, AgentOptions};
 use crate::cluster::Lab;
 use crate::control_plane::{ControlPlane, Options};
@@ -29,7 +30,7 @@ use crate::tools;
 const PORT: u16 = 6443;
 
 /// The port of the pods.
-const POD_PORT: u16 = 7000;
+const POD_PORT: &str = "7000";
 
 /// The time that an agent may take to start on a busy machine.
 const START: Duration = Duration::from_mins(1);
@@ -59,8 +60,8 @@ pub struct Showcase<'lab> {
 /// A tailnet, what keeps it on the underlay, and what each node sends to the next one.
 type Tunnels<'lab> = (Tailnet<'lab>, Vec<Firewall<'lab, Node>>, Vec<Service>);
 
-/// Pods, what accepts connections in each, and what opens them to the next one.
-type Pods = (Vec<Holder>, Vec<Acceptor>, Vec<Pod>);
+/// Pods, and the programs in them.
+type Pods = (Vec<Holder>, Vec<Pod>);
 
 /// What can be done to a showcase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,10 +101,21 @@ impl Event {
     }
 }
 
-fn agent(node: &Node) -> Result<Agent> {
-    // etcd has no manifest here that says how long its election timeout is.
-    let arguments =
-        vec![listen_address(node)?, "--collector.path=on".into(), "--etcd.election-timeout=1s".into()];
+/// Starts the agent of a node, which knows the others' names as it would by the Kubernetes API.
+fn agent(lab: &Lab, node: &Node) -> Result<Agent> {
+    let others = lab.nodes().iter().filter(|other| other.index() != node.index());
+    let known = |other: &Node| Ok(json!({"name": other.name(), "addresses": [other.address(false)?]}));
+    let known = others.map(known).collect::<Result<Vec<_>>>()?;
+    let file = lab.scratch().join(format!("{}.yaml", node.name()));
+    let text = json!({"peers": {"nodes": known}}).to_string();
+    fs::write(&file, text).with_context(|| format!("write {}", file.display()))?;
+    let arguments = vec![
+        format!("--config.file={}", file.display()),
+        listen_address(node)?,
+        "--collector.path=on".into(),
+        // etcd has no manifest here that says how long its election timeout is.
+        "--etcd.election-timeout=1s".into(),
+    ];
     Agent::start(node, &AgentOptions { arguments, limit: START, ..AgentOptions::default() })
 }
 
@@ -127,19 +139,22 @@ fn tunnels(lab: &Lab) -> Result<Tunnels<'_>> {
     Ok((tailnet, apart, traffic))
 }
 
-/// A pod on each node, which opens a connection to the next one every second.
+/// A pod on each node, which serves HTTP and asks the next one every second.
 fn pods(lab: &Lab) -> Result<Pods> {
+    let busybox = tools::require("busybox")?;
+    let busybox = busybox.to_str().context("the path of busybox is no UTF-8")?;
     let pods = lab.nodes().iter().map(|node| node.pod(PodSpec::new("pod"))).collect::<Result<Vec<_>>>()?;
-    let accept = |pod| Acceptor::start(pod, Ipv4Addr::UNSPECIFIED.into(), POD_PORT);
-    let acceptors = pods.iter().map(accept).collect::<Result<_>>()?;
-    let connect = |(pod, next): (&Pod, &Pod)| {
-        let busybox = tools::require("busybox")?;
-        let (busybox, address) = (busybox.display(), next.address(false)?);
-        let line = format!("while sleep 1; do {busybox} nc -w 1 {address} {POD_PORT} < /dev/null; done");
-        Holder::spawn(pod.command("sh")?.args(["-c", &line]).stdin(Stdio::null()))
-    };
-    let clients = pods.iter().zip(pods.iter().cycle().skip(1)).map(connect).collect::<Result<_>>()?;
-    Ok((clients, acceptors, pods))
+    let mut programs = Vec::new();
+    for (pod, next) in pods.iter().zip(pods.iter().cycle().skip(1)) {
+        let mut server = pod.command(busybox)?;
+        programs.push(Holder::spawn(server.args(["httpd", "-f", "-p", POD_PORT]))?);
+        let url = format!("http://{}:{POD_PORT}/", next.address(false)?);
+        let ask = "curl --silent --noproxy '*' --max-time 1 --output /dev/null";
+        let line = format!("while sleep 1; do {ask} {url}; done");
+        let mut client = pod.command("sh")?;
+        programs.push(Holder::spawn(client.args(["-c", &line]).stdin(Stdio::null()))?);
+    }
+    Ok((programs, pods))
 }
 
 impl<'lab> Showcase<'lab> {
@@ -156,7 +171,7 @@ impl<'lab> Showcase<'lab> {
             _servers: [2, 3].into_iter().map(serve).collect::<Result<_>>()?,
             _haproxy: load_balancer(lab.node(1)?)?,
             trio: Trio::start(lab, &Spec::default())?,
-            agents: lab.nodes().iter().map(agent).collect::<Result<_>>()?,
+            agents: lab.nodes().iter().map(|node| agent(lab, node)).collect::<Result<_>>()?,
             _pods: pods(lab)?,
             prometheus: Prometheus::start(lab)?,
             deaf: Vec::new(),
@@ -189,7 +204,7 @@ impl<'lab> Showcase<'lab> {
 
     fn restart_agent(&mut self) -> Result<()> {
         self.agents.pop().context("no agent runs on node3")?.sigterm()?;
-        self.agents.push(agent(self.lab.node(3)?)?);
+        self.agents.push(agent(self.lab, self.lab.node(3)?)?);
         Ok(())
     }
 

@@ -91,6 +91,11 @@ fn now() -> Row {
         normal: "empty.",
         otherwise: "all layers of a pair: the node or its network. One layer alone: see the runbook PathLayerUnreachable.",
     };
+    let holes = Text {
+        shows: "Paths on which packets of the size that the kernel would send vanish without a word, while smaller ones pass.",
+        normal: "empty.",
+        otherwise: "connections there open and then hang: see the runbook PathBlackHole.",
+    };
     Row {
         title: "Which layer of which pair broke?",
         height: 6,
@@ -105,7 +110,12 @@ fn now() -> Row {
                 .ask(each(REACHABLE, &[]).max_by(PATH).equals(0), "{{layer}} {{node}} to {{peer_node}}")
                 .words(&[(0, "unreachable", Colour::Red)])
                 .nothing("none, or the probes are off")
-                .wide(12),
+                .wide(6),
+            Panel::new("Black holes", Kind::Timeline, Unit::Count, holes)
+                .ask(each(BLACK_HOLE, &[]).max_by(PATH).equals(1), "{{layer}} {{node}} to {{peer_node}}")
+                .words(&[(1, "large packets vanish", Colour::Red)])
+                .nothing("none, or the probes are off")
+                .wide(6),
         ],
     }
 }
@@ -178,7 +188,7 @@ fn pods() -> Row {
         otherwise: "it rises with the overlay: what carries that. Alone: the pods of that pair. Connections to a Service count where they are accepted.",
     };
     let buckets: &[&str] = &["cluster", "node", "peer_node", "le"];
-    let slow = each_buckets(POD_HANDSHAKE, &[]).rate(Window::Rate).sum_by(buckets).quantile(0.99);
+    let slow = each_buckets(POD_HANDSHAKE, &[]).rate(Window::Rate).sum_by(buckets).quantile(0.99).above(0);
     let pair: &[&str] = &["cluster", "node", "peer_node"];
     Row {
         title: "What do connections of pods meet on top of it?",
@@ -197,11 +207,6 @@ fn pods() -> Row {
 }
 
 fn sizes() -> Row {
-    let holes = Text {
-        shows: "Paths on which packets of the size that the kernel would send vanish without a word, while smaller ones pass.",
-        normal: "empty.",
-        otherwise: "connections there open and then hang: see the runbook PathBlackHole.",
-    };
     let passes = Text {
         shows: "The largest packet that was answered on each path of the chosen nodes.",
         normal: "1500 on the underlay, 50 bytes less on a VXLAN over it, 1280 in a tunnel of Tailscale, and 1230 on a VXLAN in that.",
@@ -217,18 +222,16 @@ fn sizes() -> Row {
         title: "Do packets of full size pass?",
         height: 7,
         panels: vec![
-            Panel::new("Black holes", Kind::Timeline, Unit::Count, holes)
-                .ask(each(BLACK_HOLE, &[]).max_by(PATH).equals(1), "{{layer}} {{node}} to {{peer_node}}")
-                .words(&[(1, "large packets vanish", Colour::Red)])
-                .nothing("none, or the probes are off"),
             Panel::new("What passes", Kind::Table, Unit::Of("bytes"), passes)
                 .nothing(OFF)
                 .ask(each(PASSES, &[]).max_by(PATH), name)
-                .value_name("largest packet"),
+                .value_name("largest packet")
+                .wide(12),
             Panel::new("What the kernel would send", Kind::Table, Unit::Of("bytes"), promised)
                 .nothing(OFF)
                 .ask(each(PROMISED, &[]).max_by(PATH), name)
-                .value_name("largest packet"),
+                .value_name("largest packet")
+                .wide(12),
         ],
     }
 }

@@ -197,7 +197,7 @@ fn wire() -> Row {
         otherwise: "see the runbook TunnelOneWay.",
     };
     let buckets: &[&str] = &["cluster", "node", "peer", "le"];
-    let slow = each_buckets(RTT, &[]).rate(Window::Rate).sum_by(buckets).quantile(0.99);
+    let slow = each_buckets(RTT, &[]).rate(Window::Rate).sum_by(buckets).quantile(0.99).above(0);
     let silent = each(PINGS, &[is("result", "unanswered")]).rate(Window::Rate);
     let name = "{{node}} to {{peer}}";
     Row {
