@@ -1,6 +1,6 @@
 //! The one ordered timeline of what happened on this node.
 //!
-//! Whoever sees something happen records an [`Occurrence`]; the [`Timeline`](timeline::Timeline) gives it the next
+//! Whoever sees something happen records an [`Occurrence`]; the [`Timeline`] gives it the next
 //! sequence number. Readers come with the last number they have seen. This module is a leaf: it knows neither where
 //! events come from nor how they are served.
 
