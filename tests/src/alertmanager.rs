@@ -6,11 +6,12 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::cluster::Lab;
 use crate::machine::Machine;
-use crate::process::wait_for;
+use crate::place::Place as _;
+use crate::process::{self, wait_for};
 use crate::service::Service;
 use crate::{scrape, tools};
 
@@ -54,6 +55,21 @@ impl<'lab> Alertmanager<'lab> {
         ensure!(response.status == 200, "{path} answered {}", response.status);
         let alerts: Vec<Value> = serde_json::from_str(response.text()?).context("no list of alerts")?;
         Ok(alerts.into_iter().filter(|one| one["labels"]["alertname"] == alert).collect())
+    }
+
+    /// Tells it of alerts with these labels, as Prometheus does.
+    pub fn tell(&self, alerts: &[Value]) -> Result<()> {
+        let told: Vec<Value> = alerts.iter().map(|labels| json!({"labels": labels})).collect();
+        let mut command = self.switch.command("curl")?;
+        command.args(["--silent", "--show-error", "--fail", "--noproxy", "*", "--max-time", "10"]);
+        command.args([
+            "--header",
+            "Content-Type: application/json",
+            "--data",
+            &Value::from(told).to_string(),
+        ]);
+        command.arg(format!("http://{ADDRESS}/api/v2/alerts"));
+        process::run(&mut command).map(drop)
     }
 
     /// Waits until it was told of an alert; answers with it and the time that it took.

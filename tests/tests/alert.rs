@@ -9,6 +9,7 @@ use lab::prometheus::listen_address;
 use lab::{
     Agent, AgentOptions, Alertmanager, Etcd, EtcdOptions, Firewall, Lab, LabOptions, Prometheus, Trio, impair,
 };
+use serde_json::json;
 
 /// More than detection, scrape, evaluation and `for` of the slowest of these alerts together.
 const LIMIT: Duration = Duration::from_mins(2);
@@ -105,5 +106,26 @@ fn a_virtual_address_pages_when_nobody_has_it_and_when_several_have() -> Result<
     drop(deaf);
     println!("they hear again: resolved after {:?}", prometheus.wait_resolved("VipSplitBrain", LIMIT)?);
     drop((agents, prometheus, alertmanager, trio));
+    lab.shutdown()
+}
+
+#[test]
+fn who_is_paged_for_the_quorum_is_not_paged_for_the_api_servers_address() -> Result<()> {
+    let lab = Lab::start(&LabOptions { nodes: 1, flannel: None })?;
+    let alertmanager = Alertmanager::start(&lab)?;
+    let unreachable = |cluster: &str, port: &str| json!({"alertname": "VipUnreachable", "severity": "critical", "cluster": cluster, "vip": "192.0.2.9", "port": port});
+    let lost = json!({"alertname": "EtcdQuorumLost", "severity": "critical", "cluster": "one"});
+    let ingress = unreachable("one", "443");
+    let elsewhere = unreachable("two", "6443");
+    alertmanager.tell(&[lost, unreachable("one", "6443"), ingress.clone(), elsewhere.clone()])?;
+    let mut last = Vec::new();
+    let waited = lab::wait_until("the address of that API server alone to be kept back", LIMIT, || {
+        last = alertmanager.active("VipUnreachable").unwrap_or_default();
+        let labels: Vec<_> = last.iter().map(|alert| &alert["labels"]).collect();
+        labels.len() == 2 && labels.contains(&&ingress) && labels.contains(&&elsewhere)
+    });
+    waited.with_context(|| format!("active: {last:#?}"))?;
+    ensure!(alertmanager.active("EtcdQuorumLost")?.len() == 1, "the cause itself is kept back");
+    drop(alertmanager);
     lab.shutdown()
 }
