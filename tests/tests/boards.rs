@@ -8,17 +8,12 @@ mod boards {
     pub(crate) mod state;
 }
 
-use std::time::Duration;
-
 use anyhow::{Context as _, Result, ensure};
 use boards::board::Board;
-use boards::state::{self, State};
+use boards::state::{self, LEAST, LIMIT, State};
 use lab::prometheus::Release;
 use lab::showcase::Event;
 use lab::{Lab, LabOptions, Prometheus, Showcase, wait_until};
-
-/// For what is scraped every five seconds and looked back on for thirty.
-const LIMIT: Duration = Duration::from_mins(3);
 
 const BOARDS: [&str; 5] =
     ["leadline-overview", "leadline-path", "leadline-tunnel", "leadline-vip", "leadline-etcd"];
@@ -82,7 +77,7 @@ fn wait_mark(prometheus: &Prometheus, board: &Board, name: &str) -> Result<()> {
     let all = board.asked()?;
     let mark = all.iter().find(|one| one.name.ends_with(name)).with_context(|| format!("no {name}"))?;
     wait_until(&format!("a mark of {name}"), LIMIT, || {
-        mark.series(prometheus, Duration::from_secs(30)).is_ok_and(|series| series == 1)
+        mark.series(prometheus, LEAST).is_ok_and(|series| series == 1)
     })
 }
 
@@ -103,9 +98,13 @@ fn every_panel_and_every_rule_has_in_four_states_what_it_should_and_nothing_else
     let mut showcase = Showcase::start(&lab)?;
     let newer = Prometheus::start_release(&lab, Release::Three)?;
     let boards = BOARDS.iter().map(|uid| Board::read(uid)).collect::<Result<Vec<_>>>()?;
-    for prometheus in [&showcase.prometheus, &newer] {
-        check_choices(prometheus, &boards)?;
-    }
+    let on_both = |showcase: &Showcase, check: &dyn Fn(&Prometheus) -> Result<()>| -> Result<()> {
+        for prometheus in [&showcase.prometheus, &newer] {
+            check(prometheus).with_context(|| format!("Prometheus {:?}", prometheus.version()))?;
+        }
+        Ok(())
+    };
+    on_both(&showcase, &|prometheus| check_choices(prometheus, &boards))?;
     for state in &STATES {
         if !state.by.is_empty() {
             state::heal(&mut showcase, &boards)?;
@@ -114,14 +113,14 @@ fn every_panel_and_every_rule_has_in_four_states_what_it_should_and_nothing_else
     }
     state::heal(&mut showcase, &boards)?;
     showcase.happen(Event::Agent)?;
-    for prometheus in [&showcase.prometheus, &newer] {
-        wait_mark(prometheus, &boards[0], "Agent restarts")?;
-    }
+    on_both(&showcase, &|prometheus| wait_mark(prometheus, &boards[0], "Agent restarts"))?;
 
     showcase.kill_members(1)?;
-    wait_word(&showcase.prometheus, &boards[0], "Quorum", "no spare")?;
+    on_both(&showcase, &|prometheus| wait_word(prometheus, &boards[0], "Quorum", "no spare"))?;
     showcase.stop_daemons()?;
-    wait_word(&showcase.prometheus, &boards[0], "Virtual addresses", "nobody has it")?;
+    on_both(&showcase, &|prometheus| {
+        wait_word(prometheus, &boards[0], "Virtual addresses", "nobody has it")
+    })?;
     drop((showcase, newer));
     lab.shutdown()
 }

@@ -11,10 +11,10 @@ use serde_json::Value;
 use crate::boards::board::{Asked, Board};
 
 /// For what is scraped every five seconds and looked back on for thirty.
-const LIMIT: Duration = Duration::from_mins(3);
+pub(crate) const LIMIT: Duration = Duration::from_mins(3);
 
 /// The least that a board shows: the windows of its rates.
-const LEAST: Duration = Duration::from_secs(30);
+pub(crate) const LEAST: Duration = Duration::from_secs(30);
 
 /// What shows nothing in all states: no path, tunnel or key breaks, no node offers a route, no agent begins anew.
 const QUIET: &[&str] = &[
