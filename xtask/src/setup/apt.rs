@@ -61,6 +61,8 @@ pub(super) fn candidate(package: &str) -> Option<String> {
 /// Where packages of one architecture come from: this machine's own lists, or, for another one, lists of our own beside
 /// which nothing of this machine's changes.
 pub(super) struct Source {
+    /// Whether its packages are of another architecture.
+    pub(super) is_foreign: bool,
     options: Vec<String>,
     directory: PathBuf,
 }
@@ -69,7 +71,8 @@ impl Source {
     /// The packages of an architecture, in Debian's word for it. The directory is for lists and archives.
     pub(super) fn new(architecture: &str, directory: &Path) -> Result<Self> {
         let mut options = vec!["APT::Sandbox::User=root".to_owned()]; // its own user cannot write there
-        if architecture != host()? {
+        let is_foreign = architecture != host()?;
+        if is_foreign {
             let inside = |name: &str| directory.join(name).display().to_string();
             let status = directory.join("status");
             for folder in ["lists/partial", "archives/partial"] {
@@ -89,7 +92,7 @@ impl Source {
                 format!("Dir::Cache::archives={}", inside("archives")),
             ]);
         }
-        Ok(Self { options, directory: directory.to_owned() })
+        Ok(Self { is_foreign, options, directory: directory.to_owned() })
     }
 
     fn arguments<'a>(&'a self, rest: &[&'a str]) -> Vec<&'a str> {
@@ -98,7 +101,7 @@ impl Source {
 
     /// Reads the lists anew.
     pub(super) fn update(&self) -> Result<()> {
-        if self.options.len() == 1 {
+        if !self.is_foreign {
             return update();
         }
         quietly(Command::new("apt-get").args(self.arguments(&["--quiet", "update"])))
@@ -124,7 +127,7 @@ impl Source {
 }
 
 /// This machine's architecture in Debian's word.
-pub(super) fn host() -> Result<String> {
+fn host() -> Result<String> {
     let said = answer("dpkg", &["--print-architecture"]).context("dpkg does not say the architecture")?;
     Ok(said.trim().to_owned())
 }

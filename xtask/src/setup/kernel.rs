@@ -9,10 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{
-    apt::{self, Source},
-    system::System,
-};
+use super::{apt::Source, system::System};
 use crate::{
     process::{quietly, target_directory},
     progress::{Step, note},
@@ -71,7 +68,7 @@ fn fetch(architecture: &str, directory: &Path) -> Result<Option<String>> {
     let source = Source::new(architecture, directory)?;
     let Some(package) = newest(&source, architecture) else { return Ok(None) };
     source.download(&package)?;
-    if architecture != apt::host()? {
+    if source.is_foreign {
         source.download_whole(&PROGRAMS)?;
     }
     Ok(Some(package))
