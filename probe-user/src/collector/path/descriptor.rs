@@ -60,7 +60,7 @@ pub(super) static SENT: Descriptor = of_path(
     None,
     PATH,
     "Probes sent.",
-    "tcpdump at the underlay device between two scrapes: 3 probes at 100 a second, 10 at 500",
+    "tcpdump at the underlay device between two scrapes: 2 probes at 100 a second, 10 at 500",
 );
 
 pub(super) static LOST: Descriptor = of_path(
