@@ -132,7 +132,7 @@ impl<'a> Agent<'a> {
         agent.written = file.map(|file| event_file::keep(&agent, file, last));
         let mut chosen = Chosen::default();
         let (network, registry, peers) = agent.observe_network(&mut chosen).await?;
-        let cluster = kubernetes::observe(&agent, &peers, &mut chosen).await?;
+        let cluster = kubernetes::observe(&agent, &network, &peers, &mut chosen).await?;
         let heard = Heard::default();
         let listed = config.vip.addresses.iter().map(|service| service.address);
         heard.lock().configure(listed, vip::monotonic());

@@ -3,6 +3,7 @@
 //! Everything here is a pure decision over `source::netlink` facts, except [`Peers`], where the sources of knowledge
 //! (network, configuration, the Kubernetes API, the daemon of a tunnel) meet, and [`keep_peers`], which drives it.
 
+mod cilium;
 mod class;
 mod discover;
 mod family;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 pub use probe_common::peer::PeerClass;
 
+pub use cilium::CILIUM_HOST;
 pub use class::decide_classes;
 pub use discover::decide_peers;
 pub use keep::{Peers, keep_peers, with_flannel};

@@ -113,6 +113,14 @@ impl ControlPlane {
         Ok(Kubectl::new(self.node.machine(), pki::seen(pki::ADMINISTRATOR)))
     }
 
+    /// Puts a kubeconfig of one who may do everything on any node, by which it reaches the API server of this one; answers
+    /// with its path there.
+    pub fn log_in(&self, node: &Node) -> Result<String> {
+        let server = std::net::SocketAddr::new(self.node.address(false)?, self.options.api_port);
+        self.pki.join(node, "leadline.conf", &pki::administrator(), &format!("https://{server}"))?;
+        Ok(pki::seen("leadline.conf").display().to_string())
+    }
+
     fn service(&mut self, part: Part) -> Result<&mut Service> {
         self.services.get_mut(&part).with_context(|| format!("no {} runs", part.name()))
     }

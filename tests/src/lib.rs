@@ -13,6 +13,7 @@ pub mod agent;
 pub mod alertmanager;
 pub mod bench;
 pub mod cgroup;
+pub mod cilium;
 pub mod cluster;
 pub mod control_plane;
 pub mod demo;

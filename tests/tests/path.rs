@@ -2,6 +2,7 @@
 //! tcpdump's times of the same probes and nftables' counts; and probes with codes, against those of openssl.
 
 mod path {
+    mod cilium;
     mod key;
     mod loss;
     mod mtu;

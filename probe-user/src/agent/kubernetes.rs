@@ -1,5 +1,5 @@
-//! Follows the Kubernetes API: the pods of this node get their names from it, the nodes of the cluster become peers, and
-//! the control plane says who leads it.
+//! Follows the Kubernetes API: the pods of this node get their names from it, the nodes of the cluster become peers, with
+//! what Cilium says of them where that runs, and the control plane says who leads it.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,14 +13,21 @@ use crate::collector::kubernetes::{Known, Kubernetes, NONE, UNUSABLE};
 use crate::collector::unavailable::Unavailable;
 use crate::config::Mode;
 use crate::event::{Timeline, Timestamp};
-use crate::peer::{Node, Peers};
+use crate::peer::{CILIUM_HOST, Node, Peers};
 use crate::source::kubernetes::{
-    Access, ClusterLease, ClusterNode, ClusterPod, Pruned, Resource, Seen, Watch, WatchError, connect,
+    Access, ClusterCiliumNode, ClusterLease, ClusterNode, ClusterPod, Pruned, Resource, Seen, Watch,
+    WatchError, connect,
 };
+use crate::source::netlink::NetworkState;
 use crate::telemetry::with_causes;
 
 /// Follows the API where there is one. What it says of pods is a source of names, also where it says nothing.
-pub(super) async fn observe(agent: &Agent<'_>, peers: &Arc<Peers>, chosen: &mut Chosen) -> Result<Known> {
+pub(super) async fn observe(
+    agent: &Agent<'_>,
+    network: &NetworkState,
+    peers: &Arc<Peers>,
+    chosen: &mut Chosen,
+) -> Result<Known> {
     let (mode, known) = (agent.config.collector.kubernetes, Known::default());
     let config = &agent.config.kubernetes;
     if mode == Mode::Off {
@@ -41,9 +48,13 @@ pub(super) async fn observe(agent: &Agent<'_>, peers: &Arc<Peers>, chosen: &mut 
     let node = config.node.clone().map_or_else(host_name, Ok)?;
     tracing::info!(collector = "kubernetes", server = access.server, node, "the API is followed");
     chosen.add(mode, Arc::new(Kubernetes::new(known.clone())))?;
-    let follower =
-        Follower { known: known.clone(), timeline: Arc::clone(&agent.timeline), begun: Instant::now() };
-    follower.start(agent, access, &node, peers);
+    let follower = Follower {
+        known: known.clone(),
+        peers: Arc::clone(peers),
+        timeline: Arc::clone(&agent.timeline),
+        begun: Instant::now(),
+    };
+    follower.start(agent, network, &access, &node);
     Ok(known)
 }
 
@@ -56,19 +67,21 @@ fn host_name() -> Result<String> {
 #[derive(Clone)]
 struct Follower {
     known: Known,
+    peers: Arc<Peers>,
     timeline: Arc<Timeline>,
     begun: Instant,
 }
 
 impl Follower {
-    fn start(self, agent: &Agent<'_>, access: Access, node: &str, peers: &Arc<Peers>) {
+    fn start(self, agent: &Agent<'_>, network: &NetworkState, access: &Access, node: &str) {
         let selector = format!("spec.nodeName={node}");
         let pods: Watch<ClusterPod> = Watch::new(access.client.clone(), Some(selector));
         let nodes: Watch<ClusterNode> = Watch::new(access.client.clone(), None);
         if agent.config.kubernetes.leases {
-            self.clone().follow_leases(agent, Watch::leases(access.client));
+            self.clone().follow_leases(agent, Watch::leases(access.client.clone()));
         }
-        let (of_pods, peers) = (self.clone(), Arc::clone(peers));
+        self.clone().follow_cilium(agent, network, Watch::new(access.client.clone(), None));
+        let of_pods = self.clone();
         supervise("kubernetes pods", agent.ended.clone(), async move {
             let mut told = Told::new(Resource::Pods);
             // Whoever names pods reads the state itself.
@@ -81,12 +94,36 @@ impl Follower {
             let mut told = Told::new(Resource::Nodes);
             let tell = |seen: Result<Seen<ClusterNode>, WatchError>| {
                 if self.take(seen, &mut told, |state| &mut state.nodes) {
-                    let nodes = self.known.lock().nodes.objects().map(peer).collect();
-                    peers.fill_kubernetes(nodes);
+                    self.fill_peers();
                 }
             };
             match nodes.run(tell).await {}
         });
+    }
+
+    /// Where Cilium is not, its resource is not asked for: the API would not know it.
+    fn follow_cilium(self, agent: &Agent<'_>, network: &NetworkState, nodes: Watch<ClusterCiliumNode>) {
+        let mut facts = network.facts();
+        supervise("kubernetes ciliumnodes", agent.ended.clone(), async move {
+            let is_here = facts.wait_for(|facts| facts.link_named(CILIUM_HOST).is_some()).await;
+            drop(is_here.context("the state of the network is gone")?);
+            // From now on the page says that it is followed.
+            self.known.lock().cilium_nodes();
+            let mut told = Told::new(Resource::CiliumNodes);
+            let tell = |seen: Result<Seen<ClusterCiliumNode>, WatchError>| {
+                if self.take(seen, &mut told, State::cilium_nodes) {
+                    self.fill_peers();
+                }
+            };
+            match nodes.run(tell).await {}
+        });
+    }
+
+    fn fill_peers(&self) {
+        // Under the lock, so that of two changes the later one is the one that stays.
+        let known = self.known.lock();
+        let of_cilium = known.cilium_nodes.iter().flat_map(Objects::objects).map(cilium_peer);
+        self.peers.fill_kubernetes(known.nodes.objects().map(peer).chain(of_cilium).collect());
     }
 
     fn follow_leases(self, agent: &Agent<'_>, leases: Watch<ClusterLease>) {
@@ -159,6 +196,17 @@ impl Told {
         }
         self.is_followed |= trouble.is_none();
         self.trouble = trouble;
+    }
+}
+
+/// What Cilium says of a node as a peer.
+fn cilium_peer(node: &ClusterCiliumNode) -> Node {
+    Node {
+        name: Some(Arc::clone(&node.name)),
+        overlay: node.overlay.clone(),
+        overlay_endpoint: node.endpoint,
+        pods: node.pod_cidrs.clone(),
+        ..Node::default()
     }
 }
 

@@ -32,7 +32,8 @@ const UNREACHABLE: &str = "the Kubernetes API cannot be reached: names are the l
 /// The `reason` where it does not take the credentials.
 const UNAUTHORIZED: &str = "the Kubernetes API does not take the agent's credentials";
 /// The `reason` where a right is missing.
-const FORBIDDEN: &str = "RBAC does not let the agent list and watch pods, nodes or leases, see the log";
+const FORBIDDEN: &str =
+    "RBAC does not let the agent list and watch pods, nodes, ciliumnodes or leases, see the log";
 /// The `reason` of anything else.
 const REFUSED: &str = "the Kubernetes API refuses what the agent asks, see the log";
 

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::cilium::{self, CILIUM_HOST};
 use super::family::decide_joins;
 use super::node::{Node, Registry};
 use super::overlay::{Backend, Overlay, decide_overlays, is_remote_pods};
@@ -37,8 +38,8 @@ pub fn decide_peers(facts: &NetworkFacts, config: &PeerConfig) -> Registry {
     registry
 }
 
-/// This node's pod prefixes: what flannel gave it, the networks of the CNI bridge, and on-link routes inside the pod
-/// networks (CNIs that give each pod a route of its own).
+/// This node's pod prefixes: what flannel gave it, the networks of the CNI bridge, what Cilium takes for itself, and
+/// on-link routes inside the pod networks (CNIs that give each pod a route of its own).
 fn decide_local_pods(facts: &NetworkFacts, config: &PeerConfig) -> Vec<IpNet> {
     let from_flannel = config.flannel.iter().flat_map(|flannel| flannel.subnets.iter().copied());
     let from_bridge = facts
@@ -47,8 +48,11 @@ fn decide_local_pods(facts: &NetworkFacts, config: &PeerConfig) -> Vec<IpNet> {
         .filter(|address| is_pod_bridge(facts, address) && !is_link_local(address.address))
         .filter_map(Address::network);
     let on_link = facts.routes.iter().filter(|route| is_local_pod_route(facts, config, route));
-    let mut pods: Vec<IpNet> =
-        from_flannel.chain(from_bridge).chain(on_link.map(|route| route.prefix)).collect();
+    let mut pods: Vec<IpNet> = from_flannel
+        .chain(from_bridge)
+        .chain(cilium::local_pods(facts))
+        .chain(on_link.map(|route| route.prefix))
+        .collect();
     pods.sort_unstable();
     pods.dedup();
     pods
@@ -75,8 +79,8 @@ fn decide_local(facts: &NetworkFacts, overlays: &[Overlay], pods: Vec<IpNet>) ->
         if address.address.is_loopback() || is_link_local(address.address) || is_service {
             continue;
         }
-        let is_overlay =
-            overlays.iter().any(|overlay| overlay.backend.has_device() && overlay.index == link.index);
+        let is_overlay = link.name == CILIUM_HOST
+            || overlays.iter().any(|overlay| overlay.backend.has_device() && overlay.index == link.index);
         if is_overlay {
             local.overlay.push(address.address);
         } else if !is_pod_bridge(facts, address) {
@@ -108,10 +112,13 @@ fn peers_behind(facts: &NetworkFacts, config: &PeerConfig, local: &[IpNet], over
                 ..Node::default()
             })
             .collect(),
-        Backend::Extension | Backend::Cilium => {
-            pod_routes().map(|route| Node { pods: vec![route.prefix], ..Node::default() }).collect()
-        }
+        Backend::Extension => pod_routes().map(|route| only_pods(route.prefix)).collect(),
+        Backend::Cilium => cilium::remote_pods(facts).map(only_pods).collect(),
     }
+}
+
+fn only_pods(prefix: IpNet) -> Node {
+    Node { pods: vec![prefix], ..Node::default() }
 }
 
 fn host_gw_peer(route: &Route) -> Option<Node> {

@@ -15,6 +15,8 @@ use crate::source::netlink::{
 pub(crate) const ETH0: u32 = 2;
 pub(crate) const FLANNEL: u32 = 3;
 pub(crate) const CNI0: u32 = 4;
+pub(crate) const CILIUM_HOST: u32 = 6;
+pub(crate) const CILIUM_VXLAN: u32 = 7;
 
 pub(crate) fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
@@ -162,6 +164,24 @@ pub(crate) fn host_gw_node() -> Network {
     let mut network = bare_node();
     network.route("10.42.2.0/24", Some("192.168.56.12"), ETH0);
     network.route("10.42.3.0/24", Some("192.168.56.13"), ETH0);
+    network
+}
+
+/// A node of Cilium in its tunnel mode, as its routes are there: pods in 10.0.1.0/24, peers 2 and 3.
+pub(crate) fn cilium_node() -> Network {
+    let mut network = bare_node();
+    network.links.retain(|link| link.index != CNI0);
+    network.addresses.retain(|address| address.device != CNI0);
+    network.routes.retain(|route| route.device != Some(CNI0));
+    network.link(5, "cilium_net", LinkKind::Veth, 1500);
+    network.link(CILIUM_HOST, "cilium_host", LinkKind::Veth, 1500);
+    network.address(CILIUM_HOST, "10.0.1.77/32");
+    network.route("10.0.1.77/32", None, CILIUM_HOST);
+    for prefix in ["10.0.1.0/24", "10.0.2.0/24", "10.0.3.0/24"] {
+        network.route(prefix, Some("10.0.1.77"), CILIUM_HOST);
+    }
+    let external = Vxlan { id: None, port: Some(8472), local: None, lower: None, external: true };
+    network.link(CILIUM_VXLAN, "cilium_vxlan", LinkKind::Vxlan(external), 1500);
     network
 }
 

@@ -21,6 +21,8 @@ pub struct Node {
     pub endpoint: Option<IpAddr>,
     /// Addresses of its overlay devices.
     pub overlay: Vec<IpAddr>,
+    /// Where what is encapsulated for those is sent to, where no forwarding entry of the kernel says so (Cilium).
+    pub overlay_endpoint: Option<IpAddr>,
     /// Prefixes of its pods.
     pub pods: Vec<IpNet>,
 }
@@ -61,6 +63,7 @@ impl Node {
         extend(&mut self.tunnel, other.tunnel);
         self.endpoint = other.endpoint.or(self.endpoint);
         extend(&mut self.overlay, other.overlay);
+        self.overlay_endpoint = other.overlay_endpoint.or(self.overlay_endpoint);
         extend(&mut self.pods, other.pods);
     }
 }

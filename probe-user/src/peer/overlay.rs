@@ -3,6 +3,7 @@
 use ipnet::IpNet;
 
 use super::PeerConfig;
+use super::cilium::{self, CILIUM_HOST};
 use crate::source::netlink::{Link, LinkKind, NetworkFacts, Route, RouteKind};
 
 /// A device that pod traffic to other nodes leaves by.
@@ -14,6 +15,8 @@ pub struct Overlay {
     pub backend: Backend,
     /// Interface index.
     pub index: u32,
+    /// Interface index of the device that routes to pods lead to: another one where programs take the packets from there.
+    pub route_index: u32,
     /// Largest layer 3 packet.
     pub mtu: Option<u32>,
     /// Up, with carrier.
@@ -69,6 +72,7 @@ pub(super) fn decide_overlays(facts: &NetworkFacts, config: &PeerConfig, local: 
                 device: link.name.clone(),
                 backend,
                 index: link.index,
+                route_index: decide_route_index(facts, link, backend),
                 mtu: link.mtu,
                 up: link.up && link.carrier,
             })
@@ -78,13 +82,19 @@ pub(super) fn decide_overlays(facts: &NetworkFacts, config: &PeerConfig, local: 
     overlays
 }
 
+fn decide_route_index(facts: &NetworkFacts, link: &Link, backend: Backend) -> u32 {
+    let host = (backend == Backend::Cilium).then(|| facts.link_named(CILIUM_HOST)).flatten();
+    host.map_or(link.index, |host| host.index)
+}
+
 /// By name where a CNI gives its devices fixed names, else by the pod routes that leave by the device.
 fn decide_backend(link: &Link, pod_route: Option<&Route>) -> Option<Backend> {
     let is_named = |prefix: &str| link.name.starts_with(prefix);
     let is_tunnel = matches!(link.kind, LinkKind::Vxlan(_) | LinkKind::Wireguard | LinkKind::Tun)
         || matches!(&link.kind, LinkKind::Other(kind) if kind == "geneve");
-    if is_tunnel && is_named("cilium_") {
-        return Some(Backend::Cilium);
+    // Routes on its other devices have an address of this node as their next hop, which is nobody else's.
+    if is_named(cilium::PREFIX) {
+        return is_tunnel.then_some(Backend::Cilium);
     }
     let carries_pods = pod_route.is_some();
     match &link.kind {

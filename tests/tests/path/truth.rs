@@ -4,8 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, ensure};
-use lab::Node;
 use lab::witness::tcpdump::{Capture, Frame};
+use lab::{Node, cilium};
 
 pub(crate) const PROBES: &str = "udp port 9862 or udp port 8472";
 pub(crate) const REFLECTOR: u16 = 9862;
@@ -31,6 +31,8 @@ pub(crate) enum Place {
     Underlay,
     /// The device of the tunnel, whose packets have no Ethernet header.
     Tunnel,
+    /// The device at which Cilium's programs take what they encapsulate, and give what came so.
+    Cilium,
 }
 
 impl Place {
@@ -38,6 +40,7 @@ impl Place {
         match self {
             Self::Underlay => "eth0",
             Self::Tunnel => "tailscale0",
+            Self::Cilium => cilium::HOST,
         }
     }
 
@@ -45,7 +48,7 @@ impl Place {
     /// of tcpdump and those of the driver.
     pub(crate) const fn error(self) -> f64 {
         match self {
-            Self::Underlay => 20e-6,
+            Self::Underlay | Self::Cilium => 20e-6,
             Self::Tunnel => 50e-6,
         }
     }
@@ -55,6 +58,7 @@ impl Place {
         match self {
             Self::Underlay => &["underlay", "overlay"],
             Self::Tunnel => &["tunnel"],
+            Self::Cilium => &["overlay"],
         }
     }
 
@@ -63,6 +67,7 @@ impl Place {
         match self {
             Self::Underlay => probe(frame.get(ETHERNET..)?, "underlay"),
             Self::Tunnel => probe(frame, "tunnel"),
+            Self::Cilium => probe(frame.get(ETHERNET..)?, "overlay"),
         }
     }
 }

@@ -48,13 +48,13 @@ fn wait_reachable(agent: &Agent, wanted: [u64; 3]) -> Result<()> {
 }
 
 /// The device and the carrier that the agent names on a layer.
-fn ride(page: &Samples, layer: &str) -> Option<[String; 2]> {
+pub(super) fn ride(page: &Samples, layer: &str) -> Option<[String; 2]> {
     let info = page.only("leadline_path_device_info", &[("layer", layer)])?;
     Some([info.label("device")?.to_owned(), info.label("carrier")?.to_owned()])
 }
 
 /// The device by which the kernel sends to an address.
-fn route(node: &Node, to: &str) -> Result<String> {
+pub(super) fn route(node: &Node, to: &str) -> Result<String> {
     let said = node.run(&["ip", "-json", "route", "get", to])?;
     let routes: Value = serde_json::from_str(&said)?;
     routes[0]["dev"].as_str().map(ToOwned::to_owned).with_context(|| said)

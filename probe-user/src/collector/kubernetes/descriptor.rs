@@ -14,7 +14,7 @@ const RESOURCE: Descriptor = Descriptor {
     help: "",
     labels: &["resource"],
     profile: Profile::Minimal,
-    source: "list and watch of the Kubernetes API: metadata of this node's pods, nodes, leases",
+    source: "list and watch of the Kubernetes API: metadata of this node's pods, nodes, ciliumnodes, leases",
     witness: "kubectl at the same stage: difference 0",
 };
 
@@ -28,7 +28,7 @@ pub(super) static POD: Descriptor = Descriptor {
 
 pub(super) static UP: Descriptor = Descriptor {
     name: "leadline_kubernetes_watch_up",
-    help: "Whether a resource (pods of this node, nodes, and leases where they are wanted) is followed: 0 means that names are the last known ones, or none.",
+    help: "Whether a resource (pods of this node, nodes, ciliumnodes where Cilium runs, and leases where they are wanted) is followed: 0 means that names are the last known ones, or none.",
     witness: "the API servers of a test that are stopped and started",
     ..RESOURCE
 };
@@ -43,7 +43,7 @@ pub(super) static CONFIRMED: Descriptor = Descriptor {
 
 pub(super) static OBJECTS: Descriptor = Descriptor {
     name: "leadline_kubernetes_objects",
-    help: "Objects of a resource that are known. Absent until the API has answered. Nodes and leases are the same for every observer: max by, never sum.",
+    help: "Objects of a resource that are known. Absent until the API has answered. All but pods are the same for every observer: max by, never sum.",
     ..RESOURCE
 };
 

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use super::lease::Holders;
 use crate::event::{Kind, Occurrence, Timestamp};
-use crate::source::kubernetes::{ClusterLease, ClusterNode, ClusterPod, Failure, Pruned, Resource, Seen};
+use crate::source::kubernetes::{
+    ClusterCiliumNode, ClusterLease, ClusterNode, ClusterPod, Failure, Pruned, Resource, Seen,
+};
 
 /// When something was seen.
 #[derive(Clone, Copy, Debug)]
@@ -62,6 +64,8 @@ pub struct State {
     pub pods: Objects<ClusterPod>,
     /// The nodes of the cluster.
     pub nodes: Objects<ClusterNode>,
+    /// What Cilium says of the nodes, where it runs.
+    pub cilium_nodes: Option<Objects<ClusterCiliumNode>>,
     /// The leases of the control plane, where they are followed.
     pub leases: Option<Objects<ClusterLease>>,
     /// Who held each last.
@@ -73,6 +77,7 @@ impl Default for State {
         Self {
             pods: Objects::new(Resource::Pods),
             nodes: Objects::new(Resource::Nodes),
+            cilium_nodes: None,
             leases: None,
             holders: Holders::default(),
         }
@@ -86,6 +91,7 @@ impl State {
         match resource {
             Resource::Pods => Some(&self.pods),
             Resource::Nodes => Some(&self.nodes),
+            Resource::CiliumNodes => self.cilium_nodes.as_ref().map(|nodes| nodes as &dyn Watched),
             Resource::Leases => self.leases.as_ref().map(|leases| leases as &dyn Watched),
         }
     }
@@ -93,6 +99,11 @@ impl State {
     /// Those that are followed.
     pub fn followed(&self) -> impl Iterator<Item = (Resource, &dyn Watched)> {
         Resource::ALL.into_iter().filter_map(|resource| Some((resource, self.watched(resource)?)))
+    }
+
+    /// What Cilium says of the nodes, which is not asked for before this.
+    pub fn cilium_nodes(&mut self) -> &mut Objects<ClusterCiliumNode> {
+        self.cilium_nodes.get_or_insert_with(|| Objects::new(Resource::CiliumNodes))
     }
 
     /// The leases, which are not known before this.

@@ -53,7 +53,7 @@ pub fn check_entries(facts: &NetworkFacts, registry: &Registry) -> Vec<EntryStat
     for overlay in &registry.overlays {
         for node in registry.nodes.iter().filter(|node| is_behind(facts, registry, overlay, node)) {
             let Some(peer_node) = node.label() else { continue };
-            let view = View { facts, device: overlay.index, node };
+            let view = View::of(facts, overlay, node);
             states.extend(view.missing(needs_entries(overlay.backend)).into_iter().map(
                 |(kind, is_missing)| EntryState {
                     device: overlay.device.clone(),
@@ -70,7 +70,7 @@ pub fn check_entries(facts: &NetworkFacts, registry: &Registry) -> Vec<EntryStat
 /// Whether a node is to be reached by this device: something on it speaks of the node, or nothing on any overlay
 /// device does and this is the one device for the family of the node's pods.
 fn is_behind(facts: &NetworkFacts, registry: &Registry, overlay: &Overlay, node: &Node) -> bool {
-    let speaks = |overlay: &Overlay| View { facts, device: overlay.index, node }.has_evidence();
+    let speaks = |overlay: &Overlay| View::of(facts, overlay, node).has_evidence();
     if speaks(overlay) {
         return true;
     }
@@ -79,7 +79,7 @@ fn is_behind(facts: &NetworkFacts, registry: &Registry, overlay: &Overlay, node:
     let serves_family = |device: u32| {
         facts.addresses.iter().any(|own| own.device == device && own.address.is_ipv4() == is_ipv4)
     };
-    let candidates = registry.overlays.iter().filter(|other| serves_family(other.index));
+    let candidates = registry.overlays.iter().filter(|other| serves_family(other.route_index));
     let mut candidates = candidates.map(|other| other.index);
     !registry.overlays.iter().any(speaks)
         && candidates.next() == Some(overlay.index)
@@ -90,10 +90,15 @@ fn is_behind(facts: &NetworkFacts, registry: &Registry, overlay: &Overlay, node:
 struct View<'a> {
     facts: &'a NetworkFacts,
     device: u32,
+    route_device: u32,
     node: &'a Node,
 }
 
-impl View<'_> {
+impl<'a> View<'a> {
+    fn of(facts: &'a NetworkFacts, overlay: &Overlay, node: &'a Node) -> Self {
+        Self { facts, device: overlay.index, route_device: overlay.route_index, node }
+    }
+
     fn missing(&self, with_entries: bool) -> Vec<(EntryKind, bool)> {
         let mut missing = vec![(EntryKind::Route, !self.has_route())];
         if with_entries {
@@ -109,7 +114,7 @@ impl View<'_> {
 
     fn has_route(&self) -> bool {
         self.facts.routes.iter().any(|route| {
-            route.device == Some(self.device)
+            route.device == Some(self.route_device)
                 && route.kind == RouteKind::Unicast
                 && !route.dead
                 && route.prefix.prefix_len() > 0
@@ -142,7 +147,9 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
-    use crate::peer::fixture::{ETH0, Network, flannel_config, host_gw_node, ip, net, vxlan_node};
+    use crate::peer::fixture::{
+        ETH0, Network, cilium_node, flannel_config, host_gw_node, ip, net, vxlan_node,
+    };
     use crate::peer::{PeerConfig, decide_peers};
     use crate::peer::{Peers, keep_peers};
     use crate::source::netlink::tests::{
@@ -226,6 +233,25 @@ mod tests {
         let states = check_entries(&network.facts(), &registry_of(&network));
         let kinds: Vec<_> = states.iter().map(|state| (state.device.as_str(), state.kind.as_str())).collect();
         assert_eq!(kinds, [("eth0", "route"), ("eth0", "route")]);
+    }
+
+    #[test]
+    fn cilium_needs_routes_by_its_other_device() {
+        let mut network = cilium_node();
+        let mut registry = decide_peers(&network.facts(), &PeerConfig::default());
+        for (name, pods) in [("node2", "10.0.2.0/24"), ("node3", "10.0.3.0/24")] {
+            registry.merge(Node { name: Some(name.into()), pods: vec![net(pods)], ..Node::default() });
+        }
+        network.routes.retain(|route| route.prefix != net("10.0.3.0/24"));
+        let states = check_entries(&network.facts(), &registry);
+        let shown: Vec<_> = states
+            .iter()
+            .map(|s| (s.device.as_str(), &*s.peer_node, s.kind.as_str(), s.is_missing))
+            .collect();
+        assert_eq!(
+            shown,
+            [("cilium_vxlan", "node2", "route", false), ("cilium_vxlan", "node3", "route", true)]
+        );
     }
 
     #[test]

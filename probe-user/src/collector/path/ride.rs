@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::plan::{Layer, PathKey};
-use crate::peer::Node;
+use crate::peer::{CILIUM_HOST, Node};
 use crate::source::netlink::{Link, LinkKind, Mac, NetworkFacts};
 
 /// The devices of a path.
@@ -38,6 +38,7 @@ pub fn outer_address(device: &Link, node: &Node, facts: &NetworkFacts) -> Option
             ours.find(|entry| vteps.is_empty() || vteps.contains(&entry.mac)).map(|entry| entry.destination)
         }
         LinkKind::Tun | LinkKind::Wireguard => node.endpoint,
+        _ if device.name == CILIUM_HOST => node.overlay_endpoint,
         _ => None,
     }
 }
@@ -45,11 +46,11 @@ pub fn outer_address(device: &Link, node: &Node, facts: &NetworkFacts) -> Option
 /// The ride of a path from its device and the device of the [outer address](outer_address).
 #[must_use]
 pub fn decide_ride(layer: Layer, device: Option<&Link>, carrier: Option<&Link>) -> Ride {
-    let is_wrapped = device.map(|device| encapsulates(&device.kind));
+    let is_wrapped = device.map(encapsulates);
     let is_nested = match (layer, is_wrapped, carrier) {
         (Layer::Underlay, Some(is_wrapped), _) => Some(is_wrapped),
         // Routes of a pod network that lead through a tunnel are the overlay.
-        (_, Some(_), Some(carrier)) => Some(encapsulates(&carrier.kind)),
+        (_, Some(_), Some(carrier)) => Some(encapsulates(carrier)),
         (_, Some(false), None) => Some(false),
         (_, Some(true) | None, _) => None,
     };
@@ -58,9 +59,10 @@ pub fn decide_ride(layer: Layer, device: Option<&Link>, carrier: Option<&Link>) 
     Ride { device: device.map(name), carrier: carrier.map(name), is_nested, mtu }
 }
 
-/// Whether packets leave such a device inside of others.
-fn encapsulates(kind: &LinkKind) -> bool {
-    match kind {
+/// Whether packets leave such a device inside of others. What leaves by `cilium_host` to another node does: programs
+/// take it from there into a tunnel.
+fn encapsulates(device: &Link) -> bool {
+    match &device.kind {
         LinkKind::Vxlan(_) | LinkKind::Wireguard | LinkKind::Tun => true,
         LinkKind::Other(kind) => {
             matches!(
@@ -68,7 +70,7 @@ fn encapsulates(kind: &LinkKind) -> bool {
                 "geneve" | "gre" | "gretap" | "ip6gre" | "ip6gretap" | "ip6tnl" | "ipip" | "sit"
             )
         }
-        _ => false,
+        _ => device.name == CILIUM_HOST,
     }
 }
 
@@ -110,7 +112,7 @@ impl Rides {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::peer::fixture::{ETH0, FLANNEL, ip, vxlan_node};
+    use crate::peer::fixture::{ETH0, FLANNEL, cilium_node, ip, vxlan_node};
 
     const TAILSCALE: u32 = 9;
 
@@ -162,6 +164,18 @@ mod tests {
         assert_eq!(outer(FLANNEL, &moved), None);
         let node = Node { endpoint: Some(ip("198.51.100.2")), ..Node::default() };
         assert_eq!((outer(FLANNEL, &node), outer(TAILSCALE, &node)), (None, Some(ip("198.51.100.2"))));
+    }
+
+    #[test]
+    fn cilium_sends_to_the_endpoint_that_the_api_has() {
+        let facts = cilium_node().facts();
+        let host = facts.link_named(CILIUM_HOST).unwrap();
+        let mut node = Node { overlay: vec![ip("10.0.2.77")], ..Node::default() };
+        assert_eq!(outer_address(host, &node, &facts), None);
+        assert_eq!(decide_ride(Layer::Overlay, Some(host), None).is_nested, None);
+        node.overlay_endpoint = Some(ip("192.168.56.12"));
+        assert_eq!(outer_address(host, &node, &facts), node.overlay_endpoint);
+        assert_eq!(decide_ride(Layer::Overlay, Some(host), facts.link(ETH0)).is_nested, Some(false));
     }
 
     #[test]

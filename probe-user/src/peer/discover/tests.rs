@@ -1,9 +1,9 @@
 //! Peers as flannel and its like leave them in the kernel.
 
+use super::super::NamedNode;
 use super::super::fixture::{
     CNI0, ETH0, FLANNEL, Network, bare_node, flannel_config, host_gw_node, ip, net, vxlan_kind, vxlan_node,
 };
-use super::super::{Backend, NamedNode};
 use super::*;
 use crate::source::netlink::LinkKind;
 
@@ -147,10 +147,14 @@ fn a_host_tunnel_without_pods_is_no_overlay() {
 }
 
 #[test]
-fn ciliums_device_is_known_by_name() {
+fn ciliums_tunnels_are_known_by_name_and_its_other_devices_are_none() {
     let mut network = bare_node();
-    network.link(8, "cilium_vxlan", vxlan_kind("192.168.56.11"), 1450);
-    assert_eq!(decide(&network).overlays[0].backend, Backend::Cilium);
+    network.link(5, "cilium_net", LinkKind::Veth, 1500);
+    network.link(6, "cilium_host", LinkKind::Veth, 1500);
+    network.link(7, "cilium_wg0", LinkKind::Wireguard, 1420);
+    network.link(8, "cilium_geneve", LinkKind::Other("geneve".to_owned()), 1500);
+    network.route("10.42.2.0/24", Some("192.168.56.11"), 6);
+    assert_eq!(overlays(&decide(&network)), [("cilium_geneve", "cilium"), ("cilium_wg0", "cilium")]);
 }
 
 #[test]

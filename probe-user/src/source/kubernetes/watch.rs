@@ -35,13 +35,15 @@ pub enum Resource {
     Pods,
     /// Nodes of the cluster.
     Nodes,
+    /// What Cilium says of the nodes.
+    CiliumNodes,
     /// Leases of the control plane.
     Leases,
 }
 
 impl Resource {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Pods, Self::Nodes, Self::Leases];
+    pub const ALL: [Self; 4] = [Self::Pods, Self::Nodes, Self::CiliumNodes, Self::Leases];
 
     /// The value of the `resource` label: the name in the API.
     #[must_use]
@@ -49,6 +51,7 @@ impl Resource {
         match self {
             Self::Pods => "pods",
             Self::Nodes => "nodes",
+            Self::CiliumNodes => "ciliumnodes",
             Self::Leases => "leases",
         }
     }
