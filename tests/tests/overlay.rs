@@ -1,6 +1,7 @@
 //! The overlay as flanneld makes it: what the agent says of the device, of the peers and of what passes between them.
 
 mod overlay {
+    mod stale;
     pub(crate) mod view;
 }
 

@@ -1,10 +1,12 @@
 //! The overlay: which device carries pod traffic between nodes, whether what each peer needs is in place, and how
 //! much goes to whom. Links, routes and entries come from netlink, bytes from the programs on the overlay device.
 //!
-//! `health` decides which entries a peer misses, `change` turns two registries into timeline events; both are pure.
+//! `health` decides which entries a peer misses, `stale` which ones are nobody's any more, `change` turns two registries into
+//! timeline events; all are pure.
 
 mod change;
 mod health;
+mod stale;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,6 +21,7 @@ use crate::source::netlink::{NetworkFacts, NetworkState};
 
 pub use change::{OverlayEvent, diff_overlay};
 pub use health::{EntryKind, EntryState, check_entries};
+pub use stale::{StaleEntries, count_stale};
 
 static INFO: Descriptor = Descriptor {
     name: "leadline_overlay_info",
@@ -66,6 +69,19 @@ static ENTRIES_MISSING: Descriptor = Descriptor {
     witness: "`ip -j route`, `ip -j neigh`, `bridge -j fdb`, exact",
 };
 
+static ENTRIES_STALE: Descriptor = Descriptor {
+    name: "leadline_overlay_entries_stale",
+    kind: Kind::Gauge,
+    unit: None,
+    help: "Routes, neighbour and forwarding entries of the overlay device for a node that the Kubernetes API does not \
+           have, or for an address that a node had before. A daemon that was down when a node was removed leaves them. \
+           Absent until the API has answered.",
+    labels: &["device", "entry"],
+    profile: Profile::Minimal,
+    source: "rtnetlink RTM_GETROUTE and RTM_GETNEIGH (AF_UNSPEC and AF_BRIDGE), compared with the nodes of the API",
+    witness: "`ip -j route`, `ip -j neigh`, `bridge -j fdb` and kubectl get nodes, exact",
+};
+
 macro_rules! overlay_counter {
     ($name:literal, $unit:expr, $help:literal) => {
         Descriptor {
@@ -109,6 +125,7 @@ pub static DESCRIPTORS: &[&Descriptor] = &[
     &MTU,
     &DEVICE_UP,
     &ENTRIES_MISSING,
+    &ENTRIES_STALE,
     &RECEIVE_BYTES,
     &RECEIVE_PACKETS,
     &TRANSMIT_BYTES,
@@ -189,6 +206,7 @@ impl Collector for OverlayCollector {
         if *self.is_current.borrow() {
             collect_devices(sink, &registry.overlays);
             collect_entries(sink, &entries);
+            collect_stale(sink, &count_stale(&facts, &registry).unwrap_or_default());
         }
         let counted = |entry: &&EntryState| self.counters.counts_on(&entry.device);
         let known = entries.iter().filter(counted).map(|entry| zero(&entry.device, &entry.peer_node));
@@ -234,6 +252,13 @@ fn collect_entries(sink: &mut Sink<'_>, entries: &[EntryState]) {
     for entry in entries {
         let labels = [entry.device.as_str(), &entry.peer_node, entry.kind.as_str()];
         missing.value(&labels, Value::Integer(entry.is_missing.into()));
+    }
+}
+
+fn collect_stale(sink: &mut Sink<'_>, entries: &[StaleEntries]) {
+    let mut stale = sink.family(&ENTRIES_STALE);
+    for entry in entries {
+        stale.value(&[entry.device.as_str(), entry.kind.as_str()], Value::Integer(entry.count as u64));
     }
 }
 

@@ -23,7 +23,8 @@ pub(super) const SERVICE_DEVICE: &str = "kube-ipvs0";
 pub fn decide_peers(facts: &NetworkFacts, config: &PeerConfig) -> Registry {
     let pods = decide_local_pods(facts, config);
     let overlays = decide_overlays(facts, config, &pods);
-    let mut registry = Registry { local: decide_local(facts, &overlays, pods), nodes: Vec::new(), overlays };
+    let mut registry =
+        Registry { local: decide_local(facts, &overlays, pods), overlays, ..Registry::default() };
     for node in config.nodes.iter().cloned() {
         registry.merge(Node { name: node.name, underlay: node.addresses, ..Node::default() });
     }

@@ -62,6 +62,7 @@ impl Peers {
             return;
         }
         let mut merged = parts.network.clone();
+        merged.members = (!parts.kubernetes.is_empty()).then(|| parts.kubernetes.as_slice().into());
         for node in &parts.kubernetes {
             merged.merge(node.clone());
         }

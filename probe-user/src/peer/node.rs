@@ -88,6 +88,8 @@ pub struct Registry {
     pub nodes: Vec<Node>,
     /// The overlay devices of this node, sorted by name.
     pub overlays: Vec<Overlay>,
+    /// The nodes that the cluster has by its API, this one among them; `None` where that has not said it.
+    pub members: Option<Arc<[Node]>>,
 }
 
 impl Registry {
