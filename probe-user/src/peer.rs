@@ -26,7 +26,7 @@ pub use class::decide_classes;
 pub use discover::decide_peers;
 pub use keep::{Peers, keep_peers, with_flannel};
 pub use node::{Node, Registry};
-pub use overlay::{Backend, Overlay};
+pub use overlay::{Backend, Carrier, Overlay};
 pub use rendezvous::{Rendezvous, is_chosen, phase_of};
 pub use tunnel::{Tunnel, TunnelEnd};
 

@@ -77,6 +77,7 @@ fn name(backend: Backend) -> &'static str {
     match backend {
         Backend::Vxlan => "VXLAN",
         Backend::HostGw => "host-gw",
+        Backend::Tailscale => "routes through a tailnet",
     }
 }
 

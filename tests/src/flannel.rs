@@ -13,7 +13,7 @@ use crate::machine::Machine;
 use crate::node::Node;
 use crate::place::Place as _;
 use crate::service::Service;
-use crate::{process, tools, witness};
+use crate::{process, tailnet, tools, witness};
 
 /// The time in which a daemon of the pod network must have done its work.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -25,6 +25,8 @@ pub enum Backend {
     Vxlan,
     /// Plain routes through the underlay.
     HostGw,
+    /// Commands of others bring the pods' packets to the other nodes: here their tailnet, as `k3s --vpn-auth` has it.
+    Tailscale,
 }
 
 /// What kind of pod network to start.
@@ -44,20 +46,25 @@ impl Default for Flannel {
 
 impl Flannel {
     /// The network configuration as flanneld reads it from etcd.
-    fn config(&self) -> String {
+    fn config(&self) -> Result<String> {
         let backend = match self.backend {
-            Backend::Vxlan => "vxlan",
-            Backend::HostGw => "host-gw",
+            Backend::Vxlan => serde_json::json!({"Type": "vxlan"}),
+            Backend::HostGw => serde_json::json!({"Type": "host-gw"}),
+            Backend::Tailscale => {
+                let tailscale = format!("{} --socket={}", tools::tailscale()?.display(), tailnet::SOCKET);
+                let offer = format!("{tailscale} set --accept-routes --advertise-routes=$SUBNET");
+                serde_json::json!({"Type": "extension", "PostStartupCommand": offer})
+            }
         };
         let mut config = serde_json::json!({
-            "Network": "10.42.0.0/16", "SubnetLen": 24, "Backend": {"Type": backend},
+            "Network": "10.42.0.0/16", "SubnetLen": 24, "Backend": backend,
         });
         if self.ipv6 {
             config["EnableIPv6"] = true.into();
             config["IPv6Network"] = "fd42::/48".into();
             config["IPv6SubnetLen"] = 64.into();
         }
-        config.to_string()
+        Ok(config.to_string())
     }
 }
 
@@ -98,10 +105,12 @@ pub struct FlannelRun {
 }
 
 impl FlannelRun {
-    pub(crate) fn start(options: Flannel, switch: &Machine, nodes: &[Node]) -> Result<Self> {
+    /// Starts it on nodes that have none. With [`Backend::Tailscale`] they have a tailnet, in which the routes are still to be
+    /// approved.
+    pub fn start(options: Flannel, switch: &Machine, nodes: &[Node]) -> Result<Self> {
         let (etcd, endpoint) = start_etcd(switch)?;
         let mut run = Self { options, daemons: BTreeMap::new(), etcd, endpoint, device: "eth0".into() };
-        let config = run.options.config();
+        let config = run.options.config()?;
         run.etcdctl(switch, &["put", "/coreos.com/network/config", &config]).context("configure flannel")?;
         for node in nodes {
             run.start_daemon(node)?;
@@ -111,8 +120,8 @@ impl FlannelRun {
             make_bridge(node, &subnet)?;
             node.set_subnet(subnet)?;
         }
-        for node in nodes {
-            run.await_routes(node, nodes)?;
+        if run.options.backend != Backend::Tailscale {
+            nodes.iter().try_for_each(|node| run.await_routes(node, nodes))?;
         }
         Ok(run)
     }
@@ -290,7 +299,7 @@ mod tests {
 
     #[test]
     fn dual_stack_is_asked_for() {
-        let config = Flannel { backend: Backend::HostGw, ipv6: true }.config();
+        let config = Flannel { backend: Backend::HostGw, ipv6: true }.config().unwrap();
         assert!(
             config.contains(r#""Type":"host-gw""#) && config.contains(r#""EnableIPv6":true"#),
             "{config}"

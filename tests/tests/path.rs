@@ -9,6 +9,7 @@ mod path {
     pub(crate) mod round_trip;
     pub(crate) mod truth;
     mod tunnel;
+    mod vpn;
 }
 
 use std::io::ErrorKind;

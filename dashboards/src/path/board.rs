@@ -215,7 +215,7 @@ fn sizes() -> Row {
     let promised = Text {
         shows: "The largest packet that the kernel would send on each path of the chosen nodes.",
         normal: "the same as what passes.",
-        otherwise: "too large: set the MTU of that layer to what passes. Too small: a router has told so, or a route says it.",
+        otherwise: "too large: set the MTU of that layer to `leadline_path_fitting_mtu_bytes`, or to what passes. Too small: a router has told so, or a route says it.",
     };
     let name = "{{layer}} {{node}} {{peer_node}}";
     Row {

@@ -59,7 +59,7 @@ impl Wiring {
                 let kind = if is_current { Kind::NetlinkRestored } else { Kind::NetlinkLost };
                 self.timeline.record(Occurrence::now(kind, "netlink"));
             }
-            for event in diff_overlay(&before, &registry) {
+            for event in diff_overlay(&before, &registry, &snapshot) {
                 self.timeline.record(occurrence(&event));
             }
             (before, was_current) = (registry, is_current);
@@ -115,8 +115,13 @@ fn occurrence(event: &OverlayEvent) -> Occurrence {
         OverlayEvent::DeviceAdded { device, backend } => {
             Occurrence::now(Kind::OverlayDeviceAdded, device.as_str()).with("backend", backend.as_str())
         }
-        OverlayEvent::DeviceRemoved { device, backend } => {
-            Occurrence::now(Kind::OverlayDeviceRemoved, device.as_str()).with("backend", backend.as_str())
+        OverlayEvent::DeviceRemoved { device, backend, gone_with } => {
+            let event = Occurrence::now(Kind::OverlayDeviceRemoved, device.as_str())
+                .with("backend", backend.as_str());
+            match gone_with {
+                Some(carrier) => event.with("gone_with", carrier.as_str()),
+                None => event,
+            }
         }
         OverlayEvent::DeviceReplaced { device } => changed(device).with("change", "made anew"),
         OverlayEvent::DeviceUp { device, up } => changed(device).with("up", up.to_string()),

@@ -241,6 +241,7 @@ fn ends(reading: &Reading) -> peer::Tunnel {
         name: name.as_str().into(),
         addresses: peer.addresses.clone(),
         endpoint: peer.endpoint.filter(|_| peer.path == Some(PeerPath::Direct)).map(|end| end.ip()),
+        prefixes: peer.allowed.clone(),
     });
     peer::Tunnel { own: reading.own.addresses.clone(), ends: ends.collect() }
 }

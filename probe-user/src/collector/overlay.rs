@@ -326,7 +326,15 @@ mod tests {
     use crate::peer::Node;
 
     fn overlay(device: &str, backend: Backend) -> Overlay {
-        Overlay { device: device.to_owned(), backend, index: 3, route_index: 3, mtu: Some(1450), up: true }
+        Overlay {
+            device: device.to_owned(),
+            backend,
+            index: 3,
+            route_index: 3,
+            carrier: None,
+            mtu: Some(1450),
+            up: true,
+        }
     }
 
     #[test]

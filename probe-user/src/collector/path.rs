@@ -145,6 +145,12 @@ fn write_rides(sink: &mut Sink<'_>, rides: &Rides) {
             family.value(&[&key.peer, key.layer.as_str()], Value::Integer(is_nested.into()));
         }
     }
+    let mut family = sink.family(&descriptor::FITTING_MTU);
+    for (key, ride) in rides.iter() {
+        if let Some(bytes) = ride.fitting_mtu {
+            family.value(&[&key.peer, key.layer.as_str()], Value::Integer(bytes.into()));
+        }
+    }
 }
 
 fn write_mtus(sink: &mut Sink<'_>, mtus: &Mtus) {

@@ -155,7 +155,12 @@ mod tests {
         let (peers, address) = (Peers::default(), |text: &str| text.parse::<IpAddr>().unwrap());
         let tunnel = |receiver: &watch::Receiver<Arc<Registry>>| receiver.borrow().nodes[0].tunnel.clone();
         let receiver = peers.receiver();
-        let end = TunnelEnd { name: "node2".into(), addresses: vec![address("100.64.0.2")], endpoint: None };
+        let end = TunnelEnd {
+            name: "node2".into(),
+            addresses: vec![address("100.64.0.2")],
+            endpoint: None,
+            prefixes: Vec::new(),
+        };
         peers.fill_tunnel(Tunnel { own: vec![address("100.64.0.1")], ends: vec![end] });
         assert_eq!(receiver.borrow().nodes, []);
         let local = node(Some("node1"), "100.64.0.1");

@@ -17,10 +17,21 @@ pub struct Overlay {
     pub index: u32,
     /// Interface index of the device that routes to pods lead to: another one where programs take the packets from there.
     pub route_index: u32,
+    /// The device that it rides on, where it is bound to one and goes with it.
+    pub carrier: Option<Carrier>,
     /// Largest layer 3 packet.
     pub mtu: Option<u32>,
     /// Up, with carrier.
     pub up: bool,
+}
+
+/// A device that another one is bound to.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Carrier {
+    /// Interface index.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
 }
 
 /// How pod packets reach the other nodes.
@@ -72,6 +83,7 @@ pub(super) fn decide_overlays(facts: &NetworkFacts, config: &PeerConfig, local: 
                 device: link.name.clone(),
                 backend,
                 index: link.index,
+                carrier: decide_carrier(facts, link),
                 route_index: decide_route_index(facts, link, backend),
                 mtu: link.mtu,
                 up: link.up && link.carrier,
@@ -80,6 +92,12 @@ pub(super) fn decide_overlays(facts: &NetworkFacts, config: &PeerConfig, local: 
         .collect();
     overlays.sort_unstable();
     overlays
+}
+
+fn decide_carrier(facts: &NetworkFacts, link: &Link) -> Option<Carrier> {
+    let LinkKind::Vxlan(vxlan) = &link.kind else { return None };
+    let lower = facts.link(vxlan.lower?)?;
+    Some(Carrier { index: lower.index, name: lower.name.clone() })
 }
 
 fn decide_route_index(facts: &NetworkFacts, link: &Link, backend: Backend) -> u32 {

@@ -1,11 +1,14 @@
 //! Which nodes of a tunnel between hosts are nodes of the cluster: pure.
 //!
 //! A tailnet has laptops and other clusters in it, which are none of ours. One of its nodes is a node of the cluster if
-//! that has one of its addresses already (the tailnet's addresses are the nodes' own), or its name. Where it sends from
+//! that has one of its addresses already (the tailnet's addresses are the nodes' own), its name, or pods whose prefix the
+//! tunnel carries to it. Where it sends from
 //! is no evidence: a subnet router in a pod sends from the address of its node, and a site from that of its gateway.
 
 use std::net::IpAddr;
 use std::sync::Arc;
+
+use ipnet::IpNet;
 
 use super::node::{Node, Registry, extend};
 
@@ -27,6 +30,8 @@ pub struct TunnelEnd {
     pub addresses: Vec<IpAddr>,
     /// Where packets for it are sent to at the moment.
     pub endpoint: Option<IpAddr>,
+    /// Prefixes behind it that the tunnel carries.
+    pub prefixes: Vec<IpNet>,
 }
 
 /// Whether the tunnel ends at a device of this node. One that ends in a pod, or without a device, reaches nobody from
@@ -41,12 +46,18 @@ pub(super) fn join_tunnel(registry: &mut Registry, tunnel: &Tunnel) {
     put(&mut registry.local, &tunnel.own);
     for end in &tunnel.ends {
         let is_named = |node: &Node| node.name.as_ref() == Some(&end.name);
-        let is_its =
-            |node: &&Node| is_named(node) || node.addresses().any(|known| end.addresses.contains(&known));
+        let is_its = |node: &&Node| {
+            is_named(node)
+                || node.addresses().any(|known| end.addresses.contains(&known))
+                || node.pods.iter().any(|pods| end.prefixes.contains(pods))
+        };
         // One that was known by its name and one that was known by its address are the same from here on.
         if registry.nodes.iter().filter(is_its).count() > 1 {
             let name = registry.nodes.iter().any(is_named).then(|| Arc::clone(&end.name));
-            registry.merge(Node { name, tunnel: end.addresses.clone(), ..Node::default() });
+            let pods =
+                registry.nodes.iter().flat_map(|node| &node.pods).filter(|pods| end.prefixes.contains(pods));
+            let pods = pods.copied().collect();
+            registry.merge(Node { name, tunnel: end.addresses.clone(), pods, ..Node::default() });
         }
         for node in registry.nodes.iter_mut().filter(|node| is_its(&&**node)) {
             put(node, &end.addresses);
@@ -64,7 +75,7 @@ fn put(node: &mut Node, addresses: &[IpAddr]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::peer::fixture::ip;
+    use crate::peer::fixture::{ip, net};
 
     fn node(name: Option<&str>, underlay: &[&str]) -> Node {
         let underlay = underlay.iter().map(|text| ip(text)).collect();
@@ -73,14 +84,19 @@ mod tests {
 
     fn end(name: &str, addresses: &[&str]) -> TunnelEnd {
         let addresses = addresses.iter().map(|text| ip(text)).collect();
-        TunnelEnd { name: name.into(), addresses, endpoint: Some(ip("192.168.56.12")) }
+        TunnelEnd {
+            name: name.into(),
+            addresses,
+            endpoint: Some(ip("192.168.56.12")),
+            prefixes: vec![net("10.42.2.0/24")],
+        }
     }
 
     fn joined(own: &[&str], nodes: Vec<Node>) -> Registry {
         let mut registry = Registry { local: node(Some("node1"), own), nodes, ..Registry::default() };
         let ends = vec![
             end("node2", &["100.64.0.2", "fd7a:115c:a1e0::2"]),
-            end("laptop", &["100.64.0.9", "fd7a:115c:a1e0::9"]),
+            TunnelEnd { prefixes: Vec::new(), ..end("laptop", &["100.64.0.9", "fd7a:115c:a1e0::9"]) },
         ];
         let tunnel = Tunnel { own: vec![ip("100.64.0.1")], ends };
         if is_end(&registry, &tunnel) {
@@ -120,6 +136,18 @@ mod tests {
         let node = &registry.nodes[0];
         assert_eq!((node.name.as_deref(), node.underlay.len()), (Some("node2"), 1));
         assert_eq!((node.tunnel.len(), node.overlay.len()), (2, 1));
+    }
+
+    #[test]
+    fn a_node_of_which_only_pods_are_known_is_the_one_that_the_tunnel_carries_them_to() {
+        let pods = |prefix: &str| Node { pods: vec![net(prefix)], ..Node::default() };
+        let named = node(Some("node2"), &["192.168.56.12"]);
+        let registry = joined(&["100.64.0.1"], vec![pods("10.42.2.0/24"), pods("10.42.3.0/24")]);
+        let tunnels: Vec<_> = registry.nodes.iter().map(|node| node.tunnel.len()).collect();
+        assert_eq!((tunnels.iter().sum::<usize>(), registry.nodes.len()), (2, 2));
+        let registry = joined(&["100.64.0.1"], vec![pods("10.42.2.0/24"), named]);
+        let node = &registry.nodes[0];
+        assert_eq!((registry.nodes.len(), node.pods.len(), node.tunnel.len()), (1, 1, 2));
     }
 
     #[test]

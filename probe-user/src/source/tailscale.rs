@@ -60,6 +60,8 @@ pub struct Own {
 pub struct Peer {
     /// Its addresses in the tailnet.
     pub addresses: Vec<IpAddr>,
+    /// Its addresses and the routes behind it that are approved.
+    pub allowed: Vec<IpNet>,
     /// The way by which this end sends.
     pub path: Option<PeerPath>,
     /// Where this end sends to: the peer, or the relay of another peer.

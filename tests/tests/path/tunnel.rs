@@ -19,7 +19,7 @@ const OVERLAY: &str = "10.42.2.0";
 const LAYERS: [&str; 3] = ["underlay", "tunnel", "overlay"];
 
 /// Agents on both nodes, which know each other's names, with answers on all three layers.
-fn mesh(lab: &Lab) -> Result<[Agent; 2]> {
+pub(super) fn mesh(lab: &Lab) -> Result<[Agent; 2]> {
     let agent = |node: &Node, other: &Node| {
         let file = lab.scratch().join(format!("{}.yaml", node.name()));
         let (name, address) = (other.name(), other.address(false)?);
@@ -72,7 +72,7 @@ fn endpoint(node: &Node, to: &str) -> Result<String> {
 }
 
 /// Moves the pod network to a device and waits until node 1 has heard from node 2 where it is to send to.
-fn carry(flannel: &mut FlannelRun, lab: &Lab, device: &str, address: IpAddr) -> Result<()> {
+pub(super) fn carry(flannel: &mut FlannelRun, lab: &Lab, device: &str, address: IpAddr) -> Result<()> {
     flannel.move_to(lab.switch()?, lab.nodes(), device)?;
     let (node, mut last) = (lab.node(1)?, Ok(String::new()));
     let waited = wait_until(&format!("VXLAN to be sent to {address}"), LIMIT, || {

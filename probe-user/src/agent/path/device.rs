@@ -10,7 +10,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::collector::path::Paths;
 use crate::collector::path::plan::{PathKey, Plan};
-use crate::collector::path::ride::{Ride, RideChange, decide_ride, outer_address};
+use crate::collector::path::ride::{Ride, RideChange, decide_ride, fitting_mtu, outer_address};
 use crate::event::{Kind, Occurrence, Timeline};
 use crate::source::netlink::{NetlinkError, NetworkFacts, RouteLookup};
 use crate::telemetry::with_causes;
@@ -84,13 +84,20 @@ impl Devices {
             let device = output.and_then(|output| facts.link(output.device));
             let node = plan.registry.node_of(*address);
             let outer = device.zip(node).and_then(|(device, node)| outer_address(device, node, &facts));
-            let carrier = match outer {
-                Some(outer) => lookup.route(outer).await?.and_then(|output| facts.link(output.device)),
+            let carried = match outer {
+                Some(outer) => lookup.route(outer).await?,
                 None => None,
             };
+            let carrier = carried.and_then(|output| facts.link(output.device));
             let ride = decide_ride(key.layer, device, carrier);
             let mtu = output.and_then(|output| output.mtu).or(ride.mtu);
-            rides.insert(key.clone(), Ride { mtu, ..ride });
+            let carrier_mtu =
+                carried.and_then(|output| output.mtu).or(carrier.and_then(|carrier| carrier.mtu));
+            let fitting_mtu = device
+                .zip(carrier_mtu)
+                .zip(outer)
+                .and_then(|((device, mtu), outer)| fitting_mtu(device, mtu, outer));
+            rides.insert(key.clone(), Ride { mtu, fitting_mtu, ..ride });
         }
         Ok(rides)
     }
@@ -127,7 +134,13 @@ fn occurrences(change: &RideChange) -> Vec<Occurrence> {
         );
     }
     match (was_nested, now.is_nested) {
-        (false, Some(true)) => told.push(event(Kind::PathNested)),
+        (false, Some(true)) => {
+            let event = event(Kind::PathNested);
+            told.push(match now.fitting_mtu {
+                Some(mtu) => event.with("fitting_mtu_bytes", mtu.to_string()),
+                None => event,
+            });
+        }
         (true, Some(false)) => told.push(event(Kind::PathUnnested)),
         _ => {}
     }
@@ -141,7 +154,7 @@ mod tests {
 
     fn ride(device: &str, carrier: &str, is_nested: Option<bool>) -> Ride {
         let name = |name: &str| (!name.is_empty()).then(|| name.to_owned());
-        Ride { device: name(device), carrier: name(carrier), is_nested, mtu: None }
+        Ride { device: name(device), carrier: name(carrier), is_nested, ..Ride::default() }
     }
 
     fn told(before: Option<Ride>, now: Ride) -> Vec<String> {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::peer::{Backend, Node, Overlay, Registry};
+use crate::source::netlink::NetworkFacts;
 
 /// One change of the overlay.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +22,8 @@ pub enum OverlayEvent {
         device: String,
         /// Its backend.
         backend: Backend,
+        /// The device that it rode on, where that is gone as well: the kernel takes both away.
+        gone_with: Option<String>,
     },
     /// A device of the same name with another index: somebody made it anew.
     DeviceReplaced {
@@ -70,8 +73,15 @@ impl fmt::Display for OverlayEvent {
             Self::DeviceAdded { device, backend } => {
                 write!(f, "overlay device {device} ({}) appeared", backend.as_str())
             }
-            Self::DeviceRemoved { device, backend } => {
+            Self::DeviceRemoved { device, backend, gone_with: None } => {
                 write!(f, "overlay device {device} ({}) disappeared", backend.as_str())
+            }
+            Self::DeviceRemoved { device, backend, gone_with: Some(carrier) } => {
+                write!(
+                    f,
+                    "overlay device {device} ({}) disappeared with {carrier}, on which it rode",
+                    backend.as_str()
+                )
             }
             Self::DeviceReplaced { device } => write!(f, "overlay device {device} was made anew"),
             Self::DeviceUp { device, up: true } => write!(f, "overlay device {device} went up"),
@@ -100,12 +110,18 @@ impl fmt::Display for Mtu {
 }
 
 /// What changed from one registry to the next: devices by name, then peers. A node that gets its name is the same
-/// node; a node without a label is not spoken of.
+/// node; a node without a label is not spoken of. `facts` are those of `after`.
 #[must_use]
-pub fn diff_overlay(before: &Registry, after: &Registry) -> Vec<OverlayEvent> {
+pub fn diff_overlay(before: &Registry, after: &Registry, facts: &NetworkFacts) -> Vec<OverlayEvent> {
     let mut events = Vec::new();
     for old in before.overlays.iter().filter(|old| find(&after.overlays, old).is_none()) {
-        events.push(OverlayEvent::DeviceRemoved { device: old.device.clone(), backend: old.backend });
+        let carrier = old.carrier.as_ref().filter(|carrier| facts.link(carrier.index).is_none());
+        let gone_with = carrier.map(|carrier| carrier.name.clone());
+        events.push(OverlayEvent::DeviceRemoved {
+            device: old.device.clone(),
+            backend: old.backend,
+            gone_with,
+        });
     }
     for new in &after.overlays {
         match find(&before.overlays, new) {
@@ -152,13 +168,14 @@ mod tests {
     use super::*;
     use crate::peer::decide_peers;
     use crate::peer::fixture::{Network, bare_node, flannel_config, ip, vxlan_node};
+    use crate::source::netlink::LinkKind;
 
     fn registry(network: &Network) -> Registry {
         decide_peers(&network.facts(), &flannel_config())
     }
 
     fn told(before: &Registry, after: &Registry) -> Vec<String> {
-        diff_overlay(before, after).iter().map(ToString::to_string).collect()
+        diff_overlay(before, after, &bare_node().facts()).iter().map(ToString::to_string).collect()
     }
 
     #[test]
@@ -181,6 +198,22 @@ mod tests {
             ]
         );
         assert_eq!(told(&whole, &whole), [""; 0]);
+    }
+
+    #[test]
+    fn a_device_that_goes_with_the_one_below_is_told_with_it() {
+        let mut network = vxlan_node();
+        network.link(9, "tailscale0", LinkKind::Tun, 1280);
+        for link in &mut network.links {
+            if let LinkKind::Vxlan(vxlan) = &mut link.kind {
+                vxlan.lower = Some(9);
+            }
+        }
+        let events = told(&registry(&network), &registry(&bare_node()));
+        assert_eq!(
+            events[0],
+            "overlay device flannel.1 (vxlan) disappeared with tailscale0, on which it rode"
+        );
     }
 
     #[test]

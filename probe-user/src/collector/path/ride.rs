@@ -8,6 +8,16 @@ use super::plan::{Layer, PathKey};
 use crate::peer::{CILIUM_HOST, Node};
 use crate::source::netlink::{Link, LinkKind, Mac, NetworkFacts};
 
+/// Bytes of headers without options.
+const IPV4: u32 = 20;
+const IPV6: u32 = 40;
+const UDP: u32 = 8;
+/// VXLAN's own header and that of the inner Ethernet (RFC 7348, 5).
+const VXLAN: u32 = 8 + 14;
+/// Header and authentication of `WireGuard`'s data, which it pads.
+const WIREGUARD: u32 = 16 + 16;
+const WIREGUARD_PAD: u32 = 16;
+
 /// The devices of a path.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ride {
@@ -19,6 +29,22 @@ pub struct Ride {
     pub is_nested: Option<bool>,
     /// The largest packet that the kernel sends there: the device's, or less by the route or a router's word.
     pub mtu: Option<u32>,
+    /// The largest packet that is still whole when it is encapsulated: what the MTU should be.
+    pub fitting_mtu: Option<u32>,
+}
+
+/// The largest packet of IP that fits, encapsulated by the device, into one of the carrier's size, which goes to `outer`.
+/// `None` where it is not known what the device puts around it.
+#[must_use]
+pub fn fitting_mtu(device: &Link, carrier: u32, outer: IpAddr) -> Option<u32> {
+    let space = carrier.checked_sub(UDP + if outer.is_ipv6() { IPV6 } else { IPV4 })?;
+    match device.kind {
+        LinkKind::Vxlan(_) => space.checked_sub(VXLAN),
+        LinkKind::Tun | LinkKind::Wireguard => {
+            Some(space.checked_sub(WIREGUARD)? / WIREGUARD_PAD * WIREGUARD_PAD)
+        }
+        _ => None,
+    }
 }
 
 /// Where a device sends what it has encapsulated for a node.
@@ -56,7 +82,7 @@ pub fn decide_ride(layer: Layer, device: Option<&Link>, carrier: Option<&Link>) 
     };
     let name = |link: &Link| link.name.clone();
     let mtu = device.and_then(|device| device.mtu);
-    Ride { device: device.map(name), carrier: carrier.map(name), is_nested, mtu }
+    Ride { device: device.map(name), carrier: carrier.map(name), is_nested, mtu, fitting_mtu: None }
 }
 
 /// Whether packets leave such a device inside of others. What leaves by `cilium_host` to another node does: programs
@@ -176,6 +202,19 @@ mod tests {
         node.overlay_endpoint = Some(ip("192.168.56.12"));
         assert_eq!(outer_address(host, &node, &facts), node.overlay_endpoint);
         assert_eq!(decide_ride(Layer::Overlay, Some(host), facts.link(ETH0)).is_nested, Some(false));
+    }
+
+    #[test]
+    fn what_fits_leaves_room_for_what_is_put_around_it() {
+        let facts = facts();
+        let fits =
+            |device: u32, carrier, outer: &str| fitting_mtu(facts.link(device).unwrap(), carrier, ip(outer));
+        assert_eq!(fits(FLANNEL, 1_500, "192.168.56.12"), Some(1_450));
+        assert_eq!(fits(FLANNEL, 1_280, "100.64.0.2"), Some(1_230));
+        assert_eq!(fits(FLANNEL, 1_500, "fd56::12"), Some(1_430));
+        assert_eq!(fits(TAILSCALE, 1_500, "192.168.56.12"), Some(1_440));
+        assert_eq!(fits(TAILSCALE, 1_450, "10.42.2.0"), Some(1_376));
+        assert_eq!((fits(ETH0, 1_500, "192.168.56.12"), fits(FLANNEL, 40, "192.168.56.12")), (None, None));
     }
 
     #[test]

@@ -199,6 +199,7 @@ fn read_peer(raw: RawPeer) -> Peer {
         endpoint: endpoint.and_then(|endpoint| endpoint.parse().ok()),
         session,
         addresses: known(raw.addresses.unwrap_or_default()),
+        allowed: known(raw.allowed.unwrap_or_default()),
         is_online: raw.online,
         is_expired: raw.expired == Some(true),
         key_expiry: time(raw.key_expiry.as_deref()),
