@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use lab::control_plane::Options;
 use lab::etcd::Version;
 use lab::scrape::Samples;
-use lab::{Agent, AgentOptions, Backend, ControlPlane, Etcd, EtcdOptions, Kubectl, Lab, Node, Place as _};
+use lab::{Agent, AgentOptions, Backend, ControlPlane, Etcd, EtcdOptions, Kubectl, Node, Place as _};
 use serde_json::{Value, json};
 
 use crate::{DEVICE, ENTRIES, start};
