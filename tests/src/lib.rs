@@ -39,6 +39,7 @@ pub mod scrape;
 pub mod service;
 pub mod showcase;
 pub mod sockets;
+pub mod stamp;
 pub mod tailnet;
 pub mod tls;
 pub mod tools;

@@ -1,6 +1,7 @@
-//! Real components: programs of Debian packages, and Go programs built once from pinned modules.
+//! Real components: programs of Debian packages, and programs built once from pinned modules of Go and crates of Rust.
 
 mod built;
+mod crates;
 mod crds;
 mod pin;
 
@@ -19,6 +20,7 @@ use built::{
     KUBE_CONTROLLER_MANAGER, KUBE_PROXY, KUBE_SCHEDULER, KUBECTL, KUBELET, KUSTOMIZE, PROMETHEUS,
     PROMETHEUS_OPERATOR, TAILNET, TAILSCALE, TAILSCALED,
 };
+use crates::{CrateTool, STAMP_SUITE};
 pub use crds::operator_crds;
 use pin::pin;
 
@@ -74,6 +76,7 @@ pub fn target_dir() -> PathBuf {
 /// Builds everything that is built and not there yet, telling what it does.
 pub fn prepare(progress: &mut dyn FnMut(&str)) -> Result<()> {
     BUILT.iter().try_for_each(|tool| build(tool, progress).map(drop))?;
+    install(&STAMP_SUITE, progress)?;
     operator_crds().map(drop)
 }
 
@@ -174,6 +177,11 @@ pub fn tailnet() -> Result<PathBuf> {
     build(&TAILNET, &mut |_| {})
 }
 
+/// The path of a sender and reflector of STAMP that is not ours, which is built if it is missing.
+pub fn stamp_suite() -> Result<PathBuf> {
+    install(&STAMP_SUITE, &mut |_| {})
+}
+
 /// The path of an installed program; the error names the package to install.
 pub fn require(program: &str) -> Result<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -190,19 +198,40 @@ pub fn require(program: &str) -> Result<PathBuf> {
 fn build(tool: &GoTool, progress: &mut dyn FnMut(&str)) -> Result<PathBuf> {
     let module = workspace().join("tests/lab/tools").join(tool.module);
     let directory = target_dir().join("tools").join(pin(&module)?);
-    let binary = directory.join(tool.binary);
+    once(&directory, tool.binary, |directory| {
+        let partial = directory.join(format!("{}.partial", tool.binary));
+        compile(tool, &module, &partial, progress)?;
+        Ok(partial)
+    })
+}
+
+/// Installs the program of a crate unless that version is there.
+fn install(tool: &CrateTool, progress: &mut dyn FnMut(&str)) -> Result<PathBuf> {
+    let directory = target_dir().join("tools").join(tool.folder());
+    once(&directory, tool.name, |directory| {
+        let cargo = require("cargo")?;
+        progress(&format!("{}: building (one to three minutes)", tool.name));
+        let root = directory.join("partial");
+        run_build(&mut tool.command(cargo, &root), tool.name, progress)?;
+        Ok(root.join("bin").join(tool.name))
+    })
+}
+
+/// The path of a program in a directory, where it is made unless it is there. Only a finished one may carry the name by
+/// which it is found: it is made under another one, which comes back.
+fn once(directory: &Path, program: &str, make: impl FnOnce(&Path) -> Result<PathBuf>) -> Result<PathBuf> {
+    let binary = directory.join(program);
     if binary.is_file() {
         return Ok(binary);
     }
-    fs::create_dir_all(&directory).with_context(|| format!("create {}", directory.display()))?;
+    fs::create_dir_all(directory).with_context(|| format!("create {}", directory.display()))?;
     let lock = directory.join("lock");
     let lock = File::create(&lock).with_context(|| format!("create {}", lock.display()))?;
     lock.lock().context("wait for another build of the same tool")?;
     if !binary.is_file() {
-        // Only a finished build may carry the name by which it is found.
-        let partial = directory.join(format!("{}.partial", tool.binary));
-        compile(tool, &module, &partial, progress)?;
-        fs::rename(&partial, &binary).with_context(|| format!("rename {}", partial.display()))?;
+        let made = make(directory)?;
+        ensure!(made.is_file(), "the build made no {}", made.display());
+        fs::rename(&made, &binary).with_context(|| format!("rename {}", made.display()))?;
     }
     Ok(binary)
 }
@@ -219,21 +248,26 @@ fn compile(tool: &GoTool, module: &Path, output: &Path, progress: &mut dyn FnMut
     command.env("CGO_ENABLED", if tool.cgo { "1" } else { "0" });
     command.env("GOTOOLCHAIN", "local").env("GOWORK", "off");
     command.env("GOFLAGS", "-trimpath -buildvcs=false -mod=readonly");
+    run_build(&mut command, tool.binary, progress)
+        .with_context(|| format!("build {} in {}", tool.package, module.display()))
+}
+
+/// Runs a build to its end, telling what it does; the error has its last lines.
+fn run_build(command: &mut Command, name: &str, progress: &mut dyn FnMut(&str)) -> Result<()> {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-    let mut child = process::spawn(&mut command)?;
-    let stderr = child.stderr.take().context("no pipe to go build")?;
+    let mut child = process::spawn(command)?;
+    let stderr = child.stderr.take().context("no pipe to the build")?;
     let mut last = Vec::new();
     for line in BufReader::new(stderr).lines() {
-        let line = line.context("read the output of go build")?;
-        progress(&format!("{}: {line}", tool.binary));
+        let line = line.context("read the output of the build")?;
+        progress(&format!("{name}: {line}"));
         last.push(line);
     }
-    let status = process::wait_exit(&mut child, "go build", Duration::from_mins(1))?;
+    let status = process::wait_exit(&mut child, "the build", Duration::from_mins(1))?;
     if !status.success() {
         let tail = last.split_off(last.len().saturating_sub(20)).join("\n");
-        bail!("build {} in {} failed ({status}):\n{tail}", tool.package, module.display());
+        bail!("the build of {name} failed ({status}):\n{tail}");
     }
-    ensure!(output.is_file(), "go build made no {}", output.display());
     Ok(())
 }
 
