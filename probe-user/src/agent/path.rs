@@ -122,6 +122,12 @@ fn next_session(mut last: u16, is_used: impl Fn(u16) -> bool) -> u16 {
     }
 }
 
+/// The only one of them; none where there are several. A reflector that knows no session identifiers leaves zeros in the
+/// answer (RFC 8972, 3), whose session is then the one that asks at that address.
+fn only<T>(mut found: impl Iterator<Item = T>) -> Option<T> {
+    found.next().filter(|_| found.next().is_none())
+}
+
 /// What both ends need of the system.
 struct Ends {
     authenticator: Authenticator,
@@ -173,6 +179,12 @@ impl OpenError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_several_sessions_none_is_the_only_one() {
+        let found = [vec![], vec![7], vec![7, 7]].map(|sessions| only(sessions.into_iter()));
+        assert_eq!(found, [None, Some(7), None]);
+    }
 
     #[test]
     fn sessions_are_used_anew_after_the_last_and_none_is_0() {

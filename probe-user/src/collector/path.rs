@@ -8,6 +8,7 @@ mod flight;
 pub mod mtu;
 pub mod plan;
 pub mod reflector;
+pub mod reply;
 pub mod ride;
 pub mod state;
 #[cfg(test)]
@@ -221,7 +222,9 @@ fn write_probes(sink: &mut Sink<'_>, rows: &[Row<'_>]) {
     }
     let mut family = sink.family(&descriptor::LOST);
     for row in rows {
-        for (direction, count) in Direction::ALL.iter().zip(row.path.lost) {
+        let told = Direction::ALL.iter().zip(row.path.lost);
+        // Of a reflector that does not count, 0 in a direction would say that nothing was lost there.
+        for (direction, count) in told.filter(|(way, _)| **way == Direction::Unknown || row.path.is_counted) {
             family.value(&row.with(direction.as_str()), Value::Integer(count));
         }
     }

@@ -6,7 +6,7 @@ mod tlv;
 
 use std::{error::Error, fmt};
 
-pub use authentication::{Authenticator, End, Key};
+pub use authentication::{Authenticator, End, Extent, Key};
 pub use tlv::{FOLLOW_UP_TLV, FollowUp, MAC_TLV, MacPlace, Tlv, TlvKind, mac_place, tlvs};
 
 /// Bytes of an authentication code: HMAC-SHA-256, cut.
@@ -71,7 +71,7 @@ impl Mode {
     }
 }
 
-/// A moment in NTP's 64-bit format.
+/// A moment in NTP's 64-bit format, or in the truncated one of PTP, whatever the error estimate beside it says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Timestamp(pub u64);
 
@@ -90,6 +90,13 @@ impl Timestamp {
         let seconds = self.0 >> 32;
         let seconds = if seconds < NTP_TO_UNIX { seconds + ERA } else { seconds };
         (seconds - NTP_TO_UNIX) * NANOS + (((self.0 & 0xffff_ffff) * NANOS) >> 32)
+    }
+
+    /// Nanoseconds since 1970 in the truncated format of PTP (RFC 8186): seconds, then nanoseconds. A clock that leap
+    /// seconds do not touch is ahead of UTC by them.
+    #[must_use]
+    const fn ptp_nanos(self) -> u64 {
+        (self.0 >> 32) * NANOS + (self.0 & 0xffff_ffff)
     }
 }
 
@@ -215,6 +222,12 @@ impl Request {
 }
 
 impl Reply {
+    /// Nanoseconds since 1970 of a time of the reflector, which all are in the format that its error estimate names.
+    #[must_use]
+    pub const fn nanos(&self, time: Timestamp) -> u64 {
+        if self.error.is_ptp() { time.ptp_nanos() } else { time.unix_nanos() }
+    }
+
     /// Reads the packet of a reflector; its TLVs are read by [`tlvs`].
     ///
     /// # Errors
@@ -252,7 +265,7 @@ impl Reply {
         put(base, layout.sender_timestamp, &self.sender_timestamp.0.to_be_bytes());
         put(base, layout.sender_timestamp + 8, &self.sender_error.0.to_be_bytes());
         put(base, layout.sender_ttl, &[self.sender_ttl]);
-        tlv::answer(rest, follow_up);
+        tlv::answer(rest, mode, follow_up);
         bytes
     }
 }

@@ -9,15 +9,16 @@ use anyhow::{Context as _, Result};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use super::{PACKET_MAX, next_session};
+use super::{PACKET_MAX, next_session, only};
 use crate::agent::vip::monotonic;
 use crate::collector::path::Paths;
 use crate::collector::path::mtu::{Due, HoleChange, LARGEST, Promise, SMALLEST};
 use crate::collector::path::plan::{PathKey, Plan};
+use crate::collector::path::reply;
 use crate::event::{Kind, Occurrence, Timeline};
 use crate::peer::phase_of;
 use crate::source::path::{PathSocket, Received, realtime};
-use crate::wire::stamp::{Authenticator, End, ErrorEstimate, Reply, Request, Timestamp};
+use crate::wire::stamp::{Authenticator, ErrorEstimate, Request, Timestamp};
 
 /// How often it is looked whether something is to be sent.
 const ROUND: Duration = Duration::from_millis(250);
@@ -146,13 +147,10 @@ impl Sizes {
     }
 
     fn read(&self, packet: &[u8], received: &Received) -> Option<(&PathKey, u32)> {
-        if !self.authenticator.accepts(packet, End::Reflector) {
-            return None;
-        }
-        let reply = Reply::parse(packet, self.authenticator.mode()).ok()?;
-        let is_its = |target: &Target| target.ssid == reply.ssid && target.address == received.from;
-        let (path, _) = self.sessions.targets.iter().find(|(_, target)| is_its(target))?;
-        Some((path, reply.sender_sequence))
+        let (ssid, heard) = reply::read(packet, &self.authenticator, realtime()).ok()?;
+        let is_its = |target: &Target| [0, target.ssid].contains(&ssid) && target.address == received.from;
+        let (path, _) = only(self.sessions.targets.iter().filter(|(_, target)| is_its(target)))?;
+        Some((path, heard.sequence))
     }
 
     fn tell(&self, changes: &[(PathKey, HoleChange)]) {

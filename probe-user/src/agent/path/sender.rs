@@ -9,16 +9,17 @@ use anyhow::{Context as _, Result};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use super::{PACKET_MAX, next_session};
+use super::{PACKET_MAX, next_session, only};
 use crate::agent::vip::monotonic;
 use crate::collector::path::plan::{PathKey, Plan};
+use crate::collector::path::reply;
 use crate::collector::path::state::{Change, Heard, Ignored};
 use crate::collector::path::{Discard, Paths};
 use crate::config;
 use crate::event::{Clock, Kind, Occurrence, Timeline};
 use crate::peer::{Registry, phase_of};
 use crate::source::path::{ClockSteps, PathSocket, Received, realtime};
-use crate::wire::stamp::{Authenticator, End, ErrorEstimate, FollowUp, Reply, Request, Timestamp, tlvs};
+use crate::wire::stamp::{Authenticator, ErrorEstimate, Request, Timestamp};
 
 /// Datagrams taken at once.
 const BATCH: usize = 512;
@@ -152,23 +153,15 @@ impl Sender {
     }
 
     fn read(&self, packet: &[u8], received: &Received) -> Result<(&PathKey, Heard), Ignored> {
-        if !self.authenticator.accepts(packet, End::Reflector) {
-            return Err(Ignored::Unauthenticated);
-        }
-        let mode = self.authenticator.mode();
-        let reply = Reply::parse(packet, mode).ok().filter(|reply| !reply.error.is_ptp());
-        let reply = reply.ok_or(Ignored::Malformed)?;
-        let target = self.sessions.targets.get(&reply.ssid).filter(|target| target.address == received.from);
-        let target = target.ok_or(Ignored::Unexpected)?;
-        let follow_up = tlvs(packet, mode).map_while(Result::ok).find_map(|tlv| FollowUp::read(&tlv));
-        let heard = Heard {
-            sequence: reply.sender_sequence,
-            reflector: reply.sequence,
-            received: reply.received.unix_nanos(),
-            sent: reply.timestamp.unix_nanos(),
-            arrived: received.at.unwrap_or_else(realtime),
-            follow_up: follow_up.map(|up| (up.sequence, up.timestamp.unix_nanos())),
+        let arrived = received.at.unwrap_or_else(realtime);
+        let (ssid, heard) = reply::read(packet, &self.authenticator, arrived)?;
+        let targets = &self.sessions.targets;
+        let target = if ssid == 0 {
+            only(targets.values().filter(|target| target.address == received.from))
+        } else {
+            targets.get(&ssid).filter(|target| target.address == received.from)
         };
+        let target = target.ok_or(Ignored::Unexpected)?;
         Ok((&target.key, heard))
     }
 

@@ -23,8 +23,8 @@ pub(super) static RTT: Descriptor = of_path(
     Kind::Histogram,
     Some("seconds"),
     PATH,
-    "Round trips to another node's agent, device to device: from when the kernel gave the probe to the device to when it took the answer from one, without the time that the other node had it. A round trip is counted once the next answer has told when this one really left, and as it stands where none comes. Bounds are four times each other, and a quantile is known no better than that.",
-    "tcpdump's times of the same probes at both ends, at 0, 1, 10 and 100 ms of delay, even, uneven and changing: count within 10 probes about two scrapes at 500 a second, mean within 20 us, and each bucket, so that the 99th percentile of both is in the same one, but for what is within 20 us of its bounds",
+    "Round trips to another node's agent, device to device: from when the kernel gave the probe to the device to when it took the answer from one, without the time that the other node had it. A round trip is counted once the next answer has told when this one really left, and as it stands where none of four does: another reflector of STAMP may not tell, and what it takes to send, and to come to the probe where it has no times of the kernel, is then in the round trip. Bounds are four times each other, and a quantile is known no better than that.",
+    "tcpdump's times of the same probes at both ends, at 0, 1, 10 and 100 ms of delay, even, uneven and changing: count within 10 probes about two scrapes at 500 a second, mean within 20 us, and each bucket, so that the 99th percentile of both is in the same one, but for what is within 20 us of its bounds; at the reflector of stamp-suite the mean within 20 us with follow-ups, and without them up to 10 us longer, 180 us where its times are not the kernel's",
 );
 
 pub(super) static MEDIAN: Descriptor = of_path(
@@ -68,8 +68,8 @@ pub(super) static LOST: Descriptor = of_path(
     Kind::Counter,
     None,
     PATH_DIRECTION,
-    "Probes lost, by where: forward to the peer, reverse on the way back, told apart by the numbers that the peer gives what it got. Unknown where that cannot be told: before the first answer, after ten seconds without one, and where the other agent began anew. Told when a later probe has been answered, at the earliest after two seconds.",
-    "the counts of nftables rules that drop 0.1, 1, 10 and 50 % of 20,000 probes in one direction, at 500 a second, on underlay and overlay: exact, and 0 in the other direction",
+    "Probes lost, by where: forward to the peer, reverse on the way back, told apart by the numbers that the peer gives what it got. Unknown where that cannot be told: before the first answer, after ten seconds without one, where the other agent began anew, and at a stateless reflector of another make, which repeats the numbers it gets: forward and reverse are then absent, as they are before the second answer. Told when a later probe has been answered, at the earliest after two seconds.",
+    "the counts of nftables rules that drop 0.1, 1, 10 and 50 % of 20,000 probes in one direction, at 500 a second, on underlay and overlay: exact, and 0 in the other direction; 10 % in either direction at the reflector of stamp-suite, stateful and stateless: exact",
 );
 
 pub(super) static DISCARDED: Descriptor = of_path(
@@ -116,7 +116,7 @@ pub(super) static REQUESTS: Descriptor = Descriptor {
     labels: &["result"],
     profile: Profile::Minimal,
     source: REFLECTOR,
-    witness: "datagrams of a stranger, of which each is counted and none answered, and of a node, which is answered; those of a node with another key, with none, and with one where this agent has none: as many as tcpdump saw, exact, and none answered",
+    witness: "datagrams of a stranger, of which each is counted and none answered, and of a node, which is answered; those of a node with another key, with none, and with one where this agent has none: as many as tcpdump saw, exact, and none answered; 300 packets of the sender of stamp-suite, with a key and without: as many as it and tcpdump count, exact",
 };
 
 const ROUTES: &str = "the kernel's look-up of routes (RTM_GETROUTE); forwarding entries of the VXLAN device; the endpoint that tailscaled names";

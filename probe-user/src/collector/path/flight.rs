@@ -2,7 +2,8 @@
 //!
 //! The reflector numbers what it answers. Between two answers its numbers say how many probes it got, and the sender's how
 //! many there were: what it did not get was lost on the way there, what it got and is not here on the way back. So a
-//! loss is told once a later probe was answered, and without one after [`HOLD`], as one of unknown direction.
+//! loss is told once a later probe was answered, and without one after [`HOLD`], as one of unknown direction. So is every
+//! loss where the reflector is stateless: it repeats the sender's numbers (RFC 8762, 4.3.1), which say nothing.
 
 use std::collections::VecDeque;
 
@@ -64,11 +65,18 @@ impl Discard {
     }
 }
 
+/// A number of the reflector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Number {
+    pub(super) value: u32,
+    /// Whether the answer shows that the reflector counts.
+    pub(super) is_counted: bool,
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Fate {
     Waiting,
-    /// With this number of the reflector.
-    Answered(u32),
+    Answered(Number),
     Missed,
 }
 
@@ -139,7 +147,7 @@ impl Flight {
         self.probes.get_mut(usize::try_from(sequence.wrapping_sub(self.first)).ok()?)
     }
 
-    pub(super) fn answer(&mut self, sequence: u32, reflector: u32) -> Answer {
+    pub(super) fn answer(&mut self, sequence: u32, reflector: Number) -> Answer {
         let newest = self.newest;
         let Some(probe) = self.probe(sequence) else { return Answer::Stray };
         if matches!(probe.fate, Fate::Answered(_)) {
@@ -194,20 +202,21 @@ impl Flight {
     }
 
     /// How many missed ones there are before the first answered one that is old enough, and the number of that.
-    fn run(&self) -> Option<(usize, u32)> {
+    fn run(&self) -> Option<(usize, Number)> {
         self.probes.iter().take(self.aged).enumerate().find_map(|(place, probe)| match probe.fate {
             Fate::Answered(reflector) => Some((place, reflector)),
             Fate::Waiting | Fate::Missed => None,
         })
     }
 
-    fn conclude(&mut self, run: usize, reflector: u32, settled: &mut Settled) {
+    fn conclude(&mut self, run: usize, reflector: Number, settled: &mut Settled) {
         let (mut lost, all) = (0, i64::try_from(run).unwrap_or(i64::MAX));
         for probe in self.probes.drain(..=run).take(run) {
             lost += count(&probe, settled);
         }
         self.step(run + 1);
-        let arrived = self.anchor.replace(reflector).map(|anchor| distance(anchor, reflector) - 1);
+        let anchor = self.anchor.replace(reflector.value).filter(|_| reflector.is_counted);
+        let arrived = anchor.map(|anchor| distance(anchor, reflector.value) - 1);
         let [forward, reverse, unknown] = &mut settled.lost;
         match arrived {
             // With discarded ones among them the number speaks of those as well.
@@ -218,7 +227,7 @@ impl Flight {
                 *reverse += arrived;
                 *forward += lost - arrived;
             }
-            // The first answer of all, one out of its order, or a reflector that began anew.
+            // The first answer of all, one out of its order, or a reflector that began anew or does not count.
             _ => *unknown += lost,
         }
     }

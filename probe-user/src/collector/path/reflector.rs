@@ -72,8 +72,19 @@ struct SessionKey {
 struct Session {
     /// The number of the next answer.
     next: u32,
-    follow_up: FollowUp,
+    /// Of the last answer of which the kernel said when it left.
+    follow_up: Option<FollowUp>,
     used: Nanos,
+}
+
+impl Session {
+    /// What is said of an earlier answer. Where the kernel never says when one left, the number alone still shows that
+    /// this reflector counts.
+    fn follow_up(&self) -> FollowUp {
+        let last = FollowUp { sequence: self.next.wrapping_sub(1), timestamp: Timestamp::default() };
+        let first = FollowUp::default();
+        self.follow_up.unwrap_or(if self.next == 0 { first } else { last })
+    }
 }
 
 /// An answer that is made.
@@ -146,7 +157,7 @@ impl Reflector {
             ssid: request.ssid,
         };
         let session = self.session(key, now);
-        let (sequence, follow_up) = (session.next, session.follow_up);
+        let (sequence, follow_up) = (session.next, session.follow_up());
         session.next = sequence.wrapping_add(1);
         let reply = Reply {
             sequence,
@@ -177,7 +188,7 @@ impl Reflector {
         let Some(place) = self.leaving.iter().position(|(leaving, ..)| *leaving == id) else { return };
         let Some((_, key, sequence)) = self.leaving.remove(place) else { return };
         if let Some(session) = self.sessions.get_mut(&key) {
-            session.follow_up = FollowUp { sequence, timestamp: Timestamp::from_unix_nanos(at) };
+            session.follow_up = Some(FollowUp { sequence, timestamp: Timestamp::from_unix_nanos(at) });
         }
     }
 

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 
-use super::flight::{Answer, Direction, Discard, Flight};
+use super::flight::{Answer, Direction, Discard, Flight, Number};
 use super::plan::PathKey;
 use crate::collector::rtt::RoundTrips;
 use crate::collector::vip::happening::Nanos;
@@ -26,6 +26,8 @@ pub struct Heard {
     pub sequence: u32,
     /// The reflector's number.
     pub reflector: u32,
+    /// Whether the reflector shows that it counts what it answers: another one repeats our number.
+    pub is_counted: bool,
     /// When the probe came there, by its clock.
     pub received: u64,
     /// When the answer was made there, by its clock.
@@ -145,6 +147,8 @@ pub(super) struct Path {
     pub(super) duplicates: u64,
     /// Round trips.
     pub(super) rtt: RoundTrips,
+    /// Whether the last answer shows that the reflector counts, without which no loss has a direction.
+    pub(super) is_counted: bool,
     /// Whether the last probes were answered; none before the first of them are decided.
     pub(super) is_reachable: Option<bool>,
 }
@@ -166,6 +170,7 @@ impl Path {
             reordered: 0,
             duplicates: 0,
             rtt: RoundTrips::default(),
+            is_counted: false,
             is_reachable: None,
         }
     }
@@ -184,7 +189,8 @@ impl Path {
 
     /// Answers whether the path is back, and since when it had been lost.
     fn hear(&mut self, heard: &Heard, now: Nanos) -> Result<Option<Nanos>, Ignored> {
-        match self.flight.answer(heard.sequence, heard.reflector) {
+        let number = Number { value: heard.reflector, is_counted: heard.is_counted };
+        match self.flight.answer(heard.sequence, number) {
             Answer::Stray => return Err(Ignored::Unexpected),
             Answer::Duplicate => {
                 self.duplicates += 1;
@@ -192,6 +198,7 @@ impl Path {
             }
             Answer::First { sent, left, has_stepped, is_reordered } => {
                 self.reordered += u64::from(is_reordered);
+                self.is_counted = heard.is_counted;
                 self.follow_up(heard.follow_up);
                 // A clock may be set after the last question whether it was, and before the answer came.
                 let is_longer = heard.arrived.saturating_sub(left) > now.saturating_sub(sent);

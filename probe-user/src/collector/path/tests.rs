@@ -59,6 +59,7 @@ impl Stage {
         let heard = Heard {
             sequence,
             reflector: self.reflector,
+            is_counted: self.follow_up.is_some() || self.reflector != sequence,
             received,
             sent: received + 4 * MILLISECOND,
             arrived: left + 10 * MILLISECOND,
@@ -111,10 +112,14 @@ impl Stage {
         line.rsplit(' ').next()?.parse().ok()
     }
 
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small counts")]
     fn lost(&self) -> [u64; 3] {
+        self.told_lost().map(Option::unwrap)
+    }
+
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small counts")]
+    fn told_lost(&self) -> [Option<u64>; 3] {
         ["forward", "reverse", "unknown"].map(|direction| {
-            self.value("probes_lost_total", &format!("direction=\"{direction}\"")).unwrap() as u64
+            Some(self.value("probes_lost_total", &format!("direction=\"{direction}\""))? as u64)
         })
     }
 
@@ -170,6 +175,48 @@ fn losses_have_the_direction_that_the_peers_numbers_tell() {
         stage.wait(2);
         assert_eq!(stage.lost(), lost, "{fates}");
     }
+}
+
+/// A stateless reflector repeats our numbers, however many it got.
+#[test]
+fn losses_at_a_reflector_that_does_not_count_have_no_direction() {
+    let mut stage = Stage::new();
+    for fate in "..>..<<.>.<.".chars() {
+        let sequence = stage.send();
+        stage.reflector = sequence;
+        if fate == '.' {
+            let heard = stage.reflect(sequence);
+            stage.hear(&Heard { is_counted: false, follow_up: None, ..heard });
+        }
+    }
+    stage.wait(2);
+    assert_eq!(stage.told_lost(), [None, None, Some(5)]);
+    assert_eq!(stage.value("rtt_seconds_count", ""), Some(3.0));
+}
+
+/// It says nothing of its packets, and its numbers are ours until it misses one.
+#[test]
+fn a_reflector_that_counts_shows_it_by_its_first_number_that_is_not_ours() {
+    let mut stage = Stage::new();
+    stage.follow_up = None;
+    let mut run = |fates: &str| {
+        for fate in fates.chars() {
+            let sequence = stage.send();
+            if fate == '>' {
+                continue;
+            }
+            stage.follow_up = None;
+            let heard = stage.reflect(sequence);
+            if fate == '.' {
+                stage.hear(&heard);
+            }
+        }
+        stage.wait(2);
+        stage.told_lost()
+    };
+    assert_eq!(run(".<."), [None, None, Some(1)]);
+    assert_eq!(run(">."), [Some(1), Some(0), Some(1)]);
+    assert_eq!(run("<.>."), [Some(2), Some(1), Some(1)]);
 }
 
 #[test]
@@ -462,6 +509,18 @@ fn an_answer_repeats_the_question_and_follows_up_on_the_one_before() {
         FollowUp::read(&tlv).map(|up| (up.sequence, up.timestamp.unix_nanos())),
         Some((0, EPOCH + 123))
     );
+}
+
+#[test]
+fn a_kernel_that_never_says_when_an_answer_left_hides_no_numbers() {
+    let mut reflector = Reflector::new(PORT, Authenticator::default());
+    let mut told = || {
+        let answer = ask(&mut reflector, &request(9, 40), "192.0.2.2:1000", 0).unwrap();
+        FollowUp::read(&tlvs(&answer.packet, Mode::Unauthenticated).next().unwrap().unwrap())
+    };
+    let untimed = |sequence| Some(FollowUp { sequence, timestamp: Timestamp::default() });
+    // That of the first is 0, like one that nobody filled in.
+    assert_eq!([told(), told(), told(), told()], [None, None, untimed(1), untimed(2)]);
 }
 
 #[test]

@@ -32,8 +32,17 @@ impl fmt::Debug for Key {
 pub enum End {
     /// It may do without TLVs, which then need no code.
     Sender,
-    /// Ours ask for the follow-up: an answer without the code of its TLVs was cut.
+    /// Ours ask for the follow-up: an answer without the code of its TLVs was cut, or its reflector knows no TLVs.
     Reflector,
+}
+
+/// How much of an answer was made by somebody who has the key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// Its fields; what follows them is not to be believed.
+    Fields,
+    /// Its TLVs as well.
+    Whole,
 }
 
 impl End {
@@ -104,6 +113,16 @@ impl Key {
     }
 }
 
+/// Whether an answer has TLVs as a reflector leaves them that knows none (RFC 8762): as they were sent, cut off, or
+/// overwritten. A code that a reflector has made, and that is wrong, is none of that.
+fn is_unaware(answer: &[u8]) -> bool {
+    match mac_place(answer, Mode::Authenticated) {
+        Ok(Some(place)) => place.flags == End::Sender.flags(),
+        Ok(None) => true,
+        Err(_) => false,
+    }
+}
+
 /// Whether nothing but padding follows a packet.
 fn is_bare(packet: &[u8]) -> bool {
     let mut tlvs = tlvs(packet, Mode::Authenticated);
@@ -140,6 +159,16 @@ impl Authenticator {
     #[must_use]
     pub fn accepts(&self, packet: &[u8], from: End) -> bool {
         self.0.as_ref().is_none_or(|key| key.accepts(packet, from))
+    }
+
+    /// How much of an answer is to be believed; none where nothing is. Without a key all is.
+    #[must_use]
+    pub fn extent(&self, answer: &[u8]) -> Option<Extent> {
+        if self.accepts(answer, End::Reflector) {
+            return Some(Extent::Whole);
+        }
+        let key = self.0.as_ref()?;
+        (key.fits(answer, &Code::OWN) && is_unaware(answer)).then_some(Extent::Fields)
     }
 }
 

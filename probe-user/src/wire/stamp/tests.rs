@@ -99,6 +99,17 @@ fn the_answer_fills_in_what_it_knows_and_flags_what_it_does_not() {
     assert_eq!(read[3], Err(Fault::BadTlv));
 }
 
+/// Whoever has no key can neither check a code nor make one.
+#[test]
+fn a_code_is_not_understood_without_a_key() {
+    let tlvs = "80070010 00000000 00000000 00000000 00000000 80080010 01020304 05060708 090a0b0c 0d0e0f10";
+    let request = [unauthenticated_request(), hex(tlvs)].concat();
+    let answer = REPLY.encode(&request, Mode::Unauthenticated, FollowUp::default());
+    let expected =
+        "00070010 00000000 00000000 00000000 00000000 80080010 01020304 05060708 090a0b0c 0d0e0f10";
+    assert_eq!(answer, [unauthenticated_reply(), hex(expected)].concat());
+}
+
 #[test]
 fn a_follow_up_that_nobody_filled_in_says_nothing() {
     let request = REQUEST.encode(Mode::Unauthenticated);
@@ -154,6 +165,16 @@ fn a_moment_survives_its_way_through_the_format() {
     ] {
         assert_eq!(Timestamp::from_unix_nanos(nanos).unix_nanos(), nanos);
     }
+}
+
+#[test]
+fn the_times_of_a_reply_are_in_the_format_that_it_names() {
+    let reply = |error| Reply { error: ErrorEstimate(error), ..REPLY };
+    let time = Timestamp((0x6b04_e000 << 32) | 7);
+    assert_eq!(reply(0x4c01).nanos(time), 0x6b04_e000 * NANOS + 7);
+    assert_eq!(reply(0x0c01).nanos(time), time.unix_nanos());
+    // More nanoseconds than a second has: whoever says so is believed, and nothing overflows.
+    assert_eq!(reply(0x4c01).nanos(Timestamp(u64::MAX)), u64::from(u32::MAX) * (NANOS + 1));
 }
 
 #[test]

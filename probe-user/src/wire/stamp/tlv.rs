@@ -76,12 +76,13 @@ pub struct Tlv<'a> {
     pub value: &'a [u8],
 }
 
-/// When a packet of the reflector really left, said in a later one.
+/// When a packet of the reflector really left, said in a later one. A stateless reflector says nothing: it leaves zeros
+/// (RFC 8972, 4.7).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FollowUp {
     /// The reflector's number of that packet.
     pub sequence: u32,
-    /// When it left; zeros where nothing is known.
+    /// When it left; zeros where that is not known.
     pub timestamp: Timestamp,
 }
 
@@ -94,13 +95,13 @@ impl FollowUp {
         }
         let sequence = u32::from_be_bytes(field(tlv.value, 0).ok()?);
         let timestamp = Timestamp(u64::from_be_bytes(field(tlv.value, 4).ok()?));
-        Some(Self { sequence, timestamp }).filter(|_| timestamp != Timestamp::default())
+        Some(Self { sequence, timestamp }).filter(|told| *told != Self::default())
     }
 
     fn write(self, value: &mut [u8]) {
         value.fill(0);
+        put(value, 0, &self.sequence.to_be_bytes());
         if self.timestamp != Timestamp::default() {
-            put(value, 0, &self.sequence.to_be_bytes());
             put(value, 4, &self.timestamp.0.to_be_bytes());
             put(value, 12, &[SOFTWARE]);
         }
@@ -138,8 +139,9 @@ pub(super) fn push_empty(bytes: &mut Vec<u8>, kind: TlvKind, length: usize) {
     bytes.resize(bytes.len() + length, 0);
 }
 
-/// Makes a sender's TLVs into those of the answer, in their place. What comes after a malformed one stays as it is.
-pub(super) fn answer(mut rest: &mut [u8], follow_up: FollowUp) {
+/// Makes a sender's TLVs into those of the answer, in their place. What comes after a malformed one stays as it is. Who has
+/// no key does not understand a code.
+pub(super) fn answer(mut rest: &mut [u8], mode: Mode, follow_up: FollowUp) {
     while !rest.is_empty() {
         let Ok((tlv, _)) = split(rest) else {
             // Whoever sends less than a header has sent no TLV.
@@ -152,7 +154,10 @@ pub(super) fn answer(mut rest: &mut [u8], follow_up: FollowUp) {
         let (tlv, after) = std::mem::take(&mut rest).split_at_mut(length);
         rest = after;
         if let Some(([flags, number, _, _], value)) = tlv.split_first_chunk_mut::<HEADER>() {
-            let kind = TlvKind::of(*number);
+            let kind = match TlvKind::of(*number) {
+                TlvKind::Mac if mode == Mode::Unauthenticated => TlvKind::Other(*number),
+                kind => kind,
+            };
             *flags = if matches!(kind, TlvKind::Other(_)) { UNRECOGNIZED } else { 0 };
             match kind {
                 TlvKind::FollowUp => follow_up.write(value),
