@@ -1,8 +1,11 @@
 //! Paths between nodes as the agents probe them: round trips, losses by direction, pauses and strangers, against
-//! tcpdump's times of the same probes and nftables' counts; and probes with codes, against those of openssl.
+//! tcpdump's times of the same probes and nftables' counts; probes with codes, against those of openssl; and sender and
+//! reflector of another implementation, either against ours.
 
 mod path {
     mod cilium;
+    mod foreign_reflector;
+    mod foreign_sender;
     mod key;
     mod loss;
     mod mtu;

@@ -17,8 +17,8 @@ use lab::{Agent, AgentOptions, Lab, Node, Place as _, process, tools};
 use super::truth::{PROBES, REFLECTOR, packet};
 use crate::{LAYERS, LIMIT, after, sent, start};
 
-const OURS: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
-const OTHERS: &str = "ff0102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+pub(crate) const OURS: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+pub(crate) const OTHERS: &str = "ff0102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
 
 /// Bytes of a packet with its follow-up and both codes (RFC 8762, 4.2.2; RFC 8972, 4.7 and 4.8).
 const LENGTH: usize = 112 + 20 + 20;
@@ -36,14 +36,14 @@ const DESTINATION: Range<usize> = 30..34;
 const FORGED: u64 = 7;
 
 /// A key file that only its owner may read.
-fn key_file(lab: &Lab, key: &str, mode: u32) -> Result<PathBuf> {
+pub(crate) fn key_file(lab: &Lab, key: &str, mode: u32) -> Result<PathBuf> {
     let file = lab.scratch().join(format!("path-{mode:o}-{}.key", &key[..2]));
     fs::write(&file, format!("{key}\n"))?;
     fs::set_permissions(&file, Permissions::from_mode(mode))?;
     Ok(file)
 }
 
-fn options(lab: &Lab, key: Option<&str>) -> Result<AgentOptions> {
+pub(crate) fn options(lab: &Lab, key: Option<&str>) -> Result<AgentOptions> {
     let mut arguments = vec!["--collector.path=on".to_owned(), "--path.interval=10ms".to_owned()];
     if let Some(key) = key {
         arguments.push(format!("--path.key-file={}", key_file(lab, key, 0o400)?.display()));
@@ -51,11 +51,11 @@ fn options(lab: &Lab, key: Option<&str>) -> Result<AgentOptions> {
     Ok(AgentOptions { arguments, ..AgentOptions::default() })
 }
 
-fn requests(page: &Samples, result: &str) -> Option<u64> {
+pub(crate) fn requests(page: &Samples, result: &str) -> Option<u64> {
     page.count("leadline_path_requests_total", &[("result", result)])
 }
 
-fn ignored(page: &Samples, reason: &str) -> Option<u64> {
+pub(crate) fn ignored(page: &Samples, reason: &str) -> Option<u64> {
     page.count("leadline_path_replies_ignored_total", &[("reason", reason)])
 }
 

@@ -16,7 +16,7 @@ const IPV4: usize = 20;
 const UDP: usize = 8;
 const VXLAN_HEADER: usize = 8;
 /// Where an answer repeats the number of the probe (RFC 8762, 4.3.1).
-const SENDER_SEQUENCE: usize = 24;
+pub(crate) const SENDER_SEQUENCE: usize = 24;
 
 /// More bytes than a probe has in either mode; one that looks for the MTU has more.
 const PLAIN: usize = 200;
@@ -149,6 +149,11 @@ impl Truth {
     /// Round trips in seconds on a layer whose answers came between two moments.
     pub(crate) fn arrived(&self, layer: &str, between: [Duration; 2]) -> Vec<f64> {
         self.between(layer, between, |round| round.rtt)
+    }
+
+    /// All round trips in seconds on a layer.
+    pub(crate) fn all(&self, layer: &str) -> Vec<f64> {
+        self.on(layer).into_iter().map(|round| round.rtt.as_secs_f64()).collect()
     }
 
     /// Times at the reflector in seconds, of the same in their order.
