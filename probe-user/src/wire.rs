@@ -2,7 +2,8 @@
 //! I/O, clock or state; they use nothing of ours and are fuzzed (`cargo xtask fuzz`). STAMP comes through a socket instead.
 //!
 //! What a frame is not is no fault: whatever is neither ARP, a neighbour advertisement nor VRRP gives `None`.
-//! Packets of tunnels are copied apart from these, from their IP header on, and have an entry of their own (`tunnel`).
+//! Packets of tunnels and messages of routers (`too_big`) are copied apart from these, from their IP header on, and have
+//! entries of their own.
 #![cfg_attr(not(test), warn(clippy::indexing_slicing))]
 
 pub mod arp;
@@ -19,6 +20,7 @@ pub mod property;
 pub mod stamp;
 #[cfg(test)]
 mod tests;
+pub mod too_big;
 pub mod tunnel;
 mod udp;
 pub mod vrrp;

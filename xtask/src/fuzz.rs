@@ -52,6 +52,7 @@ enum Target {
     Vrrp,
     Stamp,
     Tunnel,
+    TooBig,
 }
 
 impl Target {
@@ -63,6 +64,7 @@ impl Target {
             Self::Vrrp => "vrrp",
             Self::Stamp => "stamp",
             Self::Tunnel => "tunnel",
+            Self::TooBig => "too_big",
         }
     }
 
@@ -72,6 +74,7 @@ impl Target {
             Self::Frame | Self::Arp | Self::Ndp | Self::Vrrp => "probe-user/src/wire/corpus",
             Self::Stamp => "probe-user/src/wire/stamp/corpus",
             Self::Tunnel => "probe-user/src/wire/tunnel/corpus",
+            Self::TooBig => "probe-user/src/wire/too_big/corpus",
         }
     }
 }

@@ -9,6 +9,7 @@ use super::{
     frame::Link,
     ip::{ICMP6, NEIGHBOUR_ADVERTISEMENT, VRRP},
     ndp::NeighbourAdvertisement,
+    too_big::TooBig,
     vrrp::{self, Advertisement, Authentication, Version},
 };
 
@@ -28,6 +29,21 @@ pub fn encode(observation: &Observation, authentication_data: [u8; 8]) -> Vec<u8
         }
     };
     [ethernet(&observation.link, kind), network].concat()
+}
+
+/// A router's message from its IP header on, about a datagram of UDP with that payload.
+#[must_use]
+pub fn encode_too_big(told: &TooBig, payload: &[u8]) -> Vec<u8> {
+    let mtu = told.mtu.unwrap_or_default().to_be_bytes();
+    let [_, _, high, low] = mtu;
+    let is_ipv4 = told.router.is_ipv4();
+    let mut message = if is_ipv4 { vec![3, 4, 0, 0, 0, 0, high, low] } else { [[2, 0, 0, 0], mtu].concat() };
+    message.extend(ip(told.source, told.destination, 63, 17, payload));
+    let protocol = if is_ipv4 { 1 } else { ICMP6 };
+    let header = checksum::pseudo_header(told.router, told.source, ICMP6, message.len());
+    let sum = checksum::sum(&message) + if is_ipv4 { 0 } else { header };
+    write(&mut message, 2, checksum::complement(sum));
+    ip(told.router, told.source, 64, protocol, &message)
 }
 
 fn ethernet(link: &Link, kind: u16) -> Vec<u8> {

@@ -1,7 +1,11 @@
 //! What holds for every input, for fuzzing and for the mutated corpus of the unit tests.
 
+mod too_big;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
+
+pub use self::too_big::too_big;
 
 use super::{
     Capture, Link, MacAddress, Malformed, Medium, Message, Observation, Reason,
