@@ -27,5 +27,7 @@ pub struct Control {
     pub tunnel_lost: u64,
     /// Look-ups of connections of a watched port that found no free slot.
     pub port_slots_exhausted: u64,
+    /// Messages of routers that found their ring buffer full.
+    pub too_big_lost: u64,
 }
-const _: () = assert!(size_of::<Control>() == 80);
+const _: () = assert!(size_of::<Control>() == 88);

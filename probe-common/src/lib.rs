@@ -17,12 +17,13 @@ pub mod served;
 pub mod tap;
 pub mod tcp;
 pub mod tcp_port;
+pub mod too_big;
 pub mod traffic;
 pub mod tunnel;
 
 /// Raised with every change of a layout or of a meaning in this crate; the agent compares it at load with the
 /// number that was compiled into the object.
-pub const ABI_VERSION: u32 = 6;
+pub const ABI_VERSION: u32 = 7;
 
 /// Shards of a counter array at most: one per CPU up to this many, then CPUs share.
 pub const SHARDS_MAX: u32 = 16;

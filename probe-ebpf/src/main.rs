@@ -35,6 +35,7 @@ mod slot;
 mod tap;
 mod tcp;
 mod tcp_port;
+mod too_big;
 mod traffic;
 mod tunnel;
 

@@ -50,6 +50,9 @@ pub(crate) static SERVED: RingBuf = RingBuf::with_byte_size(64 * 1024, 0);
 /// Packets of tunnels, apart from the frames: they say nothing of virtual addresses.
 #[map(name = "leadline_tunnel")]
 pub(crate) static TUNNEL_PACKETS: RingBuf = RingBuf::with_byte_size(64 * 1024, 0);
+/// Messages of routers, apart from the frames for the same reason.
+#[map(name = "leadline_toobig")]
+pub(crate) static TOO_BIG: RingBuf = RingBuf::with_byte_size(64 * 1024, 0);
 /// Who served an address last; the agent puts in what is watched.
 #[map(name = "leadline_server")]
 pub(crate) static SERVERS: HashMap<[u8; 16], Server> = HashMap::with_max_entries(WATCHED_MAX, 0);

@@ -1,5 +1,6 @@
-//! tcx programs on an uplink: copies the rare frames that say who holds an address and those by which tunnels are kept up,
-//! notes who serves the watched addresses, and leaves everything else after a few loads.
+//! tcx programs on an uplink: copies the rare frames that say who holds an address, those by which tunnels are kept up and
+//! those by which routers refuse packets that are too big, notes who serves the watched addresses, and leaves everything
+//! else after a few loads.
 
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::__sk_buff;
@@ -11,7 +12,7 @@ use probe_common::tap::{FRAME_MAX, TAGGED, TRANSMITTED, TapRecord};
 
 use crate::frame::load;
 use crate::maps::{FRAMES, WATCHED, count_loss};
-use crate::{served, tunnel};
+use crate::{served, too_big, tunnel};
 
 /// `TCX_NEXT`: hand the packet to whoever comes next. Anything else would end the chain.
 const NEXT: i32 = -1;
@@ -23,10 +24,12 @@ const IPV4: u16 = 0x0800;
 const IPV6: u16 = 0x86dd;
 const DOT1Q: u16 = 0x8100;
 const DOT1AD: u16 = 0x88a8;
+const IPPROTO_ICMP: u8 = 1;
 const IPPROTO_UDP: u8 = 17;
 const IPPROTO_AH: u8 = 51;
 const IPPROTO_ICMPV6: u8 = 58;
 const IPPROTO_VRRP: u8 = 112;
+const PACKET_TOO_BIG: u8 = 2;
 const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
 /// Ethernet or IEEE 802, IPv4, addresses of 6 and 4 bytes, and a request (RFC 826).
 const QUESTIONS: [[u8; 8]; 2] = [[0, 1, 8, 0, 6, 4, 0, 1], [0, 6, 8, 0, 6, 4, 0, 1]];
@@ -62,18 +65,24 @@ unsafe fn watch(skb: *mut __sk_buff, egress: bool) {
             // SAFETY: the first 38 bytes from `start` are inside the packet.
             unsafe { *((start + at) as *const u8) }
         };
-        let (is_ordinary, is_udp, sender) = if protocol == IPV4.to_be() {
+        let is_ipv4 = protocol == IPV4.to_be();
+        let (is_ordinary, inner, sender) = if is_ipv4 {
             let inner = byte(23);
-            (inner != IPPROTO_VRRP && inner != IPPROTO_AH, inner == IPPROTO_UDP, byte(29))
+            (inner != IPPROTO_VRRP && inner != IPPROTO_AH, inner, byte(29))
         } else {
             let inner = byte(20);
             let is_ordinary = inner != IPPROTO_VRRP && inner != IPPROTO_ICMPV6;
-            (is_ordinary && protocol == IPV6.to_be(), inner == IPPROTO_UDP, byte(37))
+            (is_ordinary && protocol == IPV6.to_be(), inner, byte(37))
         };
         if is_ordinary {
-            if is_udp && tunnel::may_be_one(start, end, protocol == IPV4.to_be()) {
+            if inner == IPPROTO_UDP {
+                if tunnel::may_be_one(start, end, is_ipv4) {
+                    // SAFETY: the caller's promise.
+                    unsafe { tunnel::note(skb, egress) };
+                }
+            } else if !egress && is_ipv4 && inner == IPPROTO_ICMP {
                 // SAFETY: the caller's promise.
-                unsafe { tunnel::note(skb, egress) };
+                unsafe { too_big::note(skb) };
             }
             if is_watched(sender) {
                 // SAFETY: the caller's promise.
@@ -101,18 +110,34 @@ fn is_watched(last: u8) -> bool {
 unsafe fn inspect(skb: *mut __sk_buff, egress: bool) {
     // SAFETY: a field of the context.
     let protocol = unsafe { (*skb).protocol as u16 };
-    if let Some(is_advertisement) = is_wanted(skb, u16::from_be(protocol)) {
-        // SAFETY: the caller's promise.
-        unsafe {
-            served::announced(skb, is_advertisement);
-            copy(skb, egress);
+    let Some(wanted) = wanted(skb, u16::from_be(protocol)) else { return };
+    // SAFETY: the caller's promise.
+    unsafe {
+        if wanted == Wanted::Refusal {
+            if !egress {
+                too_big::note(skb);
+            }
+            return;
         }
+        served::announced(skb, wanted == Wanted::Advertisement);
+        copy(skb, egress);
     }
 }
 
-/// Of a frame that is copied, whether it is an advertisement; else it is an announcement. `None` of any other.
+/// What a frame is wanted for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    /// Somebody says that it has an address.
+    Announcement,
+    /// A router of VRRP does.
+    Advertisement,
+    /// It may be a router's word of a packet that was too big.
+    Refusal,
+}
+
+/// `None` of a frame that is of no use.
 #[inline(always)]
-fn is_wanted(skb: *mut __sk_buff, protocol: u16) -> Option<bool> {
+fn wanted(skb: *mut __sk_buff, protocol: u16) -> Option<Wanted> {
     let (mut protocol, mut offset) = (protocol, ETHERNET);
     for _ in 0..2 {
         if protocol == DOT1Q || protocol == DOT1AD {
@@ -122,20 +147,27 @@ fn is_wanted(skb: *mut __sk_buff, protocol: u16) -> Option<bool> {
         }
     }
     match protocol {
-        ARP => (!is_question(skb, offset)).then_some(false),
+        ARP => (!is_question(skb, offset)).then_some(Wanted::Announcement),
         IPV4 => {
             let [inner] = load::<1>(skb, offset + 9)?;
+            if inner == IPPROTO_ICMP {
+                return (offset == ETHERNET).then_some(Wanted::Refusal);
+            }
             // The header of AH names what it protects (RFC 4302); IPv4 options are no business of VRRP.
             let is_vrrp = inner == IPPROTO_VRRP
                 || inner == IPPROTO_AH && load::<1>(skb, offset + 20) == Some([IPPROTO_VRRP]);
-            is_vrrp.then_some(true)
+            is_vrrp.then_some(Wanted::Advertisement)
         }
         IPV6 => {
             let [inner] = load::<1>(skb, offset + 6)?;
             if inner == IPPROTO_ICMPV6 {
-                return (load::<1>(skb, offset + 40) == Some([NEIGHBOUR_ADVERTISEMENT])).then_some(false);
+                return match load::<1>(skb, offset + 40)? {
+                    [NEIGHBOUR_ADVERTISEMENT] => Some(Wanted::Announcement),
+                    [PACKET_TOO_BIG] if offset == ETHERNET => Some(Wanted::Refusal),
+                    _ => None,
+                };
             }
-            (inner == IPPROTO_VRRP).then_some(true)
+            (inner == IPPROTO_VRRP).then_some(Wanted::Advertisement)
         }
         _ => None,
     }

@@ -143,6 +143,7 @@ impl<'a> Agent<'a> {
         tunnel::observe(&agent, &registry, &peers, &mut chosen).await?;
         path::start(&agent, &network, &registry, &mut chosen)?;
         path::listen_to_pods(&agent, &network, &registry, &mut chosen)?;
+        path::listen_to_routers(&agent, &network, &registry, &mut chosen)?;
         agent.probe_vips(&network, registry, heard, probes, &mut chosen)?;
         agent.observe_haproxy(&mut chosen).await?;
         agent.observe_etcd(&mut chosen).await?;

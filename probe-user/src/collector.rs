@@ -18,6 +18,7 @@ pub mod runner;
 pub mod tap;
 pub mod tcp;
 pub mod tcp_port;
+pub mod too_big;
 pub mod traffic;
 pub mod tunnel;
 pub mod unavailable;
@@ -38,6 +39,7 @@ pub static CATALOGUE: &[(&str, &[&Descriptor])] = &[
     ("overlay", overlay::DESCRIPTORS),
     ("path", path::DESCRIPTORS),
     ("path_pod", path_pod::DESCRIPTORS),
+    ("too_big", too_big::DESCRIPTORS),
     ("vip", vip::DESCRIPTORS),
     ("vip_listener", vip_listener::DESCRIPTORS),
     ("vip_probe", vip_probe::DESCRIPTORS),

@@ -58,6 +58,8 @@ pub enum Kind {
     PathBlackHoleOpened,
     /// They pass again, or less is promised.
     PathBlackHoleClosed,
+    /// A router on the way to another node has told of a smaller MTU than before.
+    PathMtuTold,
     /// The first router that advertises a virtual address was heard.
     VipOwned,
     /// A virtual address moved.

@@ -13,4 +13,5 @@ pub mod multicast;
 pub mod netlink;
 pub mod path;
 pub mod tailscale;
+pub mod too_big;
 pub mod vip_probe;

@@ -11,8 +11,12 @@ use crate::collector::overlay::{OverlayCount, OverlayCounters};
 use crate::collector::program::{Program, ProgramFacts};
 use crate::collector::tcp_port::PortFacts;
 use crate::config::{self, Config, Mode};
-use crate::kernel::thread::{EVENTS_WAITING, FRAMES_WAITING, SERVED_WAITING, TUNNEL_WAITING};
-use crate::kernel::{CgroupEvent, Frame, KernelHandle, KernelOptions, Senders, Served, Slots, TunnelPacket};
+use crate::kernel::thread::{
+    EVENTS_WAITING, FRAMES_WAITING, SERVED_WAITING, TOO_BIG_WAITING, TUNNEL_WAITING,
+};
+use crate::kernel::{
+    CgroupEvent, Frame, KernelHandle, KernelOptions, Senders, Served, Slots, TooBigPacket, TunnelPacket,
+};
 use crate::ledger::Ledger;
 use crate::metric::Profile;
 use crate::source::cgroupfs::CgroupTree;
@@ -28,6 +32,7 @@ pub(super) struct KernelSide {
     events: Mutex<Option<Receiver<CgroupEvent>>>,
     tapped: Mutex<Option<Tapped>>,
     tunnel: Mutex<Option<Receiver<TunnelPacket>>>,
+    too_big: Mutex<Option<Receiver<TooBigPacket>>>,
 }
 
 /// What the tap tells.
@@ -51,7 +56,14 @@ impl KernelSide {
         let (to_frames, frames) = channel(FRAMES_WAITING);
         let (to_served, served) = channel(SERVED_WAITING);
         let (to_tunnel, tunnel) = channel(TUNNEL_WAITING);
-        let senders = Senders { events: to_events, frames: to_frames, served: to_served, tunnel: to_tunnel };
+        let (to_too_big, too_big) = channel(TOO_BIG_WAITING);
+        let senders = Senders {
+            events: to_events,
+            frames: to_frames,
+            served: to_served,
+            tunnel: to_tunnel,
+            too_big: to_too_big,
+        };
         let options = KernelOptions {
             cgroup_root: tree.root().to_owned(),
             slots: config.slots,
@@ -84,6 +96,7 @@ impl KernelSide {
             events: Mutex::new(Some(events)),
             tapped: Mutex::new(tapped),
             tunnel: Mutex::new(Some(tunnel)),
+            too_big: Mutex::new(Some(too_big)),
         })
     }
 
@@ -113,6 +126,12 @@ impl KernelSide {
     pub(super) fn tunnel(&self) -> Option<Receiver<TunnelPacket>> {
         self.handle.as_ref()?;
         self.tunnel.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Messages of routers that the tap sees, once; none without the programs.
+    pub(super) fn too_big(&self) -> Option<Receiver<TooBigPacket>> {
+        self.handle.as_ref()?;
+        self.too_big.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     pub(super) fn traffic_support(&self) -> Support {

@@ -4,6 +4,7 @@ mod answerer;
 mod device;
 mod mtu;
 mod sender;
+mod too_big;
 
 use std::io;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use crate::collector::dependent::Dependent;
 use crate::collector::path::reflector::Reflector;
 use crate::collector::path::{PathCollector, Paths};
 use crate::collector::path_pod::PathPod;
+use crate::collector::too_big::{Told, TooBigs};
 use crate::collector::unavailable::Unavailable;
 use crate::config::{self, Mode};
 use crate::source::netlink::NetworkState;
@@ -110,6 +112,30 @@ pub(super) fn listen_to_pods(
     };
     let pods = PathPod::new(move || kernel.pod_paths(monotonic()), registry.clone());
     chosen.add(mode, Arc::new(Dependent::new(pods, network.current(), OLD_CLASSES)))
+}
+
+/// Listens to what routers say of packets that were too big, wherever the uplinks are tapped.
+pub(super) fn listen_to_routers(
+    agent: &Agent<'_>,
+    network: &NetworkState,
+    registry: &Nodes,
+    chosen: &mut Chosen,
+) -> Result<()> {
+    // The tap is that of virtual addresses. That there are no other nodes yet is no failure of what must run.
+    let mode = if agent.config.collector.vip == Mode::Off { Mode::Off } else { Mode::Auto };
+    // Taken in any case: nobody else wants them, and what nobody wants is not lost.
+    let Some(packets) = agent.kernel.too_big() else {
+        return chosen.add(mode, Arc::new(Unavailable::new("too_big", NOT_LOADED)));
+    };
+    let told = Told::default();
+    let too_bigs = TooBigs::new(told.clone(), registry.clone(), monotonic);
+    chosen.add(mode, Arc::new(Dependent::new(too_bigs, network.current(), OLD_CLASSES)))?;
+    if mode != Mode::Off {
+        let (facts, timeline) = (network.facts(), Arc::clone(&agent.timeline));
+        let listener = too_big::Listener { packets, told, facts, registry: registry.clone(), timeline };
+        supervise("too_big", agent.ended.clone(), listener.run());
+    }
+    Ok(())
 }
 
 /// The session after that one which is none yet; 0 would say that there are none.

@@ -262,8 +262,9 @@ impl Listener {
         let control = self.kernel.slots().control();
         let served_lost = control.served_lost + status.served_lost;
         let lost = control.frames_lost + status.frames_lost;
-        let tunnel_lost = control.tunnel_lost + status.tunnel_lost;
-        self.metrics.raise_events_lost(EventSource::Tap, lost + served_lost + tunnel_lost);
+        let others_lost =
+            control.tunnel_lost + status.tunnel_lost + control.too_big_lost + status.too_big_lost;
+        self.metrics.raise_events_lost(EventSource::Tap, lost + served_lost + others_lost);
         let is_tapped = |index: u32| status.uplinks.iter().any(|uplink| uplink.index == index);
         let uplinks = devices.names.iter().map(|(index, name)| (name.to_string(), is_tapped(*index)));
         let mut state = self.heard.lock();

@@ -19,6 +19,7 @@ use super::btf::{Btf, BtfError};
 use super::error::KernelError;
 use super::mapped::Mapped;
 use super::path_pod::{self, PodPaths};
+use super::rings::Buffers;
 use super::served::{self, Servers};
 use super::slots::{Shape, Slots};
 use super::tcp_port::{self, Ports};
@@ -86,10 +87,7 @@ pub(super) struct Loaded {
     pub(super) slot_of: HashMap<MapData, Wire<SlotKey>, u32>,
     pub(super) free: Queue<MapData, u32>,
     pub(super) devices: HashMap<MapData, u32, Wire<OverlayDevice>>,
-    pub(super) records: RingBuf<MapData>,
-    pub(super) frames: RingBuf<MapData>,
-    pub(super) served: RingBuf<MapData>,
-    pub(super) tunnel: RingBuf<MapData>,
+    pub(super) buffers: Buffers,
     pub(super) servers: Servers,
     /// Whether cgroups are followed by tracepoint; else why not.
     pub(super) cgroup_tracking: Result<(), String>,
@@ -131,13 +129,13 @@ pub(super) fn load(options: &KernelOptions) -> Result<Loaded, KernelError> {
         HashMap::try_from(take(&mut ebpf, "leadline_slots")?).map_err(map_error("leadline_slots"))?;
     let devices =
         HashMap::try_from(take(&mut ebpf, "leadline_ovdev")?).map_err(map_error("leadline_ovdev"))?;
-    let records =
-        RingBuf::try_from(take(&mut ebpf, "leadline_events")?).map_err(map_error("leadline_events"))?;
-    let frames = RingBuf::try_from(take(&mut ebpf, "leadline_tap")?).map_err(map_error("leadline_tap"))?;
-    let served =
-        RingBuf::try_from(take(&mut ebpf, "leadline_served")?).map_err(map_error("leadline_served"))?;
-    let tunnel =
-        RingBuf::try_from(take(&mut ebpf, "leadline_tunnel")?).map_err(map_error("leadline_tunnel"))?;
+    let buffers = Buffers {
+        events: ring(&mut ebpf, "leadline_events")?,
+        frames: ring(&mut ebpf, "leadline_tap")?,
+        served: ring(&mut ebpf, "leadline_served")?,
+        tunnel: ring(&mut ebpf, "leadline_tunnel")?,
+        too_big: ring(&mut ebpf, "leadline_toobig")?,
+    };
     let servers = Servers::new(
         HashMap::try_from(take(&mut ebpf, served::SERVERS)?).map_err(map_error(served::SERVERS))?,
         Array::try_from(take(&mut ebpf, served::WATCHED)?).map_err(map_error(served::WATCHED))?,
@@ -155,10 +153,7 @@ pub(super) fn load(options: &KernelOptions) -> Result<Loaded, KernelError> {
         slot_of,
         free,
         devices,
-        records,
-        frames,
-        served,
-        tunnel,
+        buffers,
         servers,
         cgroup_tracking,
         socket_errors,
@@ -223,6 +218,10 @@ pub(super) fn map_error(map: &'static str) -> impl Fn(aya::maps::MapError) -> Ke
 
 pub(super) fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, KernelError> {
     ebpf.take_map(name).ok_or(KernelError::Missing { program: name })
+}
+
+fn ring(ebpf: &mut Ebpf, name: &'static str) -> Result<RingBuf<MapData>, KernelError> {
+    RingBuf::try_from(take(ebpf, name)?).map_err(map_error(name))
 }
 
 /// Maps an array into memory.

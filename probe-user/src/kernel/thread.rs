@@ -23,6 +23,7 @@ use super::record::CgroupEvent;
 use super::served::Served;
 use super::slots::Slots;
 use super::tap::{Frame, Uplink};
+use super::too_big::TooBigPacket;
 use super::tunnel::TunnelPacket;
 use super::worker::Starting;
 use crate::ledger::SlotControl;
@@ -40,6 +41,9 @@ pub const SERVED_WAITING: usize = 4_096;
 /// Packets of tunnels that wait for the agent at most.
 pub const TUNNEL_WAITING: usize = 4_096;
 
+/// Messages of routers that wait for the agent at most.
+pub const TOO_BIG_WAITING: usize = 4_096;
+
 /// Where the kernel side's records go.
 #[derive(Debug)]
 pub struct Senders {
@@ -51,6 +55,8 @@ pub struct Senders {
     pub served: tokio::sync::mpsc::Sender<Served>,
     /// Packets of tunnels.
     pub tunnel: tokio::sync::mpsc::Sender<TunnelPacket>,
+    /// Messages of routers.
+    pub too_big: tokio::sync::mpsc::Sender<TooBigPacket>,
 }
 
 /// What the kernel side needs to know.
@@ -104,6 +110,8 @@ pub struct Status {
     pub served_lost: u64,
     /// The same of packets of tunnels.
     pub tunnel_lost: u64,
+    /// The same of messages of routers.
+    pub too_big_lost: u64,
 }
 
 pub(super) enum Command {

@@ -1,7 +1,6 @@
 //! Records of packets by which tunnels are kept up.
 
 use probe_common::tunnel::{PACKET_MAX, TRANSMITTED, TunnelRecord};
-use tokio::sync::mpsc::error::TrySendError;
 use zerocopy::FromBytes as _;
 
 /// Such a packet, as it passed an uplink.
@@ -28,25 +27,11 @@ pub(super) fn decode(bytes: &[u8]) -> Option<TunnelPacket> {
     })
 }
 
-/// Whether a packet is lost that could not be handed on: not where nobody wants any, as with the collector off.
-pub(super) const fn is_lost<T>(sent: &Result<(), TrySendError<T>>) -> bool {
-    matches!(sent, Err(TrySendError::Full(_)))
-}
-
 #[cfg(test)]
 mod tests {
     use zerocopy::IntoBytes as _;
 
     use super::*;
-
-    #[test]
-    fn what_nobody_wants_is_not_lost_and_what_finds_no_room_is() {
-        let (sender, receiver) = tokio::sync::mpsc::channel(1);
-        assert!(!is_lost(&sender.try_send(1)));
-        assert!(is_lost(&sender.try_send(2)));
-        drop(receiver);
-        assert!(!is_lost(&sender.try_send(3)));
-    }
 
     #[test]
     fn a_packet_keeps_its_time_and_direction() {

@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, TryRecvError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use aya::maps::{HashMap, MapData, MapError, Queue, RingBuf};
+use aya::maps::{HashMap, MapData, MapError, Queue};
 use aya_log::EbpfLogger;
 use caps::{CapSet, Capability, CapsHashSet};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -18,19 +18,16 @@ use super::filters::Changes;
 use super::load::{self, Loaded};
 use super::overlay::Overlays;
 use super::prefix::{NodeNumbers, Prefixes};
-use super::record;
-use super::served::{self, Servers};
+use super::rings::Rings;
+use super::served::Servers;
 use super::slots::Slots;
 use super::tap::{self, Taps, Uplink};
 use super::thread::{Command, KernelOptions, OverlayTarget, Senders, Status};
 use super::wire::Wire;
-use super::{device, listener, tunnel};
+use super::{device, listener};
 
 /// What the kernel thread keeps.
 const KEPT: [Capability; 3] = [Capability::CAP_BPF, Capability::CAP_PERFMON, Capability::CAP_NET_ADMIN];
-
-/// Frames of the tap handed on before commands and records have their turn: a flood must not cost a pod its name.
-const FRAMES_AT_ONCE: usize = 1_024;
 
 /// What the thread starts with.
 pub(super) struct Starting {
@@ -49,12 +46,6 @@ impl Starting {
         let logger =
             (options.log_level != 0).then(|| EbpfLogger::init(&mut loaded.ebpf)).and_then(Result::ok);
         let Loaded { ebpf, slots, trie, slot_of, free, devices, .. } = loaded;
-        let rings = Rings {
-            records: loaded.records,
-            frames: loaded.frames,
-            served: loaded.served,
-            tunnel: loaded.tunnel,
-        };
         let worker = Worker {
             ebpf,
             slots: Arc::clone(&slots),
@@ -62,26 +53,21 @@ impl Starting {
             slot_of,
             free,
             overlays: Overlays::new(devices),
-            rings,
+            rings: Rings::new(loaded.buffers, self.senders),
             taps: Taps::default(),
             uplinks: Vec::new(),
             targets: Vec::new(),
             changes: changes_of_filters(),
             interruptions: 0,
-            frames_lost: 0,
             servers: loaded.servers,
-            served_lost: 0,
-            tunnel_lost: 0,
             logger,
             wake: self.wake,
             retired: self.retired,
             status: self.status,
             inbox: self.inbox,
-            senders: self.senders,
             cgroup_tracking: loaded.cgroup_tracking.err(),
             socket_errors: loaded.socket_errors,
             listeners: loaded.listeners.err(),
-            records_lost: 0,
             retiring: Vec::new(),
         };
         worker.publish();
@@ -102,14 +88,6 @@ fn keep_only_needed_capabilities() {
     }
 }
 
-/// The ring buffers.
-struct Rings {
-    records: RingBuf<MapData>,
-    frames: RingBuf<MapData>,
-    served: RingBuf<MapData>,
-    tunnel: RingBuf<MapData>,
-}
-
 pub(super) struct Worker {
     ebpf: aya::Ebpf,
     slots: Arc<Slots>,
@@ -126,24 +104,16 @@ pub(super) struct Worker {
     /// Of devices' filters, where those are what our programs hang on.
     changes: Option<Changes>,
     interruptions: u64,
-    /// Frames that were none of ours, or found the agent's queue full.
-    frames_lost: u64,
     servers: Servers,
-    /// The same of served packets.
-    served_lost: u64,
-    /// The same of packets of tunnels.
-    tunnel_lost: u64,
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
     wake: Arc<EventFd>,
     retired: Arc<AtomicU64>,
     status: Arc<Mutex<Status>>,
     inbox: Receiver<Command>,
-    senders: Senders,
     cgroup_tracking: Option<String>,
     socket_errors: bool,
     /// Why listeners cannot be listed.
     listeners: Option<String>,
-    records_lost: u64,
     /// Keys that are still to be removed.
     retiring: Vec<SlotKey>,
 }
@@ -151,10 +121,9 @@ pub(super) struct Worker {
 impl Worker {
     pub(super) fn run(&mut self) {
         loop {
-            self.drain_records();
-            self.drain_served();
-            self.drain_tunnel();
-            self.drain_frames();
+            if self.rings.drain() {
+                self.publish();
+            }
             self.mend();
             if let Some(logger) = &mut self.logger {
                 logger.flush();
@@ -181,13 +150,8 @@ impl Worker {
 
     /// Sleeps until a command or a record comes.
     fn wait(&self) {
-        let mut descriptors = vec![
-            PollFd::new(self.wake.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.rings.records.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.rings.frames.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.rings.served.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.rings.tunnel.as_fd(), PollFlags::POLLIN),
-        ];
+        let mut descriptors = vec![PollFd::new(self.wake.as_fd(), PollFlags::POLLIN)];
+        descriptors.extend(self.rings.descriptors().map(|ring| PollFd::new(ring, PollFlags::POLLIN)));
         descriptors.extend(self.logger.as_ref().map(|logger| PollFd::new(logger.as_fd(), PollFlags::POLLIN)));
         let changes = self.changes.as_ref();
         descriptors.extend(changes.map(|changes| PollFd::new(changes.as_fd(), PollFlags::POLLIN)));
@@ -197,55 +161,6 @@ impl Worker {
         // EINTR only means one more look. The counter is cleared so that poll sleeps again.
         if poll(&mut descriptors, due.map_or(PollTimeout::NONE, PollTimeout::from)).is_ok() {
             let _cleared = self.wake.read();
-        }
-    }
-
-    fn drain_records(&mut self) {
-        let lost_before = self.records_lost;
-        while let Some(item) = self.rings.records.next() {
-            let sent = record::decode(&item).is_some_and(|event| self.senders.events.try_send(event).is_ok());
-            self.records_lost += u64::from(!sent);
-        }
-        if self.records_lost != lost_before {
-            self.publish();
-        }
-    }
-
-    fn drain_served(&mut self) {
-        let lost_before = self.served_lost;
-        while let Some(item) = self.rings.served.next() {
-            let sent =
-                served::decode(&item).is_some_and(|served| self.senders.served.try_send(served).is_ok());
-            self.served_lost += u64::from(!sent);
-        }
-        if self.served_lost != lost_before {
-            self.publish();
-        }
-    }
-
-    /// As with frames, a flood of these has its turn and no more.
-    fn drain_tunnel(&mut self) {
-        let lost_before = self.tunnel_lost;
-        for _ in 0..FRAMES_AT_ONCE {
-            let Some(item) = self.rings.tunnel.next() else { break };
-            let is_lost = tunnel::decode(&item)
-                .is_none_or(|packet| tunnel::is_lost(&self.senders.tunnel.try_send(packet)));
-            self.tunnel_lost += u64::from(is_lost);
-        }
-        if self.tunnel_lost != lost_before {
-            self.publish();
-        }
-    }
-
-    fn drain_frames(&mut self) {
-        let lost_before = self.frames_lost;
-        for _ in 0..FRAMES_AT_ONCE {
-            let Some(item) = self.rings.frames.next() else { break };
-            let sent = tap::decode(&item).is_some_and(|frame| self.senders.frames.try_send(frame).is_ok());
-            self.frames_lost += u64::from(!sent);
-        }
-        if self.frames_lost != lost_before {
-            self.publish();
         }
     }
 
@@ -366,10 +281,11 @@ impl Worker {
             socket_errors: self.socket_errors,
             listeners: self.listeners.clone(),
             overlay_rows: self.overlays.rows().to_vec(),
-            records_lost: self.records_lost,
-            frames_lost: self.frames_lost,
-            served_lost: self.served_lost,
-            tunnel_lost: self.tunnel_lost,
+            records_lost: self.rings.events.lost(),
+            frames_lost: self.rings.frames.lost(),
+            served_lost: self.rings.served.lost(),
+            tunnel_lost: self.rings.tunnel.lost(),
+            too_big_lost: self.rings.too_big.lost(),
         };
     }
 }

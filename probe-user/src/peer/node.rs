@@ -160,6 +160,22 @@ impl Registry {
         self.nodes.iter().find(|node| node.addresses().any(|known| known == address))
     }
 
+    /// The node that a packet to this address goes to: the one that has it on any layer, or whose pods have it, by the
+    /// longest prefix, or that packets of a tunnel are sent to there.
+    #[must_use]
+    pub fn node_behind(&self, address: IpAddr) -> Option<&Node> {
+        let prefix = |node: &Node| {
+            let pods = node.pods.iter().filter(|pods| pods.contains(&address));
+            pods.map(IpNet::prefix_len).max()
+        };
+        let pods = || {
+            let behind = self.nodes.iter().filter_map(|node| Some((prefix(node)?, node)));
+            behind.max_by_key(|(length, _)| *length).map(|(_, node)| node)
+        };
+        let endpoint = || self.nodes.iter().find(|node| node.endpoint == Some(address));
+        self.node_of(address).or_else(pods).or_else(endpoint)
+    }
+
     /// The label that a node has now which was known by this address; `None`: it is no address, or nobody's.
     #[must_use]
     pub fn label_of_address(&self, text: &str) -> Option<Arc<str>> {
@@ -199,6 +215,27 @@ mod tests {
         node.name = Some("node2".into());
         assert_eq!(node.label().as_deref(), Some("node2"));
         assert_eq!(Node { pods: vec!["10.42.2.0/24".parse().unwrap()], ..Node::default() }.label(), None);
+    }
+
+    #[test]
+    fn an_address_is_behind_its_node_or_the_one_with_the_narrowest_pods() {
+        let mut registry = Registry::default();
+        registry.merge(Node {
+            endpoint: Some(ip("203.0.113.1")),
+            ..node(Some("a"), "192.0.2.1", "10.42.0.0/16")
+        });
+        registry.nodes.push(node(Some("b"), "10.42.9.9", "10.42.2.0/24"));
+        let behind = |text| registry.node_behind(ip(text)).and_then(Node::label);
+        for (address, label) in [
+            ("192.0.2.1", "a"),
+            ("10.42.2.7", "b"),
+            ("10.42.9.9", "b"),
+            ("10.42.3.7", "a"),
+            ("203.0.113.1", "a"),
+        ] {
+            assert_eq!(behind(address).as_deref(), Some(label), "{address}");
+        }
+        assert_eq!(behind("198.51.100.1"), None);
     }
 
     #[test]
