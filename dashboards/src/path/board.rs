@@ -1,5 +1,6 @@
 //! The board of the paths between nodes: which layer of which pair is slow or loses packets, what connections of pods meet
-//! on top of it, which sizes pass, what each layer rides on, and how far the measurement is to be believed.
+//! on top of it, which sizes pass, what is seen of that without probes, what each layer rides on, and how far the measurement
+//! is to be believed.
 
 use leadline::metric::Descriptor;
 
@@ -28,10 +29,14 @@ const PROMISED: &Descriptor = family("leadline_path_promised_mtu_bytes");
 const PASSES: &Descriptor = family("leadline_path_mtu_bytes");
 const POD_HANDSHAKE: &Descriptor = family("leadline_path_pod_handshake_seconds");
 const POD_LEAST: &Descriptor = family("leadline_path_pod_min_rtt_seconds");
+const TOO_BIG: &Descriptor = family("leadline_path_too_big_messages_total");
+const TOLD: &Descriptor = family("leadline_path_too_big_mtu_bytes");
 
 /// A path from the node at its beginning.
 const PATH: &[&str] = &["cluster", "node", "peer_node", "layer"];
 const LAYER: &[&str] = &["cluster", "layer"];
+/// Two nodes, seen from the first.
+const PAIR: &[&str] = &["cluster", "node", "peer_node"];
 
 /// What is read where no node probes.
 pub(crate) const OFF: &str = "the probes are off: --collector.path=on";
@@ -50,7 +55,7 @@ pub fn board() -> Board {
                       swallows large ones is the one that broke. Of many pairs the worst ten are shown.",
         variables: Vec::new(),
         annotations: overview::annotations(),
-        rows: vec![now(), speed(), pods(), sizes(), ride(), measurement()],
+        rows: vec![now(), speed(), pods(), sizes(), signs(), ride(), measurement()],
     }
 }
 
@@ -189,7 +194,6 @@ fn pods() -> Row {
     };
     let buckets: &[&str] = &["cluster", "node", "peer_node", "le"];
     let slow = each_buckets(POD_HANDSHAKE, &[]).rate(Window::Rate).sum_by(buckets).quantile(0.99).above(0);
-    let pair: &[&str] = &["cluster", "node", "peer_node"];
     Row {
         title: "What do connections of pods meet on top of it?",
         height: 7,
@@ -200,7 +204,7 @@ fn pods() -> Row {
                 .wide(12),
             Panel::new("Least round trip of pods", Kind::Lines, Unit::Seconds, least)
                 .nothing("no connection between pods of two nodes")
-                .ask(each(POD_LEAST, &[]).max_by(pair).top(10), "{{node}} with {{peer_node}}")
+                .ask(each(POD_LEAST, &[]).max_by(PAIR).top(10), "{{node}} with {{peer_node}}")
                 .wide(12),
         ],
     }
@@ -230,6 +234,37 @@ fn sizes() -> Row {
             Panel::new("What the kernel would send", Kind::Table, Unit::Of("bytes"), promised)
                 .nothing(OFF)
                 .ask(each(PROMISED, &[]).max_by(PATH), name)
+                .value_name("largest packet")
+                .wide(12),
+        ],
+    }
+}
+
+fn signs() -> Row {
+    let refused = Text {
+        shows: "Messages of routers a second that a packet from a node or its pods to another node was too big: the ten pairs with most. Nothing is sent for it.",
+        normal: "empty, or some when a path becomes narrower.",
+        otherwise: "they go on: whoever sends there does not heed them, or a firewall keeps them from who should.",
+    };
+    let told = Text {
+        shows: "The largest packet that a router has said it passes on, for as long as the kernel remembers it (10 min).",
+        normal: "empty: each layer has the MTU of what carries it.",
+        otherwise: "lower the MTU of that layer to it: the first packet of each path is lost every ten minutes.",
+    };
+    Row {
+        title: "What says without probes that a path is too narrow?",
+        height: 7,
+        panels: vec![
+            Panel::new("Packets that routers refuse", Kind::Lines, Unit::PerSecond, refused)
+                .nothing("none")
+                .ask(
+                    each(TOO_BIG, &[]).rate(Window::Rate).sum_by(PAIR).above(0).top(10),
+                    "{{node}} to {{peer_node}}",
+                )
+                .wide(12),
+            Panel::new("MTU that routers tell", Kind::Table, Unit::Of("bytes"), told)
+                .nothing("none")
+                .ask(each(TOLD, &[]).max_by(PAIR), "{{node}} {{peer_node}}")
                 .value_name("largest packet")
                 .wide(12),
         ],

@@ -16,11 +16,14 @@ pub(crate) const LIMIT: Duration = Duration::from_mins(3);
 /// The least that a board shows: the windows of its rates.
 pub(crate) const LEAST: Duration = Duration::from_secs(30);
 
-/// What shows nothing in all states: no path, tunnel or key breaks, no node offers a route, no agent begins anew.
+/// What shows nothing in all states: no path, tunnel or key breaks or is narrow, no node offers a route, no agent begins
+/// anew.
 const QUIET: &[&str] = &[
     "Agent restarts",
     "Unreachable paths, A",
     "Black holes, A",
+    "Packets that routers refuse, A",
+    "MTU that routers tell, A",
     "Nested, A",
     "One way, A",
     "Routes, A",
