@@ -23,7 +23,7 @@ pub mod tunnel;
 
 /// Raised with every change of a layout or of a meaning in this crate; the agent compares it at load with the
 /// number that was compiled into the object.
-pub const ABI_VERSION: u32 = 7;
+pub const ABI_VERSION: u32 = 8;
 
 /// Shards of a counter array at most: one per CPU up to this many, then CPUs share.
 pub const SHARDS_MAX: u32 = 16;

@@ -12,7 +12,11 @@ pub struct PodPathCell {
     pub handshake: Durations,
     /// The least round trip of this window and of the one before: [`crate::least`].
     pub least: [u64; 2],
+    /// Segments sent again that had as many bytes as the connection lets a segment have.
+    pub full_retransmits: u64,
+    /// All others.
+    pub smaller_retransmits: u64,
     /// Zero.
-    pub padding: [u64; 3],
+    pub padding: u64,
 }
 const _: () = assert!(size_of::<PodPathCell>() == 128);

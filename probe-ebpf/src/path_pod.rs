@@ -1,5 +1,5 @@
 //! Connections between pods of this node and pods of another one: which node that is, decided once for each socket and
-//! generation, and the round trips to it.
+//! generation, the round trips to it, and the segments that are sent there again.
 //!
 //! Whether an end is a pod its address says, so that pods in the host's namespace are none.
 
@@ -12,9 +12,9 @@ use probe_common::path_pod::PodPathCell;
 use probe_common::peer::PeerClass;
 
 use crate::maps::{PREFIXES, TCP_SHARD_MASK, processor};
-use crate::{address, tcp};
+use crate::{address, atomic, tcp};
 
-/// Round trips, `shard * nodes + node`; set at load.
+/// Counters, `shard * nodes + node`; set at load.
 #[map(name = "leadline_ppods")]
 static CELLS: Array<PodPathCell> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
@@ -57,5 +57,20 @@ pub(crate) fn handshake(node: u16, microseconds: u32) -> u32 {
     let Some(cell) = cell(node) else { return 0 };
     // SAFETY: a map value.
     unsafe { tcp::observe(&raw mut (*cell).handshake, microseconds) };
+    1
+}
+
+/// Counts segments that are sent again. Of `segments` in one buffer all but the last one are full; that one is, if there
+/// are as many bytes from the buffer's beginning to the end of all that was sent.
+#[inline(never)]
+pub(crate) fn retransmit(node: u16, segments: u32, bytes: u32, full_size: u32) -> u32 {
+    let Some(cell) = cell(node) else { return 0 };
+    let is_last_full = u64::from(bytes) >= u64::from(segments) * u64::from(full_size);
+    let smaller = u32::from(!is_last_full && segments != 0);
+    // SAFETY: a map value.
+    unsafe {
+        atomic::add(&raw mut (*cell).full_retransmits, u64::from(segments - smaller));
+        atomic::add(&raw mut (*cell).smaller_retransmits, u64::from(smaller));
+    }
     1
 }

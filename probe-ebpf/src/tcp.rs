@@ -244,14 +244,28 @@ unsafe fn callback(ctx: &SockOpsContext, op: u32, socket: *mut bpf_sock, state: 
     match op {
         // SAFETY: as above.
         BPF_SOCK_OPS_RTT_CB => unsafe { round_trip(ctx, state, slots) },
-        BPF_SOCK_OPS_RETRANS_CB => {
-            // SAFETY: a projection into a map value.
-            bump(slots, u64::from(ctx.arg(1)), |cell| unsafe { &raw mut (*cell).retransmit_segments });
-        }
+        // SAFETY: the context of this run.
+        BPF_SOCK_OPS_RETRANS_CB => unsafe { retransmitted(ctx, slots) },
         // SAFETY: as above.
         BPF_SOCK_OPS_RTO_CB => bump(slots, 1, |cell| unsafe { &raw mut (*cell).retransmit_timeouts }),
         // SAFETY: as above.
         _ => unsafe { closed(ctx, socket, slots) },
+    }
+}
+
+/// The arguments are the sequence number and the segments of a buffer that was sent again (`__tcp_retransmit_skb`).
+///
+/// # Safety
+/// `ctx` is this run's context.
+#[inline(always)]
+unsafe fn retransmitted(ctx: &SockOpsContext, slots: Slots) {
+    let segments = ctx.arg(1);
+    // SAFETY: a projection into a map value.
+    bump(slots, u64::from(segments), |cell| unsafe { &raw mut (*cell).retransmit_segments });
+    if slots.node != 0 {
+        // SAFETY: fields of the context.
+        let (next, full_size) = unsafe { ((*ctx.ops).snd_nxt, (*ctx.ops).mss_cache) };
+        path_pod::retransmit(slots.node, segments, next.wrapping_sub(ctx.arg(0)), full_size);
     }
 }
 

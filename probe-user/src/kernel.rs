@@ -34,7 +34,7 @@ mod worker;
 
 pub use error::KernelError;
 pub use listener::Listener;
-pub use path_pod::PodPath;
+pub use path_pod::{PodPath, Retransmits};
 pub use record::CgroupEvent;
 pub use served::Served;
 pub use slots::Slots;

@@ -1,5 +1,5 @@
 //! Round trips between pods by the node of the peer: as many as there are connections, as long as on the wire, and none
-//! of what is not between pods of two nodes.
+//! of what is not between pods of two nodes; and the segments that are sent again.
 
 #![expect(
     clippy::print_stdout,
@@ -10,6 +10,8 @@
 mod count;
 #[path = "tcp/program.rs"]
 mod program;
+#[path = "path_pod/retransmit.rs"]
+mod retransmit;
 #[path = "path_pod/time.rs"]
 mod time;
 #[path = "path_pod/view.rs"]

@@ -1,5 +1,5 @@
 //! Paths between pods: round trips of the TCP connections that pods of this node have with those of another one, as the
-//! kernel takes them. Nothing is sent for it.
+//! kernel takes them, and the segments that it sends again. Nothing is sent for it.
 
 mod descriptor;
 
@@ -9,10 +9,10 @@ use std::sync::Arc;
 use probe_common::tcp::Durations;
 use tokio::sync::watch;
 
-use self::descriptor::{HANDSHAKE, MIN_RTT};
+use self::descriptor::{HANDSHAKE, MIN_RTT, RETRANSMITS};
 use super::tcp::buckets;
 use super::{CollectError, Collector, Support};
-use crate::kernel::PodPath;
+use crate::kernel::{PodPath, Retransmits};
 use crate::ledger::add_durations;
 use crate::metric::sink::Sink;
 use crate::metric::{Descriptor, Value};
@@ -67,21 +67,29 @@ impl Collector for PathPod {
                 family.value(&[node], Value::Float(f64::from(least) / 1e6));
             }
         }
+        let mut family = sink.family(&RETRANSMITS);
+        for (node, Sum { retransmits, .. }) in &sums {
+            for (size, segments) in [("full", retransmits.full), ("smaller", retransmits.smaller)] {
+                family.value(&[node, size], Value::Integer(segments));
+            }
+        }
         Ok(())
     }
 }
 
-/// Round trips to one node.
+/// What connections to one node have met.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Sum {
     handshake: Durations,
     least_microseconds: Option<u32>,
+    retransmits: Retransmits,
 }
 
 impl Sum {
     fn add(&mut self, path: &PodPath) {
         add_durations(&mut self.handshake, &path.handshake);
         self.least_microseconds = self.least_microseconds.into_iter().chain(path.least_microseconds).min();
+        self.retransmits.add(path.retransmits);
     }
 }
 
@@ -130,7 +138,7 @@ mod tests {
     fn path(node: &str, handshakes: u64, least_microseconds: Option<u32>) -> PodPath {
         let mut handshake = Durations { sum: handshakes * 100, ..Durations::default() };
         handshake.buckets[1] = handshakes;
-        PodPath { node: node.into(), handshake, least_microseconds }
+        PodPath { node: node.into(), handshake, least_microseconds, retransmits: Retransmits::default() }
     }
 
     /// Number of handshakes and least round trip by node.
@@ -170,6 +178,24 @@ mod tests {
         assert_eq!(summed(paths(), &nodes(32)).len(), 32);
         let expected = [("192.0.2.7".into(), 1, None), ("192.0.2.8".into(), 0, Some(50))];
         assert_eq!(summed(paths(), &nodes(33)), expected);
+    }
+
+    #[test]
+    fn segments_are_counted_by_node_and_size() {
+        let registry = watch::channel(Arc::new(registry([node(Some("b"), 2)]))).1;
+        let of = |node: &str, full, smaller| PodPath {
+            retransmits: Retransmits { full, smaller },
+            ..path(node, 0, None)
+        };
+        let collector = PathPod::new(move || vec![of("b", 3, 40), of("192.0.2.2", 1, 2)], registry);
+        let mut page = Vec::new();
+        let mut sink = Sink::new(&mut page, Format::Text004);
+        collector.collect(&mut sink).unwrap();
+        sink.finish();
+        let page = String::from_utf8(page).unwrap();
+        let name = "leadline_path_pod_retransmit_segments_total";
+        let told: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix(name)).collect();
+        assert_eq!(told, ["{peer_node=\"b\",size=\"full\"} 4", "{peer_node=\"b\",size=\"smaller\"} 42"]);
     }
 
     #[test]

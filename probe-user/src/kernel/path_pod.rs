@@ -1,4 +1,4 @@
-//! Round trips between pods of this node and those of another one, as other threads see them: memory, no system call.
+//! Round trips between pods of this node and those of another one, and segments sent again, as other threads see them: memory, no system call.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use super::load::mapped;
 use super::mapped::Mapped;
 use crate::ledger::add_durations;
 
-/// Array of the round trips.
+/// Array of the counters.
 pub(super) const CELLS: &str = "leadline_ppods";
 
 /// Its entries.
@@ -21,7 +21,7 @@ pub(super) const fn entries(shards: u32) -> u32 {
     shards * NODES_MAX
 }
 
-/// Round trips between pods of this node and those of another one.
+/// What connections between pods of this node and those of another one have met.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodPath {
     /// The node, by the value of the `peer_node` label when its pods became known.
@@ -30,6 +30,25 @@ pub struct PodPath {
     pub handshake: Durations,
     /// The least round trip of the last 10 to 20 seconds; `None`: nothing was sampled.
     pub least_microseconds: Option<u32>,
+    /// Segments sent again.
+    pub retransmits: Retransmits,
+}
+
+/// Segments sent again, by their size.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retransmits {
+    /// As large as the connection lets a segment be.
+    pub full: u64,
+    /// All others.
+    pub smaller: u64,
+}
+
+impl Retransmits {
+    /// Adds others.
+    pub const fn add(&mut self, others: Self) {
+        self.full += others.full;
+        self.smaller += others.smaller;
+    }
 }
 
 /// All of them.
@@ -45,12 +64,18 @@ impl PodPaths {
 
     /// Those to a node by its number; `now` is `CLOCK_MONOTONIC` nanoseconds.
     pub(super) fn read(&self, number: u32, node: &Arc<str>, now: u64) -> PodPath {
-        let mut path =
-            PodPath { node: Arc::clone(node), handshake: Durations::default(), least_microseconds: None };
+        let mut path = PodPath {
+            node: Arc::clone(node),
+            handshake: Durations::default(),
+            least_microseconds: None,
+            retransmits: Retransmits::default(),
+        };
         let cells =
             (0..self.shards).filter_map(|shard| self.cells.read((shard * NODES_MAX + number) as usize));
         for cell in cells {
             add_durations(&mut path.handshake, &cell.handshake);
+            path.retransmits
+                .add(Retransmits { full: cell.full_retransmits, smaller: cell.smaller_retransmits });
             let leasts = [path.least_microseconds, least(cell.least, now)];
             path.least_microseconds = leasts.into_iter().flatten().min();
         }

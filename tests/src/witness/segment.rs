@@ -82,6 +82,35 @@ pub fn sent(frames: &[Frame], port: u16, end: End) -> Result<u64> {
     Ok(u64::try_from(count)?)
 }
 
+/// Segments that were sent again, by their size.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Again {
+    /// As large as a segment may be.
+    pub full: u64,
+    /// All others.
+    pub smaller: u64,
+}
+
+/// What this end sent again, where a full segment has so many bytes: all that does not go beyond what was sent before. A
+/// frame may hold several segments.
+pub fn again(frames: &[Frame], port: u16, end: End, full_size: u32) -> Result<Again> {
+    let mut reached: BTreeMap<u16, u32> = BTreeMap::new();
+    let mut again = Again::default();
+    for segment in segments(frames, port, end)?.iter().filter(|segment| segment.sent && segment.length > 0) {
+        let reached = reached.entry(segment.connection).or_insert(segment.end.wrapping_sub(segment.length));
+        // Half of all numbers are before another one.
+        if segment.end.wrapping_sub(*reached).wrapping_sub(1) < u32::MAX / 2 {
+            *reached = segment.end;
+            continue;
+        }
+        let flags = [SYN, FIN].into_iter().filter(|flag| segment.flags & flag != 0).count();
+        let payload = segment.length - u32::try_from(flags)?;
+        again.full += u64::from(payload / full_size);
+        again.smaller += u64::from(payload == 0 || !payload.is_multiple_of(full_size));
+    }
+    Ok(again)
+}
+
 /// What became of the segments that this end sent and that take a sequence number.
 #[derive(Debug, Default)]
 pub struct Answered {
