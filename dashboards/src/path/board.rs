@@ -6,7 +6,7 @@ use leadline::metric::Descriptor;
 
 use super::{BLACK_HOLE, REACHABLE};
 use crate::board::{Board, Colour, Kind, Panel, Row, Text, Unit, each, each_buckets};
-use crate::expression::{Expression, Window, family};
+use crate::expression::{Expression, Window, family, is};
 use crate::overview;
 
 /// The name of the board in addresses.
@@ -29,6 +29,7 @@ const PROMISED: &Descriptor = family("leadline_path_promised_mtu_bytes");
 const PASSES: &Descriptor = family("leadline_path_mtu_bytes");
 const POD_HANDSHAKE: &Descriptor = family("leadline_path_pod_handshake_seconds");
 const POD_LEAST: &Descriptor = family("leadline_path_pod_min_rtt_seconds");
+const POD_RETRANSMITS: &Descriptor = family("leadline_path_pod_retransmit_segments_total");
 const TOO_BIG: &Descriptor = family("leadline_path_too_big_messages_total");
 const TOLD: &Descriptor = family("leadline_path_too_big_mtu_bytes");
 
@@ -241,26 +242,30 @@ fn sizes() -> Row {
 }
 
 fn signs() -> Row {
-    let refused = Text {
-        shows: "Messages of routers a second that a packet from a node or its pods to another node was too big: the ten pairs with most. Nothing is sent for it.",
-        normal: "empty, or some when a path becomes narrower.",
-        otherwise: "they go on: whoever sends there does not heed them, or a firewall keeps them from who should.",
+    let again = Text {
+        shows: "Segments of TCP a second that pods sent again to pods of another node, full ones and smaller ones, and messages of routers a second that a packet to another node was too big: of each the ten pairs with most. Nothing is sent for it.",
+        normal: "0, or as many segments of either size as the loss of the path makes; no messages, or some when a path becomes narrower.",
+        otherwise: "full ones alone: large packets vanish without a word, see the runbook PathBlackHole. Both: losses. Messages that go on: whoever sends there does not heed them.",
     };
     let told = Text {
         shows: "The largest packet that a router has said it passes on, for as long as the kernel remembers it (10 min).",
         normal: "empty: each layer has the MTU of what carries it.",
         otherwise: "lower the MTU of that layer to it: the first packet of each path is lost every ten minutes.",
     };
+    let segments = |size| {
+        let of_size = each(POD_RETRANSMITS, &[is("size", size)]);
+        of_size.rate(Window::Rate).sum_by(PAIR).top(10)
+    };
+    let refused = each(TOO_BIG, &[]).rate(Window::Rate).sum_by(PAIR).above(0).top(10);
     Row {
         title: "What says without probes that a path is too narrow?",
         height: 7,
         panels: vec![
-            Panel::new("Packets that routers refuse", Kind::Lines, Unit::PerSecond, refused)
-                .nothing("none")
-                .ask(
-                    each(TOO_BIG, &[]).rate(Window::Rate).sum_by(PAIR).above(0).top(10),
-                    "{{node}} to {{peer_node}}",
-                )
+            Panel::new("Sent again and refused", Kind::Lines, Unit::PerSecond, again)
+                .nothing("pods of no other node are known")
+                .ask(segments("full"), "{{node}} to {{peer_node}} full")
+                .ask(segments("smaller"), "{{node}} to {{peer_node}} smaller")
+                .ask(refused, "{{node}} to {{peer_node}} refused by a router")
                 .wide(12),
             Panel::new("MTU that routers tell", Kind::Table, Unit::Of("bytes"), told)
                 .nothing("none")

@@ -22,7 +22,7 @@ const QUIET: &[&str] = &[
     "Agent restarts",
     "Unreachable paths, A",
     "Black holes, A",
-    "Packets that routers refuse, A",
+    "Sent again and refused, C",
     "MTU that routers tell, A",
     "Nested, A",
     "One way, A",
