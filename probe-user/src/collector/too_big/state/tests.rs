@@ -47,7 +47,7 @@ fn a_message_is_about_the_node_that_the_packet_was_for() {
 }
 
 #[test]
-fn what_this_node_has_not_sent_is_nobodys_whereever_it_went() {
+fn what_this_node_has_not_sent_is_nobodys_wherever_it_went() {
     for source in ["192.0.2.2", "10.42.2.7", "198.51.100.1", "2001:db8:3::7"] {
         assert_eq!(peer(source, "192.0.2.2"), Err(Other::Source), "{source}");
     }
