@@ -44,6 +44,7 @@ pub mod tailnet;
 pub mod tls;
 pub mod tools;
 pub mod vm;
+pub mod wireguard;
 pub mod witness;
 
 pub use acceptor::Acceptor;

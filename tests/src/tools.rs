@@ -25,7 +25,7 @@ pub use crds::operator_crds;
 use pin::pin;
 
 /// The Debian packages of the programs that the lab uses.
-const PACKAGES: [(&str, &str); 32] = [
+const PACKAGES: [(&str, &str); 34] = [
     ("aarch64-linux-gnu-strip", "binutils-aarch64-linux-gnu"),
     ("bpftool", "bpftool"),
     ("busybox", "busybox-static"),
@@ -58,6 +58,8 @@ const PACKAGES: [(&str, &str); 32] = [
     ("tar", "tar"),
     ("systemd-analyze", "systemd"),
     ("tcpdump", "tcpdump"),
+    ("wg", "wireguard-tools"),
+    ("wireguard-go", "wireguard-go"),
 ];
 
 /// The root of the workspace.

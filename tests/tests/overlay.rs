@@ -3,6 +3,7 @@
 mod overlay {
     mod stale;
     pub(crate) mod view;
+    mod wireguard;
 }
 
 use std::time::Duration;

@@ -59,6 +59,8 @@ pub(super) const NEEDS: &[Need] = &[
     need("runc", &["runc"], "runs the containers of containerd"),
     need("systemd-analyze", &["systemd"], "checks the agent's unit"),
     need("haproxy", &["haproxy"], "a load balancer in the lab"),
+    need("wireguard-go", &["wireguard-go"], "the devices of a pod network in WireGuard in the lab"),
+    need("wg", &["wireguard-tools"], "sets up those devices, and is their witness"),
     need("busybox", &["busybox-static"], "the programs in a virtual machine"),
     need("qemu-system-x86_64", &["qemu-system-x86"], "runs older kernels in a virtual machine"),
     need("qemu-system-aarch64", &["qemu-system-arm"], "runs a kernel for 64-bit Arm in a virtual machine"),
