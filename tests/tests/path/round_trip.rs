@@ -10,7 +10,7 @@ use lab::scrape::Samples;
 use lab::witness::{Amount, Iperf, Protocol, ensure_precise, iperf3, measured};
 use lab::{Agent, Delay, Lab, Node, Place as _};
 
-use super::truth::{self, Place as Seen, Truth, Watch, quantile};
+use super::truth::{self, MEDIAN_ERROR, Place as Seen, Truth, Watch, quantile};
 use crate::{DIRECTIONS, after, mesh_at, sent, start};
 
 /// How far the agent's jitter may be from tcpdump's at least.
@@ -87,7 +87,7 @@ impl Told<'_> {
         let (count, seen) = (self.grown("count", &[])?, self.truth.arrived(self.layer, self.times));
         let (told, mean) = (self.grown("sum", &[])? / count, mean(&seen)?);
         let is_near = (count - number(seen.len())?).abs() <= number(self.stage.pace.edge)?
-            && (told - mean).abs() < self.stage.place.error();
+            && (told - mean).abs() < self.stage.place.mean_error();
         let seen = seen.len();
         self.ensure_near(
             is_near,
@@ -98,7 +98,7 @@ impl Told<'_> {
     /// Each bucket has as many round trips as tcpdump saw of them, but for those that are as near to its bounds as a
     /// time may be wrong. So each quantile is in the right bucket, and the 99th percentile is shown.
     fn check_buckets(&self) -> Result<()> {
-        let (edge, error) = (number(self.stage.pace.edge)?, self.stage.place.error());
+        let (edge, error) = (number(self.stage.pace.edge)?, MEDIAN_ERROR);
         let mut seen = self.truth.arrived(self.layer, self.times);
         seen.sort_by(f64::total_cmp);
         let until = |bound: f64| number(seen.partition_point(|rtt| *rtt <= bound));
@@ -144,7 +144,7 @@ impl Told<'_> {
         let least = self.stage.least;
         ensure!(truth >= least.as_secs_f64(), "{}: {truth} s is less than the delay {least:?}", self.layer);
         let [told, truth, error] = [told, truth, told - truth].map(|time| time * 1e6);
-        let is_near = error.abs() < self.stage.place.error() * 1e6;
+        let is_near = error.abs() < MEDIAN_ERROR * 1e6;
         self.ensure_near(is_near, &format!("median {told:.1} us, tcpdump {truth:.1} us, error {error:.1} us"))
     }
 
@@ -269,7 +269,7 @@ fn a_busy_reflector_is_no_slow_network() -> Result<()> {
     })?;
     println!("p99 of the time at the reflector: idle {:.0} us, busy {:.0} us", idle * 1e6, busy * 1e6);
     // Of which the round trips above would have shown a hundredth.
-    ensure!(busy > 100.0 * place.error(), "the reflector was not busy");
+    ensure!(busy > 100.0 * MEDIAN_ERROR, "the reflector was not busy");
     drop(burners);
     lab.shutdown()
 }

@@ -18,6 +18,9 @@ const VXLAN_HEADER: usize = 8;
 /// Where an answer repeats the number of the probe (RFC 8762, 4.3.1).
 pub(crate) const SENDER_SEQUENCE: usize = 24;
 
+/// How far from the truth a median may be in seconds.
+pub(crate) const MEDIAN_ERROR: f64 = 20e-6;
+
 /// More bytes than a probe has in either mode; one that looks for the MTU has more.
 const PLAIN: usize = 200;
 
@@ -44,11 +47,11 @@ impl Place {
         }
     }
 
-    /// How far from the truth a median may be in seconds. At a device of a program its own work comes between the times
-    /// of tcpdump and those of the driver.
-    pub(crate) const fn error(self) -> f64 {
+    /// How far from the truth a mean may be in seconds. At a device of a program a round trip now and then takes some
+    /// milliseconds, and the first and the last ones are not the same for both.
+    pub(crate) const fn mean_error(self) -> f64 {
         match self {
-            Self::Underlay | Self::Cilium => 20e-6,
+            Self::Underlay | Self::Cilium => MEDIAN_ERROR,
             Self::Tunnel => 50e-6,
         }
     }
