@@ -21,6 +21,10 @@ use crate::place::Place as _;
 use crate::service::Service;
 use crate::{process, tools};
 
+mod router;
+
+pub use router::{ROUTER, ROUTER_SOCKET, Router, TRANSLATED};
+
 /// Where tailscaled has its own UDP packets.
 pub const PORT: u16 = 41_641;
 /// Where tailscaled is asked.
@@ -41,20 +45,26 @@ impl<'lab> Tailnet<'lab> {
     /// Starts the far side, and a daemon on each node of the lab, and waits until all of them are logged in and each
     /// knows the others.
     pub fn start(lab: &'lab Lab) -> Result<Self> {
+        let nodes: Vec<&Node> = lab.nodes().iter().collect();
+        Self::start_on(lab, &nodes)
+    }
+
+    /// The same with a daemon on each of these nodes alone.
+    pub fn start_on(lab: &'lab Lab, nodes: &[&Node]) -> Result<Self> {
         let switch = lab.switch()?;
         let mut command = Command::new(tools::tailnet()?);
         command.arg(format!("-address={}", switch.address(false)?));
         let control = switch.service("tailnet", &mut command)?;
         let mut tailnet = Self { lab, control, daemons: BTreeMap::new() };
         tailnet.wait_control()?;
-        for node in lab.nodes() {
+        for node in nodes {
             tailnet.run(node)?;
             tailnet.login(node)?;
         }
-        let count = lab.nodes().len();
-        for node in lab.nodes() {
+        for node in nodes {
             tailnet.wait_status(node, "to know all nodes", |status| {
-                status["Peer"].as_object().is_some_and(|peers| peers.len() + 1 == count)
+                let known = status["Peer"].as_object().map_or(0, serde_json::Map::len);
+                known + 1 == nodes.len()
             })?;
         }
         Ok(tailnet)
@@ -84,7 +94,7 @@ impl<'lab> Tailnet<'lab> {
 
     /// Logs a node in and waits until it runs.
     pub fn login(&mut self, node: &Node) -> Result<()> {
-        let server = format!("--login-server=http://{}:8080", self.lab.switch()?.address(false)?);
+        let server = self.server()?;
         let name = format!("--hostname={}", node.name());
         let arguments = ["up", &server, &name, "--accept-dns=false", "--timeout=30s"];
         let mut last = Ok(String::new());
@@ -94,6 +104,11 @@ impl<'lab> Tailnet<'lab> {
         });
         waited.with_context(|| format!("{:?}; {}", last, self.log_tail(node)))?;
         self.wait_status(node, "to run", |status| status["BackendState"] == "Running")
+    }
+
+    /// The flag that names the coordination server.
+    fn server(&self) -> Result<String> {
+        Ok(format!("--login-server=http://{}:8080", self.lab.switch()?.address(false)?))
     }
 
     /// Waits until the daemon of a node says so.
@@ -157,37 +172,60 @@ impl<'lab> Tailnet<'lab> {
     }
 }
 
-/// Runs `tailscale` on a node.
-pub fn tailscale(node: &Node, arguments: &[&str]) -> Result<String> {
+/// A tailscaled that can be asked: that of a node, or one in a pod.
+pub trait Daemon {
+    /// Runs `tailscale`, which asks it.
+    fn tailscale(&self, arguments: &[&str]) -> Result<String>;
+    /// Its name in the tailnet.
+    fn hostname(&self) -> &str;
+}
+
+impl Daemon for Node {
+    fn tailscale(&self, arguments: &[&str]) -> Result<String> {
+        run(self, SOCKET, arguments)
+    }
+
+    fn hostname(&self) -> &str {
+        self.name()
+    }
+}
+
+/// Runs `tailscale` on a node with that socket.
+fn run(node: &Node, socket: &str, arguments: &[&str]) -> Result<String> {
     let program = tools::tailscale()?;
     let mut command = node.command(program.to_str().context("the path of tailscale is no UTF-8")?)?;
-    command.arg(format!("--socket={SOCKET}")).args(arguments);
+    command.arg(format!("--socket={socket}")).args(arguments);
     process::run_for(&mut command, LIMIT)
 }
 
-/// What `tailscale status --json` says on a node.
-pub fn status(node: &Node) -> Result<Value> {
-    let said = tailscale(node, &["status", "--json"])?;
+/// Runs `tailscale`, which asks a daemon.
+pub fn tailscale(daemon: &impl Daemon, arguments: &[&str]) -> Result<String> {
+    daemon.tailscale(arguments)
+}
+
+/// What `tailscale status --json` says of a daemon.
+pub fn status(daemon: &impl Daemon) -> Result<Value> {
+    let said = daemon.tailscale(&["status", "--json"])?;
     serde_json::from_str(&said).with_context(|| format!("no JSON: {said}"))
 }
 
-/// What `tailscale status --json` says on a node of another one.
-pub fn peer(node: &Node, peer: &Node) -> Result<Value> {
-    let status = status(node)?;
+/// What `tailscale status --json` says at a daemon of another one.
+pub fn peer(daemon: &impl Daemon, peer: &impl Daemon) -> Result<Value> {
+    let status = status(daemon)?;
     let peers = status["Peer"].as_object().context("no peers")?;
-    let found = peers.values().find(|known| known["HostName"] == peer.name());
-    found.cloned().with_context(|| format!("{} does not know {}", node.name(), peer.name()))
+    let found = peers.values().find(|known| known["HostName"] == peer.hostname());
+    found.cloned().with_context(|| format!("{} does not know {}", daemon.hostname(), peer.hostname()))
 }
 
-/// The IPv4 address of a node in the tailnet.
-pub fn address(node: &Node) -> Result<IpAddr> {
-    let status = status(node)?;
+/// The IPv4 address of a daemon in the tailnet.
+pub fn address(daemon: &impl Daemon) -> Result<IpAddr> {
+    let status = status(daemon)?;
     let address = status["Self"]["TailscaleIPs"][0].as_str().context("no address")?;
     address.parse().with_context(|| address.to_owned())
 }
 
-/// Sends five pings a second from one node to another one through the tailnet, until it is dropped.
-pub fn traffic(from: &Node, to: &Node) -> Result<Service> {
+/// Sends five pings a second from a node to another daemon through the tailnet, until it is dropped.
+pub fn traffic(from: &Node, to: &impl Daemon) -> Result<Service> {
     let mut command = Command::new(tools::require("ping")?);
     command.args(["-q", "-i", "0.2"]).arg(address(to)?.to_string());
     from.service("traffic", &mut command)

@@ -14,6 +14,8 @@ mod key;
 mod own;
 #[path = "tunnel/path.rs"]
 mod path;
+#[path = "tunnel/router.rs"]
+mod router;
 #[path = "tunnel/silence.rs"]
 mod silence;
 #[path = "tunnel/stage.rs"]

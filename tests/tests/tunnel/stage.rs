@@ -5,7 +5,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use lab::process::wait_for;
 use lab::scrape::Samples;
-use lab::{Agent, AgentOptions, Node, Place as _, tailnet};
+use lab::tailnet::Daemon;
+use lab::{Agent, AgentOptions, Node, tailnet};
 use serde_json::Value;
 
 use crate::LIMIT;
@@ -20,24 +21,24 @@ pub(crate) fn agent(node: &Node, arguments: &[&str]) -> Result<Agent> {
 }
 
 /// A number of a peer.
-pub(crate) fn of(page: &Samples, name: &str, peer: &Node) -> Option<f64> {
-    page.value(&format!("leadline_tunnel_peer_{name}"), &[("peer", peer.name())])
+pub(crate) fn of(page: &Samples, name: &str, peer: &impl Daemon) -> Option<f64> {
+    page.value(&format!("leadline_tunnel_peer_{name}"), &[("peer", peer.hostname())])
 }
 
 /// The one path that a page says of a peer.
-pub(crate) fn path(page: &Samples, peer: &Node) -> Option<&'static str> {
+pub(crate) fn path(page: &Samples, peer: &impl Daemon) -> Option<&'static str> {
     let is = |path: &&&str| {
-        page.value("leadline_tunnel_peer_path", &[("peer", peer.name()), ("path", path)]) == Some(1.0)
+        page.value("leadline_tunnel_peer_path", &[("peer", peer.hostname()), ("path", path)]) == Some(1.0)
     };
     let set: Vec<_> = PATHS.iter().filter(is).collect();
     (set.len() == 1).then(|| *set[0])
 }
 
 /// The path in the words of `tailscale status`, which decides by itself what it calls it.
-pub(crate) fn witness_path(node: &Node, peer: &Node) -> Result<&'static str> {
-    let said = tailnet::tailscale(node, &["status"])?;
-    let line = said.lines().find(|line| line.split_whitespace().nth(1) == Some(peer.name()));
-    let line = line.with_context(|| format!("no {} in {said}", peer.name()))?;
+pub(crate) fn witness_path(daemon: &impl Daemon, peer: &impl Daemon) -> Result<&'static str> {
+    let said = daemon.tailscale(&["status"])?;
+    let line = said.lines().find(|line| line.split_whitespace().nth(1) == Some(peer.hostname()));
+    let line = line.with_context(|| format!("no {} in {said}", peer.hostname()))?;
     let words = [("; direct ", "direct"), ("; peer-relay ", "peer_relay"), ("; relay ", "derp")];
     if let Some((_, path)) = words.iter().find(|(word, _)| line.contains(word)) {
         return Ok(path);
@@ -61,18 +62,18 @@ pub(crate) fn wait_page(
 }
 
 /// Waits until an agent says of a peer what `tailscale status --json` says at the same time, to the byte.
-pub(crate) fn wait_agreement(agent: &Agent, node: &Node, peer: &Node) -> Result<Samples> {
+pub(crate) fn wait_agreement(agent: &Agent, daemon: &impl Daemon, peer: &impl Daemon) -> Result<Samples> {
     let mut last = Ok(());
-    let waited = wait_for(&format!("agent and tailscale to agree on {}", peer.name()), LIMIT, || {
-        let (said, page) = (tailnet::peer(node, peer).ok()?, agent.scrape().ok()?);
-        last = agree(&page, node, peer, &said);
+    let waited = wait_for(&format!("agent and tailscale to agree on {}", peer.hostname()), LIMIT, || {
+        let (said, page) = (tailnet::peer(daemon, peer).ok()?, agent.scrape().ok()?);
+        last = agree(&page, daemon, peer, &said);
         last.is_ok().then_some(page)
     });
     waited.with_context(|| last.err().map(|error| format!("{error:#}")).unwrap_or_default())
 }
 
-fn agree(page: &Samples, node: &Node, peer: &Node, said: &Value) -> Result<()> {
-    let (shown, witness) = (path(page, peer), witness_path(node, peer)?);
+fn agree(page: &Samples, daemon: &impl Daemon, peer: &impl Daemon, said: &Value) -> Result<()> {
+    let (shown, witness) = (path(page, peer), witness_path(daemon, peer)?);
     ensure!(shown == Some(witness), "path: {shown:?} and {witness}");
     let flag = |name: &str| said[name].as_bool().map(|is| f64::from(u8::from(is)));
     ensure!(of(page, "online", peer) == flag("Online"), "online: {said}");
@@ -92,7 +93,7 @@ fn agree(page: &Samples, node: &Node, peer: &Node, said: &Value) -> Result<()> {
         ensure!(shown.is_some() == witness.is_some(), "{field}: {shown:?} and {said}");
         ensure!(differ.is_none_or(|differ| differ < 1e-3), "{field}: {shown:?} and {witness:?}");
     }
-    let endpoint = page.only("leadline_tunnel_peer_endpoint", &[("peer", peer.name())]);
+    let endpoint = page.only("leadline_tunnel_peer_endpoint", &[("peer", peer.hostname())]);
     let endpoint = endpoint.and_then(|sample| sample.label("endpoint")).unwrap_or_default();
     let is_idle = said["Active"] == false;
     ensure!(is_idle || said["CurAddr"] == endpoint, "endpoint: {endpoint} and {said}");

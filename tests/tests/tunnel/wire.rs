@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use lab::process::wait_for;
 use lab::scrape::Samples;
+use lab::tailnet::Daemon;
 use lab::witness::tcpdump::{Capture, Frame};
 use lab::witness::{ensure_precise, measured};
 use lab::{Agent, Delay, Lab, Node, Place as _, Tailnet, tailnet};
@@ -58,7 +59,7 @@ fn round_trips(discos: &[Disco]) -> Vec<f64> {
 }
 
 /// Number and sum of the round trips, and the answered and unanswered pings.
-fn counted(page: &Samples, peer: &str) -> Option<[f64; 4]> {
+pub(crate) fn counted(page: &Samples, peer: &str) -> Option<[f64; 4]> {
     let labels = [("peer", peer)];
     let pings =
         |result| page.value("leadline_tunnel_peer_pings_total", &[("peer", peer), ("result", result)]);
@@ -74,11 +75,22 @@ fn growth(agent: &Agent, before: [f64; 4], peer: &str) -> Result<[f64; 4]> {
 
 /// Measures for some seconds; the filter is that of the witness.
 fn compare(one: &Node, two: &Node, agent: &Agent, filter: &str, least: Duration) -> Result<[f64; 4]> {
-    let own = one.address(false)?;
-    let mut capture = Capture::start_in_blocks(one, "eth0", filter)?;
-    let before = counted(&agent.scrape()?, two.name()).context("no round trips")?;
-    let said = tailnet::tailscale(one, &["ping", PINGS, "--until-direct=false", two.name()])?;
-    let growth = growth(agent, before, two.name())?;
+    compare_of(one, [one, two], agent, filter, least)
+}
+
+/// The same of a daemon whose packets leave by the uplink of a node.
+pub(crate) fn compare_of(
+    node: &Node,
+    [one, two]: [&dyn Daemon; 2],
+    agent: &Agent,
+    filter: &str,
+    least: Duration,
+) -> Result<[f64; 4]> {
+    let (own, two) = (node.address(false)?, two.hostname());
+    let mut capture = Capture::start_in_blocks(node, "eth0", filter)?;
+    let before = counted(&agent.scrape()?, two).context("no round trips")?;
+    let said = one.tailscale(&["ping", PINGS, "--until-direct=false", two])?;
+    let growth = growth(agent, before, two)?;
     let [trips, sum, answered, _] = growth;
     // A capture in blocks has all of them a second later.
     let mut seen = 0;
@@ -143,7 +155,7 @@ fn round_trips_are_those_of_tcpdump_and_of_tailscale_ping() -> Result<()> {
 }
 
 /// An agent that knows the other node by name and address and cannot ask tailscaled.
-fn blind(lab: &Lab, node: &Node, other: &Node) -> Result<Agent> {
+pub(crate) fn blind(lab: &Lab, node: &Node, other: &Node) -> Result<Agent> {
     let file = lab.scratch().join(format!("{}.yaml", node.name()));
     let (name, address) = (other.name(), other.address(false)?);
     let peers = format!("peers:\n  nodes:\n    - name: {name}\n      addresses: [{address}]\n");
