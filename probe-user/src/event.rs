@@ -140,7 +140,7 @@ pub enum Kind {
     TunnelPeerLost,
     /// It is connected again.
     TunnelPeerBack,
-    /// What is sent to a peer of the tailnet is not answered.
+    /// What is sent to a peer of a tunnel is not answered, by tailscaled's word or by handshakes (`source`).
     TunnelPeerSilent,
     /// It is answered again.
     TunnelPeerHeard,

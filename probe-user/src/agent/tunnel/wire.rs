@@ -13,7 +13,7 @@ use crate::agent::Nodes;
 use crate::agent::vip::monotonic;
 use crate::collector::tunnel::Known;
 use crate::collector::tunnel::state::Sight;
-use crate::collector::tunnel::wire::{Change, Heard, Passage};
+use crate::collector::tunnel::wire::{Change, Heard, OneWay, Passage};
 use crate::collector::vip::happening::Nanos;
 use crate::event::{Clock, Kind, Occurrence, Timeline, milliseconds};
 use crate::kernel::TunnelPacket;
@@ -93,7 +93,7 @@ impl Listener {
             let node = registry.nodes.iter().find(|node| node.underlay.contains(&address));
             node.and_then(crate::peer::Node::label)
         };
-        let changes = {
+        let (changes, judged) = {
             let known = self.known.lock();
             let reading = match known.sight() {
                 Sight::Read(_, reading) => Some(&**reading),
@@ -101,12 +101,28 @@ impl Listener {
             };
             let mut state = self.heard.lock();
             state.name(reading, node, now);
-            state.tick(now - LATENESS)
+            (state.tick(now - LATENESS), state.judge(now))
         };
         let clock = Clock::sample();
         for change in changes {
             self.timeline.record(occurrence(&change, now, &clock));
         }
+        for change in judged {
+            self.timeline.record(of_data(&change, now, &clock));
+        }
+    }
+}
+
+/// The same events as by tailscaled's word, with what says it.
+fn of_data(change: &OneWay, now: Nanos, clock: &Clock) -> Occurrence {
+    let kind = if change.is_one_way { Kind::TunnelPeerSilent } else { Kind::TunnelPeerHeard };
+    let address = change.endpoint.address.to_string();
+    let subject = change.peer.as_deref().unwrap_or(&address);
+    let event = Occurrence::now(kind, subject).at(clock.to_utc(now)).with("source", "handshakes");
+    let event = event.with("endpoint", address);
+    match change.endpoint.session {
+        Some(session) => event.with("session", session.to_string()),
+        None => event,
     }
 }
 

@@ -6,6 +6,7 @@
 //! the first lost packet on. Who an address belongs to tailscaled says while it sends there; the key of the other end is
 //! remembered with it, so that its other addresses are known, too.
 
+mod greeting;
 mod memory;
 mod peer;
 #[cfg(test)]
@@ -70,6 +71,17 @@ pub struct Change {
     pub lasted: Option<Nanos>,
     /// The last round trip before.
     pub rtt: Option<Nanos>,
+}
+
+/// A peer of which tailscaled does not speak, and whose data is lost from now on, or no more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OneWay {
+    /// The value of the `peer` label; none as long as that is not known.
+    pub peer: Option<Arc<str>>,
+    /// The address.
+    pub endpoint: Endpoint,
+    /// Whether data is lost.
+    pub is_one_way: bool,
 }
 
 /// What is known, shared between the task that reads packets and the collector.
@@ -192,6 +204,15 @@ impl Wire {
         self.endpoints.iter_mut().filter_map(silent).collect()
     }
 
+    /// Judges what handshakes say of data, once [`Wire::name`] has said whose addresses they are.
+    pub fn judge(&mut self, now: Nanos) -> Vec<OneWay> {
+        let changed = |(endpoint, memory): (&Endpoint, &mut Memory)| {
+            let is_one_way = memory.greetings.judge(now)?;
+            Some(OneWay { peer: memory.label.clone(), endpoint: *endpoint, is_one_way })
+        };
+        self.endpoints.iter_mut().filter_map(changed).collect()
+    }
+
     /// Gives addresses their peers: by what tailscaled says, else by the nodes' addresses, else by the address itself.
     /// `node` finds the node that has an address.
     pub fn name(&mut self, reading: Option<&Reading>, node: impl Fn(IpAddr) -> Option<Arc<str>>, now: Nanos) {
@@ -207,6 +228,11 @@ impl Wire {
         for (endpoint, memory) in &mut self.endpoints {
             let named = memory.key.and_then(|key| self.names.get(&key).cloned());
             let is_late = reading.is_none() || now.saturating_sub(memory.since) >= PATIENCE;
+            // By bytes it knows sooner, and says it itself.
+            let is_listed = |label: &Arc<str>| reading.is_some_and(|said| said.peers.contains_key(&**label));
+            if named.as_ref().or(memory.label.as_ref()).is_some_and(is_listed) {
+                memory.greetings.forget();
+            }
             let fallback = || (is_late && memory.has_answered()).then(|| fallback(endpoint, &node));
             let label = match (named, &memory.label) {
                 (Some(name), _) => name,
@@ -235,6 +261,18 @@ impl Wire {
             }
         }
         self.peers.iter().map(move |(label, totals)| (&**label, totals, answers.get(&**label).copied()))
+    }
+
+    /// Whether data of each peer is lost, by the handshakes with its addresses; none where tailscaled says it.
+    pub(super) fn one_way(&self) -> BTreeMap<&str, bool> {
+        let mut found = BTreeMap::<&str, bool>::new();
+        for memory in self.endpoints.values() {
+            if let (Some(label), Some(is_one_way)) = (memory.label.as_deref(), memory.greetings.is_one_way())
+            {
+                *found.entry(label).or_default() |= is_one_way;
+            }
+        }
+        found
     }
 
     /// The last round trip of a ping to the address that tailscaled names.

@@ -18,14 +18,13 @@ use crate::source::tailscale::{Backend, Peer, PeerPath, Reading};
 /// A family of peers, and which part of what is known it shows.
 type Column = (&'static Descriptor, fn(&Peer, &Memory) -> Option<Value>);
 
-const COLUMNS: [Column; 7] = [
+const COLUMNS: [Column; 6] = [
     (&descriptor::CHANGES, |_, memory| Some(Value::Integer(memory.changes()))),
     (&descriptor::RECEIVED, |_, memory| memory.received().map(Value::Integer)),
     (&descriptor::TRANSMITTED, |_, memory| memory.transmitted().map(Value::Integer)),
     (&descriptor::PEER_ONLINE, |peer, _| peer.is_online.map(flag)),
     (&descriptor::PEER_KEY_EXPIRY, |peer, _| peer.key_expiry.map(seconds)),
     (&descriptor::PEER_EXPIRED, |peer, _| Some(flag(peer.is_expired))),
-    (&descriptor::ONE_WAY, |peer, memory| peer.path.map(|_| flag(memory.is_one_way()))),
 ];
 
 /// What tailscaled says.
@@ -69,6 +68,13 @@ pub(super) fn write_wire(
         if let Some(handshake) = totals.handshake {
             family.value(&[label], seconds(handshake));
         }
+    }
+    let mut family = sink.family(&descriptor::ONE_WAY);
+    for (name, _, memory) in listed.iter().filter(|(_, peer, _)| peer.path.is_some()) {
+        family.value(&[name], flag(memory.is_one_way()));
+    }
+    for (label, is_one_way) in wire.one_way().into_iter().filter(|(label, _)| !is_listed(label)) {
+        family.value(&[label], flag(is_one_way));
     }
     let mut family = sink.family(&descriptor::RTT);
     for (label, totals, _) in peers.iter().filter(|(_, totals, _)| totals.rtt.count() > 0) {

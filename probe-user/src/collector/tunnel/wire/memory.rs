@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::greeting::Greetings;
 use super::{Change, Endpoint, Passage, Totals};
 use crate::collector::vip::happening::Nanos;
 use crate::wire::disco::DiscoKey;
@@ -53,6 +54,8 @@ pub(super) struct Memory {
     /// The newest initiation of this node that was not answered: its number, and when it was sent.
     initiation: Option<(u32, Nanos)>,
     silent_since: Option<Nanos>,
+    /// What handshakes say of data.
+    pub(super) greetings: Greetings,
 }
 
 impl Memory {
@@ -72,6 +75,7 @@ impl Memory {
             rtt: None,
             initiation: None,
             silent_since: None,
+            greetings: Greetings::default(),
         }
     }
 
@@ -126,7 +130,7 @@ impl Memory {
 
     /// A message of a handshake passes.
     pub(super) fn handshake(&mut self, message: Handshake, passage: &Passage) {
-        let Passage { time: now, clock, transmitted, .. } = *passage;
+        let Passage { time: now, clock, transmitted, seen } = *passage;
         match (message, transmitted) {
             (Handshake::Initiation { sender }, true) => {
                 let before = self.initiation.replace((sender, now));
@@ -142,6 +146,7 @@ impl Memory {
                 self.heard = Some(now);
                 self.counts.handshake_rtt = Some(now.saturating_sub(asked));
                 self.counts.handshake = Some(clock);
+                self.greetings.answered(seen.destination, now);
                 self.answer();
                 // Where there are pings as well they have their own say.
                 self.first_asked = self.asked;
@@ -149,6 +154,7 @@ impl Memory {
             // Whom this node answers it has let in.
             (Handshake::Response { .. }, true) => {
                 self.counts.handshake = Some(clock);
+                self.greetings.answered(seen.source, now);
                 self.has_answered = true;
             }
             (Handshake::Initiation { .. }, false) => self.heard = Some(now),

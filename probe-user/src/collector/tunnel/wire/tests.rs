@@ -15,6 +15,7 @@ const OWN: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 168, 56, 11));
 fn capture(name: &str) -> Vec<Passage> {
     let bytes: &[u8] = match name {
         "direct" => include_bytes!("captures/direct.pcap"),
+        "one-way" => include_bytes!("captures/one-way.pcap"),
         "derp-fallback" => include_bytes!("captures/derp-fallback.pcap"),
         "peer-relay" => include_bytes!("captures/peer-relay.pcap"),
         _ => panic!("{name}"),
@@ -24,9 +25,11 @@ fn capture(name: &str) -> Vec<Passage> {
     while at < bytes.len() {
         let time = word(at) * SECOND + word(at + 4) * 1_000;
         let end = at + 16 + usize::try_from(word(at + 8)).unwrap();
-        let seen = tunnel::observe(&bytes[at + 16 + 14..end]).unwrap();
         let clock = Timestamp::from_unix_nanos(time);
-        passages.push(Passage { time, clock, transmitted: seen.source.ip() == OWN, seen });
+        // Answers of STUN begin like handshakes.
+        if let Some(seen) = tunnel::observe(&bytes[at + 16 + 14..end]) {
+            passages.push(Passage { time, clock, transmitted: seen.source.ip() == OWN, seen });
+        }
         at = end;
     }
     passages
@@ -117,6 +120,46 @@ fn a_relayed_path_is_the_same_peer_by_its_key() {
         !passage.transmitted && matches!(passage.seen.message, Message::Disco(Disco { kind: Kind::Pong, .. }))
     };
     assert_eq!(totals.answered, u64::try_from(passages.iter().filter(is_pong).count()).unwrap());
+}
+
+/// When data of a peer was told to be lost, and to be so no more, in seconds after the first packet.
+fn judged(wire: &mut Wire, passages: &[Passage], reading: Option<&Reading>) -> Vec<(u64, bool)> {
+    let (mut told, mut tick) = (Vec::new(), passages[0].time);
+    let mut judge = |wire: &mut Wire, now: Nanos| {
+        wire.name(reading, nobody, now);
+        let judged = wire.judge(now).into_iter().inspect(|change| assert!(change.peer.is_some()));
+        told.extend(judged.map(|change| ((now - passages[0].time) / SECOND, change.is_one_way)));
+    };
+    for passage in passages {
+        while tick < passage.time {
+            judge(wire, tick);
+            tick += SECOND / 2;
+        }
+        wire.observe(passage);
+    }
+    for later in 0..120 {
+        judge(wire, tick + later * SECOND);
+    }
+    told
+}
+
+/// Data from node 1 to node 2 was dropped while pings and handshakes passed, for 51 s; the first handshake is node 2's.
+#[test]
+fn handshakes_alone_tell_that_data_is_lost_where_tailscaled_does_not() {
+    let passages = capture("one-way");
+    let mut wire = Wire::default();
+    let told = judged(&mut wire, &passages, None);
+    // The third of the handshakes at 13, 28, 43 and 48 s, and a minute after the second.
+    assert_eq!(told, [(43, true), (88, false)]);
+    assert_eq!(wire.one_way().into_iter().collect::<Vec<_>>(), [("192.168.56.12:41641", false)]);
+    // Who can ask tailscaled is told by it.
+    let mut wire = Wire::default();
+    assert_eq!(judged(&mut wire, &passages, Some(&direct())), []);
+    assert!(wire.one_way().is_empty());
+    // What else was recorded is no loss of data.
+    for usual in ["direct", "derp-fallback", "peer-relay"] {
+        assert_eq!(judged(&mut Wire::default(), &capture(usual), None), [], "{usual}");
+    }
 }
 
 /// A made packet of disco.
