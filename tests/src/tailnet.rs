@@ -152,6 +152,11 @@ impl<'lab> Tailnet<'lab> {
         self.block(&[(a, b), (b, a)], "ip protocol udp")
     }
 
+    /// Drops what one node says to another one over UDP, on the switch; the other direction passes.
+    pub fn cut_udp(&self, from: &Node, to: &Node) -> Result<Firewall<'lab, Machine>> {
+        self.block(&[(from, to)], "ip protocol udp")
+    }
+
     /// Drops the data that one node sends to another one, and neither handshakes nor path probes.
     pub fn drop_data(&self, from: &Node, to: &Node) -> Result<Firewall<'lab, Machine>> {
         self.block(&[(from, to)], &format!("udp dport {PORT} @th,64,32 0x04000000"))

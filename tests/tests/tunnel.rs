@@ -8,6 +8,8 @@ use lab::{Lab, LabOptions};
 
 #[path = "tunnel/absent.rs"]
 mod absent;
+#[path = "tunnel/cut.rs"]
+mod cut;
 #[path = "tunnel/key.rs"]
 mod key;
 #[path = "tunnel/lab.rs"]
