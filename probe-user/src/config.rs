@@ -142,7 +142,7 @@ pub struct Config {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Web {
-    /// Addresses to listen on. Default: [::]:9843, which takes IPv4 as well.
+    /// Addresses to listen on. Default: `[::]:9843`, which takes IPv4 as well.
     #[serde(deserialize_with = "value::read_listen_addresses")]
     pub listen_address: Vec<SocketAddr>,
     /// Connections served at once. Default: 64.

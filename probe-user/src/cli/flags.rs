@@ -34,7 +34,8 @@ pub struct Flags {
     #[arg(long = "config.file", env = "LEADLINE_CONFIG_FILE", value_name = "FILE")]
     pub config_file: Option<PathBuf>,
 
-    /// Listen here; may be repeated [default: [::]:9843, which takes IPv4 as well]
+    /// Listen here; may be repeated
+    #[arg(help = "Listen here; may be repeated [default: [::]:9843, which takes IPv4 as well]")]
     #[arg(long = "web.listen-address", env = "LEADLINE_WEB_LISTEN_ADDRESS", value_name = "IP:PORT")]
     #[arg(value_delimiter = ',', value_parser = config::listen_address)]
     pub web_listen_address: Option<Vec<SocketAddr>>,

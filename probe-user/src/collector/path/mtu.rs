@@ -3,7 +3,7 @@
 //! ones are, the largest one that is answered is searched for. Pure: times and answers in, sizes to send and changes out.
 //!
 //! A path that loses packets at random must not look like one that loses large ones: a size has failed after
-//! [`TRIES`] of it are lost, and none counts while small ones are lost.
+//! three of it are lost, and none counts while small ones are lost.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
