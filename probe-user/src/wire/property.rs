@@ -15,7 +15,8 @@ use super::{
     ndp::NeighbourAdvertisement,
     observe,
     stamp::{
-        Authenticator, End, ErrorEstimate, FollowUp, Key, Mode, Reply, Request, Timestamp, mac_place, tlvs,
+        Authenticator, End, ErrorEstimate, Extent, FollowUp, Key, Mode, Reply, Request, Timestamp, mac_place,
+        tlvs,
     },
     tunnel, vrrp,
     vrrp::{Advertisement, Authentication, Version},
@@ -184,6 +185,7 @@ pub fn stamp(data: &[u8]) {
         assert!(place.code.end <= data.len() && place.covered.end + 4 == place.code.start);
     }
     assert!(![End::Sender, End::Reflector].iter().any(|end| key.accepts(data, *end)), "nobody had the key");
+    assert_eq!(key.extent(data), None, "nobody had the key");
     let packet = request.encode(Mode::Authenticated);
     let extended = [&packet, source.0].concat();
     for asked in [packet, extended] {
@@ -210,6 +212,13 @@ fn sealed(key: &Authenticator, mut packet: Vec<u8>, end: End, number: usize) {
     let bit = number % (covered.len() * 8);
     let is_ignored = bit / 8 == place.covered.end && bit % 8 < 5;
     assert_eq!(key.accepts(&flipped, end), is_ignored, "bit {bit}");
+    // Of an answer the fields alone may be believed, and never where one of their bits is another.
+    let is_of_fields = bit < Mode::Authenticated.length() * 8;
+    let believed = key.extent(&flipped).filter(|_| end == End::Reflector);
+    assert!(
+        believed.is_none() || !is_of_fields && (believed == Some(Extent::Fields)) != is_ignored,
+        "bit {bit}"
+    );
 }
 
 /// A flipped bit may pass only as a checksum over something else, where the pseudo-header happens to make up for it.
