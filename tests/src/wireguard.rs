@@ -1,6 +1,6 @@
-//! A pod network as flannel's backend `wireguard` lays it: on every node a device of WireGuard with a peer for each other
-//! node, and a route to its pods. The devices are those of wireguard-go, since this needs no module of the kernel. What
-//! `wg` says is the witness.
+//! `WireGuard` without Tailscale: a pod network as flannel's backend `wireguard` lays it, on every node a device with a peer
+//! for each other node, and a route to its pods. The devices are those of wireguard-go, since not every kernel has them.
+//! What `wg` says is the witness.
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
@@ -10,6 +10,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use crate::cluster::Lab;
+use crate::impair::Firewall;
+use crate::machine::Machine;
 use crate::node::Node;
 use crate::place::Place as _;
 use crate::service::Service;
@@ -100,4 +102,19 @@ pub fn last_handshake(node: &Node) -> Result<u64> {
 /// Waits until there was a handshake with the only peer of a node.
 pub fn wait_handshake(node: &Node) -> Result<()> {
     process::wait_until("a handshake", LIMIT, || last_handshake(node).is_ok_and(|time| time > 0))
+}
+
+/// Sends five pings a second from a node to another one through the tunnel, until it is dropped.
+pub fn traffic(from: &Node, to: &Node) -> Result<Service> {
+    let mut command = Command::new(tools::require("ping")?);
+    command.args(["-q", "-i", "0.2"]).arg(address(to).to_string());
+    from.service("wireguard-traffic", &mut command)
+}
+
+/// Drops the data that one node sends to another one, on the switch, and no handshakes.
+pub fn drop_data<'lab>(lab: &'lab Lab, from: &Node, to: &Node) -> Result<Firewall<'lab, Machine>> {
+    let (from, to) = (from.address(false)?, to.address(false)?);
+    let rule = format!("ip saddr {from} ip daddr {to} udp dport {PORT} @th,64,32 0x04000000 counter drop");
+    let body = format!("chain block {{ type filter hook forward priority 0;\n{rule}\n}}\n");
+    Firewall::add(lab.switch()?, "bridge", "wireguard", &body)
 }

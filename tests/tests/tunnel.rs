@@ -26,6 +26,8 @@ mod stage;
 mod state;
 #[path = "tunnel/wire.rs"]
 mod wire;
+#[path = "tunnel/wireguard.rs"]
+mod wireguard;
 
 /// The time for what tailscaled and the agent notice by themselves.
 const LIMIT: Duration = Duration::from_secs(40);

@@ -41,7 +41,7 @@ fn data_that_is_lost_while_handshakes_pass_is_a_one_way_tunnel_until_it_arrives(
 }
 
 /// Handshakes that tcpdump saw: initiations of which a response names each.
-fn handshakes(frames: &[Frame]) -> usize {
+pub(crate) fn handshakes(frames: &[Frame]) -> usize {
     // Header of Ethernet, IPv4 and UDP; then the type, the sender's number, and in a response that of the initiation.
     let messages = || frames.iter().filter_map(|frame| frame.bytes.get(42..54));
     let begun: Vec<&[u8]> =

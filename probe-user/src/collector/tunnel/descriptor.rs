@@ -134,7 +134,7 @@ pub(super) static ONE_WAY: Descriptor = Descriptor {
     name: "leadline_tunnel_peer_one_way",
     help: "Whether what this node sends to a peer is not answered: nothing came for 15 s after something went out, or three handshakes were made within a minute, as WireGuard does when it hears nothing of its data. 0 while idle. Of peers that tailscaled does not list (no socket, plain WireGuard) the handshakes on the uplinks are counted, which follow each other only while there is data; absent before the first one.",
     source: "GET /localapi/v0/status of tailscaled; the tap: handshakes on the uplinks",
-    witness: "data dropped on the switch while tailscale ping is answered, with tailscaled's socket and without",
+    witness: "data dropped on the switch while tailscale ping is answered, with tailscaled's socket and without; wireguard-go without Tailscale",
     ..PEER
 };
 
