@@ -1,6 +1,9 @@
 //! The reflector of another implementation of STAMP (RFC 8762, RFC 8972), stamp-suite, against this agent's sender: round
 //! trips, losses and reachability as with our own, whatever it knows of follow-ups, TLVs, formats of time and numbers.
 
+use std::net::UdpSocket;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -13,7 +16,7 @@ use serde_json::Value;
 
 use super::key::{OTHERS, OURS, ignored, key_file, options};
 use super::truth::{self, Place as Seen, Watch};
-use crate::{LAYERS, LIMIT, after, prober, sent, start};
+use crate::{LAYERS, LIMIT, STAMP, after, prober, sent, start};
 
 /// How far a round trip may be from tcpdump's on average in seconds, where the reflector says when its answer really left.
 const ERROR: f64 = 20e-6;
@@ -25,6 +28,9 @@ const OWN_TIMES: f64 = 5e-3;
 const PLAIN: &[&str] = &["--output-format", "json"];
 /// It numbers its answers.
 const STATEFUL: &[&str] = &["--stateful-reflector"];
+
+/// Seconds from 1900 to 1970.
+const EPOCH: u64 = 2_208_988_800;
 
 /// What the reflector does besides answering, and by how much that may make round trips longer.
 const MODES: [(&str, &[&str], f64); 5] = [
@@ -261,4 +267,70 @@ fn a_foreign_reflector_answers_and_is_believed_with_the_same_key_alone() -> Resu
     check_key(&lab, OURS, &["--stateful-reflector", "--tlv-mode", "ignore"], true)?;
     check_key(&lab, OTHERS, STATEFUL, false)?;
     lab.shutdown()
+}
+
+/// The answer of a reflector that knows RFC 8762 alone: where later ones have the session identifier it has zeros, and it
+/// gives back what follows the fields as it came.
+fn base_answer(asked: &[u8]) -> Result<Vec<u8>> {
+    let mut answer = asked.to_vec();
+    let fields = answer.get_mut(..STAMP).context("a packet without its fields")?;
+    let now = truth::now()?;
+    let seconds = u32::try_from((now.as_secs() + EPOCH) & u64::from(u32::MAX))?.to_be_bytes();
+    let fraction = u32::try_from((u64::from(now.subsec_nanos()) << 32) / 1_000_000_000)?.to_be_bytes();
+    fields[4..].fill(0);
+    for at in [4, 16] {
+        fields[at..at + 4].copy_from_slice(&seconds);
+        fields[at + 4..at + 8].copy_from_slice(&fraction);
+    }
+    // Its error estimate, and what the sender had said (4.3.1).
+    fields[12..14].copy_from_slice(&[0, 1]);
+    fields[24..28].copy_from_slice(&asked[..4]);
+    fields[28..38].copy_from_slice(&asked[4..14]);
+    Ok(answer)
+}
+
+/// Answers like that until it is told to stop; answers with how many it has answered.
+fn answer_all(socket: &UdpSocket, is_over: &AtomicBool) -> Result<u64> {
+    let (mut buffer, mut count) = ([0; 9_216], 0);
+    while !is_over.load(Ordering::Relaxed) {
+        let Ok((length, from)) = socket.recv_from(&mut buffer) else { continue };
+        socket.send_to(&base_answer(&buffer[..length])?, from).context("answer")?;
+        count += 1;
+    }
+    Ok(count)
+}
+
+#[test]
+fn a_reflector_that_knows_no_session_identifiers_is_understood() -> Result<()> {
+    let lab = start()?;
+    let socket = lab.node(2)?.net(|| UdpSocket::bind(("0.0.0.0", PORT)))?.context("bind")?;
+    socket.set_read_timeout(Some(Duration::from_millis(100))).context("set the time-out")?;
+    let is_over = AtomicBool::new(false);
+    let found = thread::scope(|scope| {
+        let answering = scope.spawn(|| answer_all(&socket, &is_over));
+        let observed = observe_base(&lab);
+        is_over.store(true, Ordering::Relaxed);
+        Ok::<_, anyhow::Error>((observed?, answering.join().ok().context("the reflector panicked")??))
+    });
+    let ([sent, arrived], answered) = found?;
+    println!("{sent} probes, {answered} answered by both layers, {arrived} round trips");
+    ensure!(
+        arrived + 10 >= sent && answered >= 2 * sent,
+        "{sent} probes, {answered} answered, {arrived} arrived"
+    );
+    lab.shutdown()
+}
+
+/// What the agent makes of that reflector: probes and round trips on the underlay.
+fn observe_base(lab: &Lab) -> Result<[u64; 2]> {
+    let agent = prober(lab.node(1)?, 10)?;
+    wait(&agent, 1)?;
+    let page = after(&agent, "underlay", 300)?;
+    assert_eq!(lost(&page)[..2], [None; 2]);
+    for reason in ["malformed", "unexpected"] {
+        assert_eq!(ignored(&page, reason), Some(0), "{reason}");
+    }
+    let arrived = page.count("leadline_path_rtt_seconds_count", &[("layer", "underlay")]);
+    agent.sigterm()?;
+    Ok([sent(&page, "underlay").context("nothing sent")?, arrived.context("no round trips")?])
 }
