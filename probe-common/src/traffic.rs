@@ -152,7 +152,12 @@ pub struct SocketState {
     /// 1 when `sock_ops` callbacks are on for the socket.
     pub callbacks: u8,
     /// Zero.
-    pub padding: [u8; 5],
+    pub padding: u8,
+    /// Segments that are being sent again, and `node` if it is known: the callback tells them, and right after it the
+    /// tracepoint how many bytes they have.
+    pub resent_segments: u16,
+    /// See above; 0: nothing is being sent again.
+    pub resent_node: u16,
 }
 // With what the kernel puts before it the storage fills 128 bytes.
 const _: () = assert!(size_of::<SocketState>() == 56);

@@ -244,8 +244,8 @@ unsafe fn callback(ctx: &SockOpsContext, op: u32, socket: *mut bpf_sock, state: 
     match op {
         // SAFETY: as above.
         BPF_SOCK_OPS_RTT_CB => unsafe { round_trip(ctx, state, slots) },
-        // SAFETY: the context of this run.
-        BPF_SOCK_OPS_RETRANS_CB => unsafe { retransmitted(ctx, slots) },
+        // SAFETY: as above.
+        BPF_SOCK_OPS_RETRANS_CB => unsafe { retransmitted(ctx, state, slots) },
         // SAFETY: as above.
         BPF_SOCK_OPS_RTO_CB => bump(slots, 1, |cell| unsafe { &raw mut (*cell).retransmit_timeouts }),
         // SAFETY: as above.
@@ -253,19 +253,21 @@ unsafe fn callback(ctx: &SockOpsContext, op: u32, socket: *mut bpf_sock, state: 
     }
 }
 
-/// The arguments are the sequence number and the segments of a buffer that was sent again (`__tcp_retransmit_skb`).
+/// Counts segments that were sent again, and leaves them to the tracepoint that follows (`path_pod`).
 ///
 /// # Safety
-/// `ctx` is this run's context.
+/// `state` is storage of the context's socket.
 #[inline(always)]
-unsafe fn retransmitted(ctx: &SockOpsContext, slots: Slots) {
+unsafe fn retransmitted(ctx: &SockOpsContext, state: *mut SocketState, slots: Slots) {
     let segments = ctx.arg(1);
     // SAFETY: a projection into a map value.
     bump(slots, u64::from(segments), |cell| unsafe { &raw mut (*cell).retransmit_segments });
     if slots.node != 0 {
-        // SAFETY: fields of the context.
-        let (next, full_size) = unsafe { ((*ctx.ops).snd_nxt, (*ctx.ops).mss_cache) };
-        path_pod::retransmit(slots.node, segments, next.wrapping_sub(ctx.arg(0)), full_size);
+        // SAFETY: storage of the socket. A buffer has 64 KiB at most, or 512 with BIG TCP.
+        unsafe {
+            (*state).resent_segments = segments as u16;
+            (*state).resent_node = slots.node;
+        }
     }
 }
 

@@ -62,7 +62,7 @@ fn it_runs(stage: &mut Stage) -> Result<()> {
     stage.wait_tapped("eth0", true)?;
     let attached = stage.metrics("leadline_program_attached")?;
     // The device of Flannel is counted on by filters, too.
-    for program in ["rx", "tx", "tcp", "mkdir", "rmdir", "taprx", "taptx", "ovrx", "ovtx"]
+    for program in ["rx", "tx", "tcp", "resent", "mkdir", "rmdir", "taprx", "taptx", "ovrx", "ovtx"]
         .map(|n| format!("leadline_{n}"))
     {
         ensure!(

@@ -110,7 +110,8 @@ pub(super) fn listen_to_pods(
     let Some(kernel) = agent.kernel.handle() else {
         return chosen.add(mode, Arc::new(Unavailable::new("path_pod", NOT_LOADED)));
     };
-    let pods = PathPod::new(move || kernel.pod_paths(monotonic()), registry.clone());
+    let has_sizes = kernel.status().resent;
+    let pods = PathPod::new(move || kernel.pod_paths(monotonic()), has_sizes, registry.clone());
     chosen.add(mode, Arc::new(Dependent::new(pods, network.current(), OLD_CLASSES)))
 }
 

@@ -22,22 +22,26 @@ pub use self::descriptor::DESCRIPTORS;
 
 /// The `reason` where there is nobody to speak with.
 const NO_PODS: &str = "pods of no other node are known";
+/// The `reason` where the kernel does not tell how large a buffer is.
+const NO_SIZES: &str = "no BTF: sizes of segments that are sent again are not told";
 /// Up to so many other nodes each has its series from the start.
 const NODES_ALL: usize = 32;
 
 /// The collector.
 pub struct PathPod {
     read: Box<dyn Fn() -> Vec<PodPath> + Send + Sync>,
+    has_sizes: bool,
     registry: watch::Receiver<Arc<Registry>>,
 }
 
 impl PathPod {
-    /// A collector over what `read` gives of all nodes that there ever were.
+    /// A collector over what `read` gives of all nodes that there ever were, with or without the sizes of segments.
     pub fn new(
         read: impl Fn() -> Vec<PodPath> + Send + Sync + 'static,
+        has_sizes: bool,
         registry: watch::Receiver<Arc<Registry>>,
     ) -> Self {
-        Self { read: Box::new(read), registry }
+        Self { read: Box::new(read), has_sizes, registry }
     }
 }
 
@@ -51,7 +55,11 @@ impl Collector for PathPod {
     }
 
     fn support(&self) -> Support {
-        if labels(&self.registry.borrow()).next().is_some() { Support::Yes } else { Support::No(NO_PODS) }
+        match (labels(&self.registry.borrow()).next(), self.has_sizes) {
+            (None, _) => Support::No(NO_PODS),
+            (Some(_), false) => Support::Degraded(NO_SIZES),
+            (Some(_), true) => Support::Yes,
+        }
     }
 
     fn collect(&self, sink: &mut Sink<'_>) -> Result<(), CollectError> {
@@ -66,6 +74,9 @@ impl Collector for PathPod {
             if let Some(least) = sum.least_microseconds {
                 family.value(&[node], Value::Float(f64::from(least) / 1e6));
             }
+        }
+        if !self.has_sizes {
+            return Ok(());
         }
         let mut family = sink.family(&RETRANSMITS);
         for (node, Sum { retransmits, .. }) in &sums {
@@ -187,7 +198,7 @@ mod tests {
             retransmits: Retransmits { full, smaller },
             ..path(node, 0, None)
         };
-        let collector = PathPod::new(move || vec![of("b", 3, 40), of("192.0.2.2", 1, 2)], registry);
+        let collector = PathPod::new(move || vec![of("b", 3, 40), of("192.0.2.2", 1, 2)], true, registry);
         let mut page = Vec::new();
         let mut sink = Sink::new(&mut page, Format::Text004);
         collector.collect(&mut sink).unwrap();
@@ -202,16 +213,28 @@ mod tests {
     fn without_pods_of_another_node_it_says_so() {
         let (sender, receiver) =
             watch::channel(Arc::new(registry([Node { pods: Vec::new(), ..node(None, 2) }])));
-        let collector = PathPod::new(Vec::new, receiver);
+        let collector = PathPod::new(Vec::new, true, receiver);
         assert_eq!(collector.support(), Support::No(NO_PODS));
         sender.send_replace(Arc::new(registry([node(None, 2)])));
         assert_eq!(collector.support(), Support::Yes);
     }
 
     #[test]
+    fn without_sizes_there_are_no_counts_and_it_says_why() {
+        let registry = watch::channel(Arc::new(registry([node(Some("b"), 2)]))).1;
+        let collector = PathPod::new(|| vec![path("b", 1, None)], false, registry);
+        assert_eq!(collector.support(), Support::Degraded(NO_SIZES));
+        let mut page = Vec::new();
+        let mut sink = Sink::new(&mut page, Format::Text004);
+        collector.collect(&mut sink).unwrap();
+        sink.finish();
+        assert!(!String::from_utf8(page).unwrap().contains("retransmit"));
+    }
+
+    #[test]
     fn no_round_trip_is_shown_that_was_not_sampled() {
         let registry = watch::channel(Arc::new(registry([node(Some("b"), 2), node(Some("c"), 3)]))).1;
-        let collector = PathPod::new(|| vec![path("b", 2, Some(250)), path("c", 1, None)], registry);
+        let collector = PathPod::new(|| vec![path("b", 2, Some(250)), path("c", 1, None)], true, registry);
         let mut page = Vec::new();
         let mut sink = Sink::new(&mut page, Format::Text004);
         collector.collect(&mut sink).unwrap();

@@ -37,6 +37,7 @@ struct Offsets {
     skc_state: Option<u32>,
     cgroup: Result<CgroupOffsets, BtfError>,
     listener: Result<Vec<(&'static str, u32)>, BtfError>,
+    resent: Result<[(&'static str, u32); 2], BtfError>,
 }
 
 struct CgroupOffsets {
@@ -69,10 +70,12 @@ impl Offsets {
                 skc_state: btf.offset_of("sock_common", "skc_state").ok(),
                 cgroup: CgroupOffsets::of(&btf),
                 listener: listener::constants(&btf),
+                resent: path_pod::constants(&btf),
             },
             Err(error) => {
-                let listener = Err(BtfError::Absent("BTF".to_owned()));
-                Self { sk_err: NO_OFFSET, skc_state: None, cgroup: Err(error), listener }
+                let none = || BtfError::Absent("BTF".to_owned());
+                let (listener, resent) = (Err(none()), Err(none()));
+                Self { sk_err: NO_OFFSET, skc_state: None, cgroup: Err(error), listener, resent }
             }
         }
     }
@@ -95,6 +98,8 @@ pub(super) struct Loaded {
     pub(super) socket_errors: bool,
     /// Whether listeners can be listed; else why not.
     pub(super) listeners: Result<(), String>,
+    /// Whether it is known how large segments are that are sent again.
+    pub(super) resent: bool,
 }
 
 /// The smallest power of two that has a shard for each CPU, up to the limit.
@@ -143,7 +148,7 @@ pub(super) fn load(options: &KernelOptions) -> Result<Loaded, KernelError> {
     let cgroup_tracking = follow_cgroups(&mut ebpf, &offsets);
     attach_tcp(&mut ebpf, &root, cgroup_root)?;
     // After the callbacks have their program, before the packets of older connections are counted.
-    let listeners = load_iterators(&mut ebpf, &offsets, *listeners);
+    let (resent, listeners) = load_by_types(&mut ebpf, &offsets, *listeners);
     attach_packets(&mut ebpf, &root, cgroup_root)?;
     let socket_errors = offsets.sk_err != NO_OFFSET;
     Ok(Loaded {
@@ -158,6 +163,7 @@ pub(super) fn load(options: &KernelOptions) -> Result<Loaded, KernelError> {
         cgroup_tracking,
         socket_errors,
         listeners,
+        resent,
     })
 }
 
@@ -205,7 +211,7 @@ fn open(
             .override_global("OFFSET_KN_ID", &cgroup.kn_id, true)
             .override_global("OFFSET_ROOT_HIERARCHY", &cgroup.hierarchy, true);
     }
-    for (name, value) in offsets.listener.iter().flatten() {
+    for (name, value) in offsets.listener.iter().flatten().chain(offsets.resent.iter().flatten()) {
         loader.override_global(name, value, true);
     }
     let object = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/leadline-probe"));
@@ -276,8 +282,9 @@ fn attach_tracepoint(ebpf: &mut Ebpf, name: &'static str, tracepoint: &str) -> R
     Ok(())
 }
 
-/// Loads the iterators: what is refused is done without, and the one over files says why.
-fn load_iterators(ebpf: &mut Ebpf, offsets: &Offsets, wants_listeners: bool) -> Result<(), String> {
+/// Loads what needs the kernel's types: what is refused is done without. Whether segments that are sent again have a
+/// size, and whether listeners can be listed.
+fn load_by_types(ebpf: &mut Ebpf, offsets: &Offsets, wants_listeners: bool) -> (bool, Result<(), String>) {
     // Some 15 MB for the length of this function.
     let kernel = aya::Btf::from_sys_fs().map_err(|error| error.to_string());
     let watched = kernel
@@ -287,7 +294,23 @@ fn load_iterators(ebpf: &mut Ebpf, offsets: &Offsets, wants_listeners: bool) -> 
     if let Err(error) = watched {
         tracing::info!(error, "older connections of this network namespace are sampled, without callbacks");
     }
-    if !wants_listeners {
+    let resent = offsets.resent.as_ref().map_err(ToString::to_string).and_then(|_offsets| {
+        let kernel = kernel.as_ref().map_err(ToString::to_string)?;
+        path_pod::follow(ebpf, kernel).map_err(|error| error.to_string())
+    });
+    if let Err(error) = &resent {
+        tracing::info!(error, "sizes of segments that are sent again are not told");
+    }
+    (resent.is_ok(), load_listeners(ebpf, offsets, kernel, wants_listeners))
+}
+
+fn load_listeners(
+    ebpf: &mut Ebpf,
+    offsets: &Offsets,
+    kernel: Result<aya::Btf, String>,
+    is_wanted: bool,
+) -> Result<(), String> {
+    if !is_wanted {
         return Err("not asked for".to_owned());
     }
     offsets.listener.as_ref().map_err(ToString::to_string)?;

@@ -2,21 +2,51 @@
 
 use std::sync::Arc;
 
-use aya::Ebpf;
+use aya::programs::BtfTracePoint;
+use aya::{Btf, Ebpf};
 use probe_common::least::least;
 use probe_common::overlay::NODES_MAX;
 use probe_common::path_pod::PodPathCell;
 use probe_common::tcp::Durations;
 
+use super::btf::{Btf as KernelTypes, BtfError};
 use super::error::KernelError;
-use super::load::mapped;
+use super::load::{mapped, program};
 use super::mapped::Mapped;
 use crate::ledger::add_durations;
 
 /// Array of the counters.
 pub(super) const CELLS: &str = "leadline_ppods";
 
-/// Its entries.
+/// The program that is told how large a buffer is that was sent again.
+pub(super) const RESENT: &str = "leadline_resent";
+/// Where it is told so.
+const TRACEPOINT: &str = "tcp_retransmit_skb";
+
+/// What it needs to know of the kernel's types, by the names of its constants.
+///
+/// # Errors
+/// When this kernel has no such members.
+pub(super) fn constants(btf: &KernelTypes) -> Result<[(&'static str, u32); 2], BtfError> {
+    Ok([
+        ("OFFSET_SKB_LEN", btf.offset_of("sk_buff", "len")?),
+        ("OFFSET_MSS_CACHE", btf.offset_of("tcp_sock", "mss_cache")?),
+    ])
+}
+
+/// Attaches it.
+///
+/// # Errors
+/// When the kernel refuses.
+pub(super) fn follow(ebpf: &mut Ebpf, kernel: &Btf) -> Result<(), KernelError> {
+    let resent: &mut BtfTracePoint = program(ebpf, RESENT)?;
+    resent.load(TRACEPOINT, kernel).map_err(|source| KernelError::Program { program: RESENT, source })?;
+    let target = format!("tracepoint {TRACEPOINT}");
+    resent.attach().map_err(|source| KernelError::Attach { program: RESENT, target, source })?;
+    Ok(())
+}
+
+/// The array's entries.
 pub(super) const fn entries(shards: u32) -> u32 {
     shards * NODES_MAX
 }

@@ -96,6 +96,8 @@ pub struct Status {
     pub socket_errors: bool,
     /// Why listeners cannot be listed.
     pub listeners: Option<String>,
+    /// Whether segments that are sent again have a size (BTF, Linux 5.11).
+    pub resent: bool,
     /// Overlay devices by row.
     pub overlay_rows: Vec<String>,
     /// Records that were none of ours, or found the agent's queue full.

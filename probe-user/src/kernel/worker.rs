@@ -24,7 +24,7 @@ use super::slots::Slots;
 use super::tap::{self, Taps, Uplink};
 use super::thread::{Command, KernelOptions, OverlayTarget, Senders, Status};
 use super::wire::Wire;
-use super::{device, listener};
+use super::{device, listener, path_pod};
 
 /// What the kernel thread keeps.
 const KEPT: [Capability; 3] = [Capability::CAP_BPF, Capability::CAP_PERFMON, Capability::CAP_NET_ADMIN];
@@ -68,6 +68,7 @@ impl Starting {
             cgroup_tracking: loaded.cgroup_tracking.err(),
             socket_errors: loaded.socket_errors,
             listeners: loaded.listeners.err(),
+            resent: loaded.resent,
             retiring: Vec::new(),
         };
         worker.publish();
@@ -114,6 +115,8 @@ pub(super) struct Worker {
     socket_errors: bool,
     /// Why listeners cannot be listed.
     listeners: Option<String>,
+    /// Whether segments that are sent again have a size.
+    resent: bool,
     /// Keys that are still to be removed.
     retiring: Vec<SlotKey>,
 }
@@ -268,6 +271,7 @@ impl Worker {
                 ("leadline_rx", true),
                 ("leadline_tx", true),
                 ("leadline_tcp", true),
+                (path_pod::RESENT, self.resent),
                 ("leadline_mkdir", tracking),
                 ("leadline_rmdir", tracking),
                 ("leadline_ovrx", overlays),
@@ -280,6 +284,7 @@ impl Worker {
             cgroup_tracking: self.cgroup_tracking.clone(),
             socket_errors: self.socket_errors,
             listeners: self.listeners.clone(),
+            resent: self.resent,
             overlay_rows: self.overlays.rows().to_vec(),
             records_lost: self.rings.events.lost(),
             frames_lost: self.rings.frames.lost(),

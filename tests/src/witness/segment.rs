@@ -105,8 +105,11 @@ pub fn again(frames: &[Frame], port: u16, end: End, full_size: u32) -> Result<Ag
         }
         let flags = [SYN, FIN].into_iter().filter(|flag| segment.flags & flag != 0).count();
         let payload = segment.length - u32::try_from(flags)?;
-        again.full += u64::from(payload / full_size);
-        again.smaller += u64::from(payload == 0 || !payload.is_multiple_of(full_size));
+        let count = payload.div_ceil(full_size).max(1);
+        // Options take up to 40 bytes of a segment that is full all the same.
+        let smaller = u32::from(payload + 40 * count < full_size * count);
+        again.full += u64::from(count - smaller);
+        again.smaller += u64::from(smaller);
     }
     Ok(again)
 }

@@ -51,6 +51,12 @@ fn listen(lab: &Lab, ipv6: bool) -> Result<Capture> {
     Capture::start(lab.node(1)?, "eth0", filter)
 }
 
+/// What tcpdump has seen in the end, which it tells a little late.
+fn frames(mut capture: Capture, messages: u64) -> Result<u64> {
+    capture.wait_until("tcpdump to see as many", LIMIT, |frames| frames.len() as u64 >= messages)?;
+    Ok(capture.stop()?.len() as u64)
+}
+
 /// The MTU of a path as the kernel of the first node knows it.
 fn known(lab: &Lab, to: IpAddr) -> Result<bool> {
     Ok(lab.node(1)?.run(&["ip", "route", "get", &to.to_string()])?.contains("mtu "))
@@ -81,7 +87,7 @@ fn check(ipv6: bool) -> Result<()> {
     narrow(&lab, ipv6, NARROW - 20)?;
     send(node, to, FULL, 2)?;
     let last = expect(&agent, MANY + 2, Some(NARROW - 20))?;
-    let (by_router, frames) = (sent_by(router, ipv6)? - before, capture.stop()?.len() as u64);
+    let (by_router, frames) = (sent_by(router, ipv6)? - before, frames(capture, MANY + 2)?);
     println!("IPv6 {ipv6}: {} messages, the router {by_router}, tcpdump {frames}", MANY + 2);
     assert_eq!([by_router, frames], [MANY + 2; 2], "of the router and of tcpdump");
     assert_eq!([others(&page), others(&last)], [[Some(0); 3]; 2]);
@@ -117,7 +123,7 @@ fn messages_about_packets_of_pods_are_about_the_node_of_the_other_pod() -> Resul
         send(&pod, to, FULL, 7)?;
         let messages = if ipv6 { 14 } else { 7 };
         let page = expect(&agent, messages, Some(NARROW))?;
-        let (by_router, frames) = (sent_by(router, ipv6)? - before, capture.stop()?.len());
+        let (by_router, frames) = (sent_by(router, ipv6)? - before, frames(capture, 7)?);
         println!("IPv6 {ipv6}: 7 messages, the router {by_router}, tcpdump {frames}");
         assert_eq!((by_router, frames), (7, 7), "of the router and of tcpdump");
         assert_eq!(others(&page), [Some(0); 3]);

@@ -33,11 +33,11 @@ pub(super) static RETRANSMITS: Descriptor = Descriptor {
     name: "leadline_path_pod_retransmit_segments_total",
     kind: Kind::Counter,
     unit: None,
-    help: "Segments of TCP that pods of this node have sent again to pods of another one. Full ones have as many bytes as the connection lets a segment have (its MSS), smaller ones less, as most requests do, and a SYN or FIN. Full ones alone that grow while connections hang are a path that is too narrow and does not say so; both are losses. A buffer of one segment counts as full where at least as many bytes were sent from its beginning on: of several small writes that are under way at once (TCP_NODELAY) one that is sent again may count as full and have less, but more than half where the kernel puts them together again (net.ipv4.tcp_retrans_collapse). Connections that are older than the agent are not counted here. At 0 from the start with up to 32 other nodes.",
+    help: "Segments of TCP that pods of this node have sent again to pods of another one. Full ones have as many bytes as the connection lets a segment have at that moment (its MSS), or up to 40 less, which options take; smaller ones less, as most requests have, and a SYN or FIN. Full ones alone that grow while connections hang are a path that is too narrow and does not say so; both are losses. Connections older than the agent are not counted here. Absent without BTF and before Linux 5.11. At 0 from the start with up to 32 other nodes.",
     labels: &["peer_node", "size"],
     profile: Profile::Minimal,
-    source: "BPF_SOCK_OPS_RETRANS_CB: segments of the buffer, its sequence number against snd_nxt and mss_cache",
-    witness: "tcpdump at the pod's device, by sequence numbers and length, and TcpRetransSegs of its namespace: difference 0 in full and smaller ones while large packets vanish and while small ones do; 0 in their sum for small writes under way at once",
+    source: "segments at BPF_SOCK_OPS_RETRANS_CB; sk_buff.len and tcp_sock.mss_cache at the tracepoint tcp_retransmit_skb, in the same call",
+    witness: "tcpdump at the pod's device, by sequence numbers and length, and TcpRetransSegs of its namespace: difference 0 in both sizes, over IPv4 and IPv6, while large packets vanish, while small ones do, for small writes under way at once, and when the MSS has become smaller",
 };
 
 /// What the collector describes.
