@@ -75,6 +75,15 @@ pub(crate) fn wait_agreement(agent: &Agent, daemon: &impl Daemon, peer: &impl Da
 fn agree(page: &Samples, daemon: &impl Daemon, peer: &impl Daemon, said: &Value) -> Result<()> {
     let (shown, witness) = (path(page, peer), witness_path(daemon, peer)?);
     ensure!(shown == Some(witness), "path: {shown:?} and {witness}");
+    let mut listed: Vec<&str> = page
+        .of("leadline_tunnel_peer_address_info", |sample| sample.label("peer") == Some(peer.name()))
+        .filter_map(|sample| sample.label("peer_address"))
+        .collect();
+    let mut addresses: Vec<&str> =
+        said["TailscaleIPs"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    listed.sort_unstable();
+    addresses.sort_unstable();
+    ensure!(listed == addresses && !listed.is_empty(), "addresses: {listed:?} and {addresses:?}");
     let flag = |name: &str| said[name].as_bool().map(|is| f64::from(u8::from(is)));
     ensure!(of(page, "online", peer) == flag("Online"), "online: {said}");
     ensure!(of(page, "key_expired", peer) == Some(flag("Expired").unwrap_or(0.0)), "expired: {said}");

@@ -80,6 +80,13 @@ pub(super) static ENDPOINT: Descriptor = Descriptor {
     ..PEER
 };
 
+pub(super) static ADDRESS: Descriptor = Descriptor {
+    name: "leadline_tunnel_peer_address_info",
+    help: "An address of a peer in the tailnet; 1. By it members of etcd and others are found that are known by such an address: leadline_etcd_member_info has the same label.",
+    labels: &["peer", "peer_address"],
+    ..PEER
+};
+
 pub(super) static NESTED: Descriptor = Descriptor {
     name: "leadline_tunnel_peer_nested",
     help: "Whether that address is one of a pod network or of an overlay device: then the tunnel rides on what may ride on the tunnel, with a smaller MTU at best. Absent where there is no address.",
@@ -205,6 +212,7 @@ pub static DESCRIPTORS: &[&Descriptor] = &[
     &PATH,
     &CHANGES,
     &ENDPOINT,
+    &ADDRESS,
     &NESTED,
     &HANDSHAKE,
     &RECEIVED,

@@ -136,6 +136,12 @@ fn write_paths(sink: &mut Sink<'_>, peers: &[(&str, &Peer, &Memory)], inner: &[I
     for (name, endpoint) in peers.iter().filter_map(|(name, peer, _)| Some((name, peer.endpoint?))) {
         family.value(&[name, &endpoint.to_string()], Value::Integer(1));
     }
+    let mut family = sink.family(&descriptor::ADDRESS);
+    for (name, address) in
+        peers.iter().flat_map(|(name, peer, _)| peer.addresses.iter().map(move |of| (name, of)))
+    {
+        family.value(&[name, &address.to_string()], Value::Integer(1));
+    }
     let mut family = sink.family(&descriptor::NESTED);
     for (name, is_nested) in peers.iter().filter_map(|(name, peer, _)| Some((name, is_nested(peer, inner)?)))
     {
