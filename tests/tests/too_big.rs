@@ -4,7 +4,8 @@
 #![expect(clippy::print_stdout, reason = "a test shows what it measured")]
 
 mod too_big {
-    mod forged;
+    mod flood;
+    pub(crate) mod forged;
     mod told;
 }
 
@@ -17,6 +18,8 @@ use lab::{Agent, AgentOptions, Backend, Flannel, Lab, LabOptions, Place};
 use rustix::net::sockopt::{
     Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery, set_ip_mtu_discover, set_ipv6_mtu_discover,
 };
+
+use too_big::forged;
 
 const LIMIT: Duration = Duration::from_secs(20);
 /// The other node, as the agent names it: flannel knows no names.

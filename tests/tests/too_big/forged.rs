@@ -48,7 +48,7 @@ fn ip(source: IpAddr, destination: IpAddr, protocol: u8, options: usize, payload
 }
 
 /// A message to a node.
-struct Message {
+pub(crate) struct Message {
     to: IpAddr,
     /// Ends of the quoted packet.
     quoted: [IpAddr; 2],
@@ -59,7 +59,12 @@ struct Message {
 }
 
 impl Message {
-    fn packet(&self) -> Vec<u8> {
+    /// One that is right, over IPv4 or IPv6.
+    pub(crate) fn about(own: IpAddr, destination: IpAddr) -> Self {
+        Self { to: own, quoted: [own, destination], mtu: NARROW, options: 0, kept: usize::MAX }
+    }
+
+    pub(crate) fn packet(&self) -> Vec<u8> {
         let [source, destination] = self.quoted;
         let mut quoted = ip(source, destination, 17, 0, &[7; 64]);
         quoted.truncate(self.kept);
@@ -88,12 +93,12 @@ fn router(ipv6: bool) -> IpAddr {
 }
 
 /// The frame of a packet, with what stands between the addresses and the type.
-fn frame(to: [u8; 6], tag: &[u8], packet: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(to: [u8; 6], tag: &[u8], packet: &[u8]) -> Vec<u8> {
     let kind = if packet[0] >> 4 == 4 { [8, 0] } else { [0x86, 0xdd] };
     [&to[..], &[2, 0x56, 0, 0, 0, 2], tag, &kind, packet].concat()
 }
 
-fn station(node: &Node) -> [u8; 6] {
+pub(crate) fn station(node: &Node) -> [u8; 6] {
     [2, 0x56, 0, 0, 0, node.index()]
 }
 
@@ -105,11 +110,8 @@ fn what_was_forged_or_makes_no_sense_is_not_counted_for_a_node() -> Result<()> {
     for ipv6 in [false, true] {
         let [own, peer, far] = [node.address(ipv6)?, other.address(ipv6)?, address(FAR[usize::from(ipv6)])];
         let about = |source, destination| Message {
-            to: own,
             quoted: [source, destination],
-            mtu: NARROW,
-            options: 0,
-            kept: usize::MAX,
+            ..Message::about(own, destination)
         };
         let send = |packet: &[u8]| sender.send(&frame(station(node), &[], packet));
         // Of somebody else, to the node itself, to nobody who is known.
@@ -152,7 +154,7 @@ fn options_are_looked_behind_and_what_is_for_a_virtual_router_counts() -> Result
     let [node, other] = [lab.node(1)?, lab.node(2)?];
     let sender = FrameSender::open(other, "eth0")?;
     let [own, peer] = [node.address(false)?, other.address(false)?];
-    let told = Message { to: own, quoted: [own, peer], mtu: NARROW, options: 0, kept: usize::MAX };
+    let told = Message::about(own, peer);
     sender.send(&frame(station(node), &[], &Message { options: 10, ..told }.packet()))?;
     expect(&agent, 1, Some(NARROW.into()))?;
     sender.send(&frame([0, 0, 0x5e, 0, 1, 51], &[], &told.packet()))?;
