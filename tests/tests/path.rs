@@ -202,3 +202,23 @@ fn a_stranger_gets_no_answer_and_is_counted() -> Result<()> {
     assert_eq!(strangers(&agent.scrape()?), Some(before + 1));
     lab.shutdown()
 }
+
+/// A node that knows no other one sends nothing: the only datagram of that port is the test's, sent when dozens were due.
+#[test]
+fn without_other_nodes_the_mesh_is_silent() -> Result<()> {
+    let lab = Lab::start(&LabOptions { nodes: 1, flannel: None })?;
+    let node = lab.node(1)?;
+    let mut capture = Capture::start(node, "eth0", &format!("udp port {PORT}"))?;
+    let agent = prober(node, 10)?;
+    agent.wait_support("path", "no", "no other node is known", LIMIT)?;
+    let begun = |page: &Samples| page.value("process_start_time_seconds", &[]);
+    agent.wait_page("two seconds of work", LIMIT, "process_start", |page| {
+        let now = truth::now().unwrap_or_default().as_secs_f64();
+        begun(page).is_some_and(|begun| now - begun > 2.0)
+    })?;
+    let socket = node.net(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)))??;
+    socket.send_to(&[0; STAMP], (lab.switch()?.address(false)?, PORT))?;
+    capture.wait_until("the test's own datagram", LIMIT, |frames| !frames.is_empty())?;
+    assert_eq!(capture.frames()?.len(), 1);
+    lab.shutdown()
+}
