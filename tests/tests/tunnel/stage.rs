@@ -76,7 +76,7 @@ fn agree(page: &Samples, daemon: &impl Daemon, peer: &impl Daemon, said: &Value)
     let (shown, witness) = (path(page, peer), witness_path(daemon, peer)?);
     ensure!(shown == Some(witness), "path: {shown:?} and {witness}");
     let mut listed: Vec<&str> = page
-        .of("leadline_tunnel_peer_address_info", |sample| sample.label("peer") == Some(peer.name()))
+        .of("leadline_tunnel_peer_address_info", |sample| sample.label("peer") == Some(peer.hostname()))
         .filter_map(|sample| sample.label("peer_address"))
         .collect();
     let mut addresses: Vec<&str> =
