@@ -96,8 +96,9 @@ fn granted(objects: &[Value]) -> Result<BTreeSet<String>> {
 }
 
 #[test]
-fn the_account_lists_pods_and_nodes_and_on_the_control_plane_leases() -> Result<()> {
-    let everywhere = ["nodes in every namespace", "pods in every namespace"].map(str::to_owned);
+fn the_account_lists_pods_nodes_and_what_cilium_has_of_them_and_on_the_control_plane_leases() -> Result<()> {
+    let everywhere =
+        ["ciliumnodes", "nodes", "pods"].map(|resource| format!("{resource} in every namespace"));
     let objects = shipped("base")?;
     ensure!(granted(&objects)? == BTreeSet::from(everywhere.clone()), "{:?}", granted(&objects)?);
     let subjects = objects.iter().filter_map(|object| object.get("subjects"));
