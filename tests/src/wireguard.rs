@@ -19,7 +19,7 @@ use crate::{process, tools};
 
 /// The device.
 pub const DEVICE: &str = "flannel-wg";
-/// Where WireGuard has its own UDP packets, as flannel has it.
+/// Where `WireGuard` has its own UDP packets, as flannel has it.
 pub const PORT: u16 = 51_820;
 /// The device's MTU, as flannel has it on an Ethernet of 1500 bytes.
 pub const MTU: u32 = 1_420;
