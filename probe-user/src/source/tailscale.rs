@@ -47,6 +47,8 @@ pub struct Own {
     pub name: Option<String>,
     /// Whether it is connected to the coordination server.
     pub is_online: Option<bool>,
+    /// The DERP relay where it can be reached, the nearest one by the daemon's own measurements; none where it has none.
+    pub home_relay: Option<String>,
     /// When its key expires; none where it never does.
     pub key_expiry: Option<Timestamp>,
     /// Its addresses in the tailnet.

@@ -37,6 +37,8 @@ fn it_is_direct_and_idle_as_tailscale_says_with_the_same_bytes_and_handshakes() 
     let health = status["Health"].as_array().context("no Health")?.len();
     ensure!(page.value("leadline_tunnel_health_messages", &[]) == Some(f64::from(u32::try_from(health)?)));
     ensure!(page.value("leadline_tunnel_online", &[]) == Some(1.0) && status["Self"]["Online"] == true);
+    let relay = page.only("leadline_tunnel_home_relay_info", &[]).and_then(|info| info.label("relay"));
+    ensure!(relay.is_some() && relay == status["Self"]["Relay"].as_str(), "{relay:?} {}", status["Self"]);
     let info = page.only("leadline_tunnel_info", &[]).context("no info")?;
     ensure!(status["Version"].as_str() == info.label("version"), "{info:?} {}", status["Version"]);
     lab.shutdown()

@@ -37,6 +37,13 @@ pub(super) static ONLINE: Descriptor = Descriptor {
     ..OWN
 };
 
+pub(super) static HOME_RELAY: Descriptor = Descriptor {
+    name: "leadline_tunnel_home_relay_info",
+    help: "The DERP relay at which this node can be reached, by its code, the nearest one by what tailscaled measures itself; 1. Absent where it has none, as without any way to the relays: then nobody reaches it who has no direct path.",
+    labels: &["relay"],
+    ..OWN
+};
+
 pub(super) static KEY_EXPIRY: Descriptor = Descriptor {
     name: "leadline_tunnel_key_expiry_timestamp_seconds",
     unit: Some("seconds"),
@@ -206,6 +213,7 @@ pub static DESCRIPTORS: &[&Descriptor] = &[
     &INFO,
     &STATE,
     &ONLINE,
+    &HOME_RELAY,
     &KEY_EXPIRY,
     &HEALTH,
     &ROUTE,

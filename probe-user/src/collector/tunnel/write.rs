@@ -110,6 +110,9 @@ fn write_omitted(sink: &mut Sink<'_>, listed: usize, reading: Option<&Reading>, 
 fn write_own(sink: &mut Sink<'_>, socket: &Path, reading: &Reading) {
     let labels = [reading.version.as_deref().unwrap_or("unknown"), &socket.to_string_lossy()];
     sink.family(&descriptor::INFO).value(&labels, Value::Integer(1));
+    if let Some(relay) = &reading.own.home_relay {
+        sink.family(&descriptor::HOME_RELAY).value(&[relay], Value::Integer(1));
+    }
     let mut family = sink.family(&descriptor::STATE);
     for of in Backend::ALL {
         family.value(&[of.as_str()], flag(reading.backend == of));

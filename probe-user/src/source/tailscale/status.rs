@@ -49,6 +49,8 @@ struct RawPeer {
     #[serde(deserialize_with = "lenient")]
     peer_relay: Option<String>,
     #[serde(deserialize_with = "lenient")]
+    relay: Option<String>,
+    #[serde(deserialize_with = "lenient")]
     online: Option<bool>,
     #[serde(deserialize_with = "lenient")]
     expired: Option<bool>,
@@ -141,6 +143,7 @@ fn read_own(raw: RawPeer, suffix: &str) -> Own {
     Own {
         name: name(&raw, suffix),
         is_online: raw.online,
+        home_relay: raw.relay.filter(|relay| !relay.is_empty()),
         key_expiry: time(raw.key_expiry.as_deref()),
         addresses: known(raw.addresses.unwrap_or_default()),
         allowed: known(raw.allowed.unwrap_or_default()),
@@ -237,6 +240,7 @@ mod tests {
         assert_eq!((reading.backend, reading.health), (Backend::Running, Some(0)));
         assert_eq!(reading.own.name.as_deref(), Some("node1"));
         assert_eq!(reading.own.is_online, Some(true));
+        assert_eq!(reading.own.home_relay.as_deref(), Some("lab"));
         let addresses = |addresses: &[IpAddr]| addresses.first().map(ToString::to_string);
         assert_eq!(addresses(&reading.own.addresses).as_deref(), Some("100.64.0.1"));
         assert_eq!(addresses(&reading.peers["node2"].addresses).as_deref(), Some("100.64.0.2"));
