@@ -18,6 +18,7 @@ pub mod cluster;
 pub mod control_plane;
 pub mod demo;
 pub mod etcd;
+pub mod exchange;
 pub mod flannel;
 pub mod foreign;
 pub mod frames;

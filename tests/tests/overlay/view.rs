@@ -1,11 +1,10 @@
 //! The agent's page and timeline, as far as they speak of the overlay.
 
-use std::net::UdpSocket;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use lab::scrape::Samples;
-use lab::{Agent, Place as _, Pod, process, wait_until};
+use lab::{Agent, Place as _, Pod, exchange, wait_until};
 
 /// The time in which the agent must have noticed a change.
 const LIMIT: Duration = Duration::from_secs(15);
@@ -165,22 +164,5 @@ impl View {
 
 /// Sends datagrams from one pod to another and back; none may be lost.
 pub(crate) fn udp_exchange(from: &Pod, to: &Pod, ipv6: bool, count: u64, size: usize) -> Result<()> {
-    let open = |pod: &Pod| -> Result<UdpSocket> {
-        let address = pod.address(ipv6)?;
-        let socket = pod.net(|| UdpSocket::bind((address, 0)))??;
-        socket.set_read_timeout(Some(process::SHORT))?;
-        Ok(socket)
-    };
-    let (one, other) = (open(from)?, open(to)?);
-    one.connect(other.local_addr()?)?;
-    other.connect(one.local_addr()?)?;
-    let (datagram, mut buffer) = (vec![0; size], vec![0; size + 1]);
-    for _ in 0..count {
-        for (sender, receiver) in [(&one, &other), (&other, &one)] {
-            sender.send(&datagram)?;
-            let length = receiver.recv(&mut buffer).context("a datagram is lost")?;
-            ensure!(length == size, "{length} bytes instead of {size}");
-        }
-    }
-    Ok(())
+    exchange::datagrams((from, from.address(ipv6)?), (to, to.address(ipv6)?), count, size)
 }

@@ -1,36 +1,17 @@
 //! flannel's `wireguard` backend as the kernel shows it, over devices of wireguard-go, against `ip`, `wg` and tcpdump.
 
-use std::net::{IpAddr, UdpSocket};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use lab::wireguard::{self, DEVICE, Wireguard};
 use lab::witness::{self, tcpdump::Capture};
-use lab::{Agent, AgentOptions, Lab, LabOptions, Node, Place as _, process};
+use lab::{Agent, AgentOptions, Lab, LabOptions, Place as _, exchange};
 
 use super::view::{Page, Totals, View};
 
 /// How far the round trip of a handshake may be from tcpdump's.
 const PRECISION: f64 = 100e-6;
-
-/// Datagrams there and back between the addresses of both devices.
-fn exchange(from: &Node, to: &Node, count: u64) -> Result<()> {
-    let open = |node: &Node| -> Result<UdpSocket> {
-        let socket = node.net(|| UdpSocket::bind((wireguard::address(node), 0)))??;
-        socket.set_read_timeout(Some(process::SHORT))?;
-        Ok(socket)
-    };
-    let (one, other) = (open(from)?, open(to)?);
-    one.connect(other.local_addr()?)?;
-    other.connect(one.local_addr()?)?;
-    for _ in 0..count {
-        for (sender, receiver) in [(&one, &other), (&other, &one)] {
-            sender.send(&[0; 500])?;
-            ensure!(receiver.recv(&mut [0; 501]).context("a datagram is lost")? == 500, "another datagram");
-        }
-    }
-    Ok(())
-}
 
 /// The round trip of the first handshake in a capture: an initiation that leaves, and the response to it.
 fn handshake(capture: Capture, own: IpAddr) -> Result<Duration> {
@@ -77,7 +58,8 @@ fn pods_in_wireguard_are_counted_for_their_node_and_its_handshake_is_seen() -> R
         })
     };
     let before = (told()?, seen()?);
-    exchange(node, other, 200)?;
+    let [own, to] = [node, other].map(|node| wireguard::address(node).into());
+    exchange::datagrams((node, own), (other, to), 200, 500)?;
     let grown = told()?.since(&before.0);
     assert_eq!(grown, seen()?.since(&before.1));
     assert_eq!((grown.receive_packets, grown.transmit_bytes), (200, 200 * 528));

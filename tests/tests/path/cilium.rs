@@ -1,16 +1,16 @@
 //! Cilium's pod network as a layer: the kernel's tables have its devices and prefixes, the API whose they are.
 
-use std::net::{IpAddr, UdpSocket};
+use std::net::IpAddr;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use lab::control_plane::Options;
 use lab::etcd::Version;
 use lab::scrape::Samples;
 use lab::witness::{self, measured};
 use lab::{
-    Agent, AgentOptions, ControlPlane, Etcd, EtcdOptions, Kubectl, Lab, LabOptions, Node, Place as _, cilium,
-    process, wait_until,
+    Agent, AgentOptions, ControlPlane, Etcd, EtcdOptions, Kubectl, Lab, LabOptions, Place as _, cilium,
+    exchange, wait_until,
 };
 use serde_json::json;
 
@@ -129,25 +129,6 @@ fn round_trips_devices_and_sizes_of_ciliums_overlay_are_those_of_the_kernel() ->
     stand.lab.shutdown()
 }
 
-/// Datagrams there and back between the addresses of both nodes' `cilium_host`.
-fn exchange(from: &Node, to: &Node, count: u64) -> Result<()> {
-    let open = |node: &Node| -> Result<UdpSocket> {
-        let socket = node.net(|| UdpSocket::bind((cilium::address(node), 0)))??;
-        socket.set_read_timeout(Some(process::SHORT))?;
-        Ok(socket)
-    };
-    let (one, other) = (open(from)?, open(to)?);
-    one.connect(other.local_addr()?)?;
-    other.connect(one.local_addr()?)?;
-    for _ in 0..count {
-        for (sender, receiver) in [(&one, &other), (&other, &one)] {
-            sender.send(&[0; 500])?;
-            ensure!(receiver.recv(&mut [0; 501]).context("a datagram is lost")? == 500, "another datagram");
-        }
-    }
-    Ok(())
-}
-
 #[test]
 fn whose_prefix_it_is_comes_with_cilium_and_its_packets_are_those_of_the_device() -> Result<()> {
     let stand = stand()?;
@@ -183,7 +164,8 @@ fn whose_prefix_it_is_comes_with_cilium_and_its_packets_are_those_of_the_device(
         Ok([device.receive_packets, device.receive_bytes, device.transmit_packets, device.transmit_bytes])
     };
     let (told, seen) = (counted()?, device()?);
-    exchange(node, other, 200)?;
+    let [own, to] = [node, other].map(|node| cilium::address(node).into());
+    exchange::datagrams((node, own), (other, to), 200, 500)?;
     let grown = |before: [u64; 4], after: [u64; 4]| [0, 1, 2, 3].map(|part| after[part] - before[part]);
     let told = grown(told, counted()?);
     assert_eq!(told, grown(seen, device()?));
