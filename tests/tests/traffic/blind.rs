@@ -67,24 +67,34 @@ fn replies_of_the_kernel_are_seen_at_the_root_only() -> Result<()> {
         root.scrape().is_ok_and(|page| page.all().iter().any(|sample| sample.label("pod") == Some(name)))
     })?;
     let target = server.pod.address(false)?.to_string();
-    client.pod.run(&["ping", "-c", "5", "-i", "0.02", "-I", ASKER, &target])?;
+    let ping = |count: &str| client.pod.run(&["ping", "-c", count, "-i", "0.02", "-I", ASKER, &target]);
+    let labels = [("unit", "kernel"), ("peer_class", "service")];
+    let at_root = || -> Result<Traffic> { Ok(root.scrape()?.traffic("unit", &labels).unwrap_or_default()) };
+    // And may know the pods a moment before the kernel has the classes of addresses.
+    wait_until("a reply of the kernel to have its class", Duration::from_secs(20), || {
+        ping("1").is_ok() && at_root().is_ok_and(|seen| seen.transmit_packets > 0)
+    })?;
+    let local = [("peer_class", "pod_local")];
+    let asked_below = || -> Result<Traffic> { Ok(of_pod(&bench.agent(1)?.scrape()?, &client.pod, &local)) };
+    let asked_at_root = || -> Result<Traffic> { Ok(of_pod(&root.scrape()?, &client.pod, &local)) };
+    let before = [at_root()?, asked_below()?, asked_at_root()?];
+    ping("5")?;
     for _ in 0..3 {
         let socket = client.sockets.open(Kind::Tcp, false)?;
         rustix::net::bind(&socket, &SocketAddr::new(ASKER.parse()?, 0)).context("bind")?;
         let refused = rustix::net::connect(&socket, &server.address(false, 1)?);
         ensure!(refused == Err(rustix::io::Errno::CONNREFUSED), "{refused:?}");
     }
-    let labels = [("unit", "kernel"), ("peer_class", "service")];
-    let at_root = || Ok(root.scrape()?.traffic("unit", &labels).unwrap_or_default());
     // Five echo replies of 84 bytes, three RSTs of 40.
     let expected = Traffic { transmit_packets: 8, transmit_bytes: 5 * 84 + 3 * 40, ..Traffic::default() };
-    agree("replies of the kernel at the root", || Ok(expected), at_root)?;
+    let grown = |now: Traffic, before: &Traffic| now.since(before).context("a count has fallen");
+    agree("replies of the kernel at the root", || Ok(expected), || grown(at_root()?, &before[0]))?;
     // Both agents see the pods alike; the one below the root does not see the kernel.
     let below = bench.agent(1)?.scrape()?;
     ensure!(below.traffic("unit", &labels).is_none(), "{:?}", below.traffic("unit", &labels));
-    let asked = of_pod(&below, &client.pod, &[("peer_class", "pod_local")]);
+    let asked = grown(asked_below()?, &before[1])?;
     assert_eq!(asked.transmit_packets, 8);
-    assert_eq!(of_pod(&root.scrape()?, &client.pod, &[("peer_class", "pod_local")]), asked);
+    assert_eq!(grown(asked_at_root()?, &before[2])?, asked);
     println!("{expected:?} at the root, {asked:?} of the asker");
     drop((root, client, server));
     bench.shutdown()
