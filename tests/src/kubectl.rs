@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sched::CloneFlags;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::machine::Machine;
+use crate::node::Node;
 use crate::place::{Namespaces, Place as _, join};
 use crate::{process, tools};
 
@@ -51,6 +52,19 @@ impl Kubectl {
     pub fn apply(&self, manifest: &str) -> Result<()> {
         let mut command = self.command(&["apply", "--filename=-"])?;
         process::run_with_input(&mut command, manifest).with_context(|| manifest.to_owned()).map(drop)
+    }
+
+    /// Has a node of the lab made in the API or changed, with its address as the kubelet would report it.
+    pub fn join(&self, node: &Node, annotations: &Value, spec: &Value) -> Result<()> {
+        let name = node.name();
+        let metadata = json!({"name": name, "annotations": annotations});
+        self.apply(
+            &json!({"apiVersion": "v1", "kind": "Node", "metadata": metadata, "spec": spec}).to_string(),
+        )?;
+        let address = json!([{"type": "InternalIP", "address": node.address(false)?}]);
+        let status = json!({"status": {"addresses": address}}).to_string();
+        let patch = ["patch", "node", name, "--subresource=status", "--type=merge", "--patch", &status];
+        self.run(&patch).map(drop)
     }
 
     /// What kubectl gets, such as `["pods", "--all-namespaces"]`.

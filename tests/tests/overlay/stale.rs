@@ -15,15 +15,8 @@ const LIMIT: Duration = Duration::from_secs(40);
 
 /// A node of the API with the address and the prefix of the lab's, which flannel has there.
 fn join(kubectl: &Kubectl, node: &Node) -> Result<()> {
-    let (name, number) = (node.name(), node.index());
-    kubectl.apply(&format!(
-        "apiVersion: v1\nkind: Node\nmetadata:\n  name: {name}\n  annotations: \
-         {{flannel.alpha.coreos.com/kube-subnet-manager: \"true\"}}\nspec: {{podCIDR: 10.42.{number}.0/24}}\n"
-    ))?;
-    let address = json!([{"type": "InternalIP", "address": node.address(false)?}]);
-    let status = json!({"status": {"addresses": address}}).to_string();
-    let patch = ["patch", "node", node.name(), "--subresource=status", "--type=merge", "--patch", &status];
-    kubectl.run(&patch).map(drop)
+    let annotations = json!({"flannel.alpha.coreos.com/kube-subnet-manager": "true"});
+    kubectl.join(node, &annotations, &json!({"podCIDR": format!("10.42.{}.0/24", node.index())}))
 }
 
 fn stale(page: &Samples) -> [Option<u64>; 3] {

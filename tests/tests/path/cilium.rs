@@ -40,21 +40,7 @@ fn stand() -> Result<Stand> {
     cilium::lay(&lab)?;
     lab.node(2)?.own_etc()?;
     let kubectl = plane.kubectl()?;
-    for node in lab.nodes() {
-        let name = node.name();
-        kubectl.apply(&format!("apiVersion: v1\nkind: Node\nmetadata: {{name: {name}}}\n"))?;
-        let addresses =
-            json!({"status": {"addresses": [{"type": "InternalIP", "address": node.address(false)?}]}});
-        kubectl.run(&[
-            "patch",
-            "node",
-            name,
-            "--subresource=status",
-            "--type=merge",
-            "--patch",
-            &addresses.to_string(),
-        ])?;
-    }
+    lab.nodes().iter().try_for_each(|node| kubectl.join(node, &json!({}), &json!({})))?;
     Ok(Stand { kubectl, plane, _etcd: etcd, lab })
 }
 
